@@ -1,0 +1,33 @@
+"""Networks that expose their prunable neuron groups through one interface.
+
+>>> from zoo.models import dgcnn
+>>> dgcnn(num_classes=10).widths["edge1"]
+64
+"""
+
+from zoo.models.build import ARCHS, build, multiplier_widths
+from zoo.models.dgcnn import dgcnn
+from zoo.models.groups import NeuronGroup, Reader, Stage, groups_of, stages_of, widths_of
+from zoo.models.mlp import mlp
+from zoo.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
+from zoo.models.resnet import resnet34
+from zoo.models.vgg import vgg11
+
+__all__ = [
+    "ARCHS",
+    "NeuronGroup",
+    "Reader",
+    "Stage",
+    "build",
+    "dgcnn",
+    "groups_of",
+    "mlp",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "multiplier_widths",
+    "resnet34",
+    "stages_of",
+    "vgg11",
+    "widths_of",
+]

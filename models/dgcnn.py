@@ -1,0 +1,150 @@
+"""DGCNN for point-cloud classification (Wang et al. 2019, Dynamic Graph CNN for Learning on Point Clouds, figure 3).
+
+The authors' PyTorch classifier: four EdgeConv layers of 64, 64, 128 and 256 channels, a 1 x 1 convolution of their
+concatenation to 1024, [max, mean] over the points, two hidden linear layers of 512 and 256. 1.81 M parameters for
+40 classes. Weights of the authors' code load through `from_authors`. What differs: EdgeConv runs once per point
+(zoo.models.edgeconv), names say what a layer is, and every hidden width is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.models.edgeconv import EdgeConv
+from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
+
+WIDTHS = {"edge1": 64, "edge2": 64, "edge3": 128, "edge4": 256, "conv5": 1024, "linear1": 512, "linear2": 256}
+EDGES = ("edge1", "edge2", "edge3", "edge4")
+
+
+class DGCNN(nn.Module):
+    """x (B, 3, N) with N >= k -> logits (B, num_classes).
+
+    Raises ZooError if a cloud has fewer than k points.
+    """
+
+    def __init__(self, widths: Mapping[str, int], *, num_classes: int, k: int, dropout: float, slope: float) -> None:
+        super().__init__()
+        self.slope = slope
+        self.num_classes = num_classes
+        into = 3
+        for name in EDGES:
+            self.add_module(name, EdgeConv(into, widths[name], k=k, slope=slope))
+            into = widths[name]
+        self.conv5 = nn.Conv1d(sum(widths[name] for name in EDGES), widths["conv5"], 1, bias=False)
+        self.bn5 = nn.BatchNorm1d(widths["conv5"])
+        self.linear1 = nn.Linear(2 * widths["conv5"], widths["linear1"], bias=False)
+        self.bn6 = nn.BatchNorm1d(widths["linear1"])
+        self.linear2 = nn.Linear(widths["linear1"], widths["linear2"])
+        self.bn7 = nn.BatchNorm1d(widths["linear2"])
+        self.linear3 = nn.Linear(widths["linear2"], num_classes)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 3 or x.shape[1] != 3:
+            raise ZooError(f"DGCNN takes clouds as (B, 3, N); got {tuple(x.shape)}.")
+        features: tuple[Tensor, ...] = ()
+        for edge in self._edges():
+            x = edge(x)
+            features += (x,)
+        return self._second(self._first(self._embed(features)))
+
+    def _edges(self) -> list[EdgeConv]:
+        return [self.get_submodule(name) for name in EDGES]  # type: ignore[misc]
+
+    def _embed(self, features: tuple[Tensor, ...]) -> Tensor:
+        return F.leaky_relu(self.bn5(self.conv5(torch.cat(features, 1))), self.slope)  # B E N
+
+    def _first(self, x: Tensor) -> Tensor:
+        x = torch.cat([x.max(2).values, x.mean(2)], 1)  # B 2E; max().values has the cheaper gradient
+        return self.drop(F.leaky_relu(self.bn6(self.linear1(x)), self.slope))
+
+    def _second(self, x: Tensor) -> Tensor:
+        x = self.drop(F.leaky_relu(self.bn7(self.linear2(x)), self.slope))
+        return self.linear3(x)  # type: ignore[no-any-return]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group name -> number of neurons now."""
+        return widths_of(self)
+
+    def stages(self) -> list[Stage]:
+        """The chain; between the EdgeConv layers the state is the tuple of their outputs so far."""
+
+        def grow(edge: EdgeConv, first: bool) -> Any:
+            return lambda state: (edge(state),) if first else (*state, edge(state[-1]))
+
+        edges = self._edges()
+        return [
+            *(Stage(name, grow(edge, edge is edges[0]), (edge,)) for name, edge in zip(EDGES, edges, strict=True)),
+            Stage("conv5", self._embed, (self.conv5, self.bn5)),
+            Stage("linear1", self._first, (self.linear1, self.bn6, self.drop)),
+            Stage("linear2", lambda x: self.drop(F.leaky_relu(self.bn7(self.linear2(x)), self.slope)),
+                  (self.linear2, self.bn7, self.drop)),
+            Stage("linear3", self.linear3, (self.linear3,)),
+        ]
+
+    def neuron_groups(self) -> list[NeuronGroup]:
+        """The EdgeConv layers (each read by the next and by conv5), conv5, linear1, linear2."""
+        groups, edges, offset = [], self._edges(), 0
+        for name, edge, after in zip(EDGES, edges, [*edges[1:], None], strict=True):
+            size = edge.conv.out_channels
+            readers = [Reader.of(after, size)] if after is not None else []
+            readers.append(Reader.of(self.conv5, size, offset=offset))
+            groups.append(NeuronGroup(name, (edge.conv, edge.bn), tuple(readers), scale_on_writer=True))
+            offset += size
+        E = self.conv5.out_channels
+        pooled = Reader(self.linear1, torch.stack([torch.arange(E), E + torch.arange(E)], 1))
+        groups.append(NeuronGroup("conv5", (self.conv5, self.bn5), (pooled,)))
+        for name, layer, bn, reader in (
+            ("linear1", self.linear1, self.bn6, self.linear2),
+            ("linear2", self.linear2, self.bn7, self.linear3),
+        ):
+            groups.append(NeuronGroup(name, (layer, bn), (Reader.of(reader, layer.out_features),)))
+        return groups
+
+
+def dgcnn(
+    *, num_classes: int = 40, widths: Mapping[str, int] | None = None, k: int = 20, dropout: float = 0.5
+) -> DGCNN:
+    """The authors' classifier, or the same with other widths (group name -> neurons)."""
+    return DGCNN({**WIDTHS, **(widths or {})}, num_classes=num_classes, k=k, dropout=dropout, slope=0.2)
+
+
+def multiplier(w: float) -> dict[str, int]:
+    """The widths of the DGCNN with width multiplier w, which scales the EdgeConv layers (Ye et al. 2020, Table 3)."""
+    return {name: max(1, round(w * WIDTHS[name])) if name in EDGES else n for name, n in WIDTHS.items()}
+
+
+def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state_dict of the authors' public PyTorch code, renamed for `dgcnn`; load the result with load_state_dict.
+
+    Their keys are conv1.0.weight ... conv5.0.weight, bn1.* ... bn7.*, linear1.weight, linear2.*, linear3.*, possibly
+    under ``module.`` (DataParallel). Their batch norms appear a second time inside the Sequentials (conv1.1.*), as
+    the same tensors. Raises ZooError if a key is not one of these.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = key.removeprefix("module.")
+        head, _, rest = name.partition(".")
+        layer = int(head[-1]) if head[-1:].isdigit() else 0
+        if head.startswith("conv") and 1 <= layer <= 5 and rest.startswith(("0.", "1.")):
+            part, _, leaf = rest.partition(".")
+            edge, conv = f"edge{layer}.", "conv" if part == "0" else "bn"
+            renamed[f"{edge}{conv}.{leaf}" if layer < 5 else f"{conv}5.{leaf}"] = value
+        elif head.startswith("bn") and 1 <= layer <= 7:
+            renamed[f"edge{layer}.bn.{rest}" if layer < 5 else f"bn{layer}.{rest}"] = value
+        elif head in ("linear1", "linear2", "linear3") and rest in ("weight", "bias"):
+            renamed[name] = value
+        else:
+            raise ZooError(
+                f"'{key}' is no tensor of the DGCNN authors' classifier: expected keys such as conv1.0.weight, "
+                f"bn1.weight, linear1.weight (possibly under module.)."
+            )
+    return renamed

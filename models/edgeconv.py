@@ -1,0 +1,139 @@
+"""EdgeConv (Wang et al. 2019, Dynamic Graph CNN, section 3.1), computed once per point instead of once per edge.
+
+    y_i = max over j in knn(i) of act(bn(W [x_j - x_i, x_i]))
+
+The linear map splits, W [x_j - x_i, x_i] = W1 x_j + (W2 - W1) x_i, so it runs on points; batch norm is affine per
+channel and the activation increases, so the maximum over neighbours acts on the rows W1 x_j alone (on their negative
+where the batch-norm gain is negative). In training, the mean and variance over all edges follow from the sums over
+each point's neighbours. Parameters and their meaning are those of the written-out layer, `edge_conv_written_out`,
+against which this is tested.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.models.points import gather, knn
+
+
+class EdgeConv(nn.Module):
+    """x (B, C, N) -> (B, O, N), neighbours searched in x itself.
+
+    Raises ZooError if a cloud has fewer than k points.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, k: int, slope: float = 0.2) -> None:
+        super().__init__()
+        self.k = k
+        self.slope = slope
+        self.conv = nn.Conv2d(2 * in_channels, out_channels, 1, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, N = x.shape
+        index = knn(x.detach(), self.k)  # B N k
+        rows = (index + N * torch.arange(B, device=x.device).view(B, 1, 1)).view(B * N, self.k)
+        points = x.transpose(1, 2).reshape(B * N, C)
+        # Where the batch-norm gain is negative the smallest edge wins: turn those channels' signs, then max is right.
+        sign = torch.where(self.bn.weight.detach() < 0, -1.0, 1.0).to(x.dtype)
+        W = self.conv.weight.flatten(1) * sign.unsqueeze(1)
+        neighbour = points @ W[:, :C].t()  # BN O, W1 x_j
+        centre = points @ (W[:, C:] - W[:, :C]).t()  # BN O, (W2 - W1) x_i
+        mean, var = self._statistics(neighbour, centre, rows, sign)
+        gain = self.bn.weight * sign * torch.rsqrt(var + self.bn.eps)
+        y = torch.addcmul(self.bn.bias - gain * mean, gain, neighbour_max(neighbour, rows) + centre)
+        return F.leaky_relu(y, self.slope).view(B, N, -1).transpose(1, 2)
+
+    def _statistics(self, neighbour: Tensor, centre: Tensor, rows: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance (O,) of the signed edges; in training over all edges of the batch, and the running ones
+        move."""
+        bn = self.bn
+        assert bn.running_mean is not None and bn.running_var is not None  # for the type checker
+        if not bn.training:
+            return bn.running_mean * sign, bn.running_var
+        edges = rows.numel()
+        # With n_i the sum over i's neighbours of W1 x_j: the sum over edges of (W1 x_j + c_i) and of its square.
+        # The centre is taken about a fixed shift, so that the variance is not a difference of two large numbers.
+        with torch.no_grad():
+            degree = torch.bincount(rows.flatten(), minlength=len(neighbour)).to(neighbour.dtype)
+            shift = (degree @ neighbour / self.k + centre.sum(0)) / len(neighbour)
+        c = centre - shift
+        n = F.embedding_bag(rows, neighbour, mode="sum")
+        first = (degree @ neighbour + self.k * c.sum(0)) / edges
+        second = (degree @ neighbour.square() + (c * torch.add(self.k * c, n, alpha=2)).sum(0)) / edges
+        mean, var = first + shift, (second - first.square()).clamp_min(0)
+        with torch.no_grad():
+            momentum = 0.1 if bn.momentum is None else bn.momentum
+            bn.running_mean.lerp_((mean * sign).to(bn.running_mean.dtype), momentum)
+            bn.running_var.lerp_((var * (edges / (edges - 1))).to(bn.running_var.dtype), momentum)
+            if bn.num_batches_tracked is not None:
+                bn.num_batches_tracked.add_(1)
+        return mean, var
+
+    def edges(self, x: Tensor) -> Tensor:
+        """The written-out input of the linear map, [x_j - x_i, x_i]: x (B, C, N) -> (B, 2C, N, k)."""
+        neighbours = gather(x, knn(x.detach(), self.k))
+        centre = x.unsqueeze(3).expand_as(neighbours)
+        return torch.cat([neighbours - centre, centre], 1)
+
+    # A reader of neuron groups (zoo.models.groups.Mixing): one row an edge, columns i and C + i.
+
+    @property
+    def mixing_layer(self) -> nn.Module:
+        return self.conv
+
+    def mixing_rows(self, x: Tensor) -> Tensor:
+        return self.edges(x).permute(0, 2, 3, 1).flatten(0, 2)
+
+    def mixing_columns(self, channels: Tensor) -> Tensor:
+        return torch.cat([channels, self.conv.in_channels // 2 + channels], 1)
+
+    def count_macs(self, x: Tensor) -> tuple[int, int]:
+        """(MACs, batch-norm elements) of the written-out layer, one 1 x 1 convolution over every edge.
+
+        That is how DGCNN's cost is counted in the literature; the split form executes 2/k of these MACs.
+        """
+        B, _, N = x.shape
+        return B * N * self.k * self.conv.weight.numel(), B * N * self.k * self.conv.out_channels
+
+
+def edge_conv_written_out(layer: EdgeConv, x: Tensor) -> Tensor:
+    """The same layer as its formula says, on every edge: slow, large, and the truth for tests and benchmarks."""
+    return F.leaky_relu(layer.bn(layer.conv(layer.edges(x))), layer.slope).amax(3)
+
+
+def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:
+    """Maximum over neighbours: x (P, O), rows (P, k) indices into P -> (P, O). No (P, k, O) tensor is made."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        result: Tensor = _NeighbourMax.apply(x, rows)  # type: ignore[no-untyped-call]
+        return result
+    best = x[rows[:, 0]]
+    for j in range(1, rows.shape[1]):
+        best = torch.maximum(best, x[rows[:, j]])
+    return best
+
+
+class _NeighbourMax(torch.autograd.Function):
+    """The gradient goes to the (first) neighbour that is the maximum; one byte an output is kept, so k is at most 256."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        best = x[rows[:, 0]]
+        slot = torch.zeros_like(best, dtype=torch.uint8)
+        for j in range(1, rows.shape[1]):
+            value = x[rows[:, j]]
+            slot.masked_fill_(value > best, j)
+            best = torch.maximum(best, value)
+        ctx.save_for_backward(rows, slot)
+        ctx.points = len(x)
+        return best
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        rows, slot = ctx.saved_tensors
+        winner = rows.gather(1, slot.long())
+        return grad.new_zeros(ctx.points, grad.shape[1]).scatter_add_(0, winner, grad), None

@@ -1,0 +1,186 @@
+"""The common interface: neuron groups, who writes them and who reads them.
+
+A *neuron* is one output channel of a layer together with everything that acts on it channel by channel (batch norm,
+activation, depthwise convolution, squeeze-excitation gate), up to the next map that mixes channels. A *group* holds
+the N neurons of one layer; they can be removed one by one. *Writers* compute them: neuron i is row i of each writer's
+parameters. *Readers* mix them: neuron i owns a set of columns of each reader's weight (Ye, Wu, Liu 2020, section 2).
+
+A network takes part by one method, ``neuron_groups()``. Two more are optional: ``stages()`` (the network as a chain,
+so that a pruning pass need not compute again what comes before a layer) and ``widths``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+
+
+@runtime_checkable
+class Mixing(Protocol):
+    """What a reader of the user's own offers when it is neither a linear layer nor a convolution.
+
+    ``mixing_layer``     the linear layer or convolution that holds the weight (O, K, ...)
+    ``mixing_rows``      the module's input as a matrix Phi (P, K), one row for each place the weight is applied
+    ``mixing_columns``   input channels (N, m) -> columns of the flattened weight (N, m')
+    """
+
+    @property
+    def mixing_layer(self) -> nn.Module: ...
+    def mixing_rows(self, x: Tensor) -> Tensor: ...
+    def mixing_columns(self, channels: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A module that mixes the neurons of a group.
+
+    module    nn.Linear, nn.Conv1d/2d (not grouped), or a module that offers `Mixing`
+    channels  (N, m) which channels of the module's *input* hold neuron i; m > 1 where a neuron is read several
+              times, for example by a linear layer on [max, mean] or on a flattened map
+    """
+
+    module: nn.Module
+    channels: Tensor
+
+    @staticmethod
+    def of(module: nn.Module, size: int, *, offset: int = 0) -> Reader:
+        """The usual case: neuron i is input channel offset + i."""
+        return Reader(module, offset + torch.arange(size).unsqueeze(1))
+
+    @property
+    def layer(self) -> nn.Module:
+        """The linear layer or convolution that holds the weight."""
+        return self.module.mixing_layer if isinstance(self.module, Mixing) else self.module
+
+    @property
+    def all_columns(self) -> Tensor:
+        """(N, m') the columns of the flattened weight (O, K) that each neuron owns."""
+        if isinstance(self.module, Mixing):
+            return self.module.mixing_columns(self.channels)
+        if isinstance(self.module, (nn.Conv1d, nn.Conv2d)):
+            if self.module.groups != 1:
+                raise ZooError("A grouped convolution mixes no channels across its groups: list it as a writer.")
+            area = self.module.weight[0, 0].numel()
+            return (self.channels.unsqueeze(2) * area + torch.arange(area)).flatten(1)
+        if isinstance(self.module, nn.Linear):
+            return self.channels
+        raise ZooError(
+            f"A reader must be a linear layer, a convolution or offer mixing_layer, mixing_rows and mixing_columns; "
+            f"got {type(self.module).__name__}."
+        )
+
+    def columns(self, neuron: int) -> Tensor:
+        """(m',) the columns of the flattened weight (O, K) that one neuron owns."""
+        return self.all_columns[neuron]
+
+    @property
+    def channel_dim(self) -> int:
+        """Where the channels lie in the module's input: last for a linear layer, second otherwise."""
+        return -1 if isinstance(self.module, nn.Linear) else 1
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronGroup:
+    """The N neurons of one layer.
+
+    name     unique in the network
+    writers  modules whose parameters' row i belongs to neuron i, in the order data flows
+    readers  the modules that mix the neurons
+    scale_on_writer
+             the scale of a kept neuron goes to the last writer instead of to the readers' columns. Needed where a
+             reader looks at its input in more ways than through its weight (EdgeConv searches neighbours in it), and
+             allowed only where what follows the last writer is positively homogeneous (ReLU, LeakyReLU, maximum).
+    """
+
+    name: str
+    writers: tuple[nn.Module, ...]
+    readers: tuple[Reader, ...]
+    scale_on_writer: bool = False
+
+    @property
+    def size(self) -> int:
+        """N, the number of neurons now."""
+        return int(self.readers[0].channels.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One link of the chain: ``run`` maps a state (a tensor or a tuple of tensors) to the next state.
+
+    ``modules`` are the modules that it calls, so that the stage of a reader can be found.
+    """
+
+    name: str
+    run: Callable[[Any], Any]
+    modules: tuple[nn.Module, ...]
+
+
+class Prunable(Protocol):
+    """What `zoo.prune` asks of a network."""
+
+    def neuron_groups(self) -> list[NeuronGroup]: ...
+
+
+def groups_of(model: nn.Module) -> list[NeuronGroup]:
+    """The checked neuron groups of a network, in the order data flows.
+
+    Raises ZooError if the network offers none, if names repeat, or if the sizes of writers and readers disagree.
+    """
+    offer = getattr(model, "neuron_groups", None)
+    if not callable(offer):
+        raise ZooError(
+            f"{type(model).__name__} cannot be pruned: it has no method neuron_groups() that returns a list of "
+            f"zoo.models.NeuronGroup (README, 'a network of your own')."
+        )
+    groups: list[NeuronGroup] = list(offer())
+    names = [group.name for group in groups]
+    if len(set(names)) != len(names):
+        raise ZooError(f"The names of the neuron groups of {type(model).__name__} repeat: {', '.join(names)}.")
+    for group in groups:
+        _check(group)
+    return groups
+
+
+def _check(group: NeuronGroup) -> None:
+    for writer in group.writers:
+        rows = next(iter(writer.parameters())).shape[0] if len(list(writer.parameters())) else group.size
+        if rows != group.size:
+            raise ZooError(
+                f"Group {group.name}: writer {type(writer).__name__} has {rows} rows, "
+                f"the group has {group.size} neurons."
+            )
+    for reader in group.readers:
+        if reader.channels.shape[0] != group.size:
+            raise ZooError(f"Group {group.name}: its readers disagree about the number of neurons.")
+        width = getattr(reader.layer, "weight").flatten(1).shape[1]  # noqa: B009 - typed as Tensor | Module otherwise
+        if int(reader.all_columns.max()) >= width:
+            raise ZooError(
+                f"Group {group.name}: neuron {group.size - 1} owns column {int(reader.all_columns.max())} of reader "
+                f"{type(reader.module).__name__}, which has {width}."
+            )
+
+
+def widths_of(model: nn.Module) -> dict[str, int]:
+    """Group name -> number of neurons now."""
+    return {group.name: group.size for group in groups_of(model)}
+
+
+def stages_of(model: nn.Module) -> list[Stage]:
+    """The network as a chain; a network without ``stages()`` is one stage."""
+    offer = getattr(model, "stages", None)
+    if callable(offer):
+        return list(offer())
+    return [Stage("whole", model, (model,))]
+
+
+def run(stages: Sequence[Stage], state: Any) -> Any:
+    """The state after the given stages."""
+    for stage in stages:
+        state = stage.run(state)
+    return state

@@ -1,0 +1,50 @@
+"""A network with two hidden layers, the paper's numerical check of the rate (section 2.3: 100 neurons a layer)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
+
+WIDTHS = {"hidden1": 100, "hidden2": 100}
+
+
+class MLP(nn.Module):
+    """x (B, in_features) -> (B, num_classes)."""
+
+    def __init__(self, widths: Mapping[str, int], *, in_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.hidden1 = nn.Linear(in_features, widths["hidden1"])
+        self.hidden2 = nn.Linear(widths["hidden1"], widths["hidden2"])
+        self.out = nn.Linear(widths["hidden2"], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.hidden2(torch.relu(self.hidden1(x)))))  # type: ignore[no-any-return]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group name -> number of neurons now."""
+        return widths_of(self)
+
+    def neuron_groups(self) -> list[NeuronGroup]:
+        return [
+            NeuronGroup("hidden1", (self.hidden1,), (Reader.of(self.hidden2, self.hidden1.out_features),)),
+            NeuronGroup("hidden2", (self.hidden2,), (Reader.of(self.out, self.hidden2.out_features),)),
+        ]
+
+    def stages(self) -> list[Stage]:
+        return [
+            Stage("hidden1", lambda x: torch.relu(self.hidden1(x)), (self.hidden1,)),
+            Stage("hidden2", lambda x: torch.relu(self.hidden2(x)), (self.hidden2,)),
+            Stage("out", self.out, (self.out,)),
+        ]
+
+
+def mlp(
+    *, in_features: int = 10, num_classes: int = 1, widths: Mapping[str, int] | None = None
+) -> MLP:
+    """Two hidden layers of 100, or of other widths (group name -> neurons)."""
+    return MLP({**WIDTHS, **(widths or {})}, in_features=in_features, num_classes=num_classes)

@@ -1,0 +1,87 @@
+"""Keeping some neurons of a group, in place: the one operation behind `zoo.prune.cut` and every narrow builder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.models.groups import NeuronGroup, Reader, groups_of
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def narrow(model: nn.Module, widths: dict[str, int]) -> None:
+    """Keep the first `widths[name]` neurons of each named group, in place.
+
+    Raises ZooError for an unknown group or a width that is not between 1 and the group's size.
+    """
+    for name, width in widths.items():
+        sizes = {group.name: group for group in groups_of(model)}
+        if name not in sizes:
+            raise ZooError(f"There is no neuron group '{name}'; the groups are {', '.join(sizes)}.")
+        if not 1 <= width <= sizes[name].size:
+            raise ZooError(f"Group {name} can have 1 to {sizes[name].size} neurons, not {width}.")
+        if width < sizes[name].size:
+            keep(sizes[name], torch.arange(width))
+
+
+@torch.no_grad()
+def keep(group: NeuronGroup, kept: Tensor, scale: Tensor | None = None) -> None:
+    """Keep the neurons `kept` (n,) of a group, each multiplied by its `scale` (n,) where it is read, in place.
+
+    The scale goes to the readers' columns, or to the last writer where the group says so.
+    """
+    for reader in group.readers:
+        _keep_columns(reader, kept, None if group.scale_on_writer else scale)
+    for writer in dict.fromkeys(group.writers):
+        _keep_rows(writer, kept)
+    if scale is not None and group.scale_on_writer:
+        last = group.writers[-1]
+        for parameter in last.parameters(recurse=False):
+            parameter.mul_(scale.to(parameter).view(-1, *[1] * (parameter.dim() - 1)))
+
+
+def _keep_rows(writer: nn.Module, kept: Tensor) -> None:
+    """Keep rows of every parameter and buffer of a writer, and put its sizes right."""
+    kept = kept.to(next(iter(writer.parameters())).device)
+    for name, parameter in list(writer.named_parameters(recurse=False)):
+        setattr(writer, name, nn.Parameter(parameter.detach()[kept].clone(), requires_grad=parameter.requires_grad))
+    for name, buffer in list(writer.named_buffers(recurse=False)):
+        if buffer.dim():
+            setattr(writer, name, buffer[kept].clone())
+    n = len(kept)
+    if isinstance(writer, (nn.Conv1d, nn.Conv2d)):
+        if writer.groups == writer.out_channels == writer.in_channels:  # depthwise: a neuron reads only itself
+            writer.groups = writer.in_channels = n
+        elif writer.groups != 1:
+            raise ZooError("A grouped convolution can write a group only if it is depthwise.")
+        writer.out_channels = n
+    elif isinstance(writer, nn.Linear):
+        writer.out_features = n
+    elif isinstance(writer, _NORMS):
+        writer.num_features = n
+
+
+def _keep_columns(reader: Reader, kept: Tensor, scale: Tensor | None) -> None:
+    """Keep the columns of a reader's weight that belong to the kept neurons, times their scale.
+
+    Columns that belong to no neuron of the group (other blocks of a concatenation) stay, in their order.
+    """
+    layer = reader.layer
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    flat = weight.detach().flatten(1).clone()
+    columns = reader.all_columns
+    if scale is not None:
+        flat[:, columns[kept].flatten().to(flat.device)] *= scale.to(flat).repeat_interleave(columns.shape[1])
+    stay = torch.ones(flat.shape[1], dtype=torch.bool)
+    stay[columns.flatten()] = False
+    stay[columns[kept].flatten()] = True
+    flat = flat[:, stay.nonzero().squeeze(1).to(flat.device)]
+    area = weight.shape[2:].numel()
+    shaped = flat.reshape(len(weight), flat.shape[1] // area, *weight.shape[2:]).contiguous()
+    layer.weight = nn.Parameter(shaped, requires_grad=weight.requires_grad)
+    if isinstance(layer, nn.Linear):
+        layer.in_features = shaped.shape[1]
+    elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+        layer.in_channels = shaped.shape[1]

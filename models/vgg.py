@@ -1,0 +1,87 @@
+"""VGG-11 with batch norm (Simonyan & Zisserman 2015, configuration A), torchvision's definition.
+
+With ``head="linear"`` it is the paper's CIFAR-10 network (section 3.1): one linear layer on the 512 pooled channels,
+as is usual for 32 x 32 images. With ``head="full"`` it is torchvision's vgg11_bn, whose weights load unchanged; there
+the first linear layer reads a flattened 7 x 7 map. The groups are the eight convolutions, and the two hidden linear
+layers of the full head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.vgg import VGG as TorchvisionVGG
+from torchvision.models.vgg import cfgs, make_layers
+
+from zoo.errors import ZooError
+from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
+from zoo.models.narrow import narrow
+
+HEADS = ("linear", "full")
+
+
+class VGG(TorchvisionVGG):
+    """x (B, 3, H, W), H and W at least 32 -> logits (B, num_classes)."""
+
+    def __init__(self, widths: Mapping[str, int] | None = None, *, num_classes: int = 10, head: str = "linear") -> None:
+        if head not in HEADS:
+            raise ZooError(f"The head of vgg11 is one of {', '.join(HEADS)}; got '{head}'.")
+        # init_weights=False: the full head is 120 M numbers that a linear head throws away at once.
+        super().__init__(make_layers(cfgs["A"], batch_norm=True), num_classes=num_classes, init_weights=False)
+        if head == "linear":
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            self.classifier = nn.Sequential(nn.Linear(512, num_classes))
+        if widths:
+            narrow(self, dict(widths))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.01)
+                nn.init.zeros_(module.bias)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Group name -> number of neurons now."""
+        return widths_of(self)
+
+    def _convs(self) -> list[int]:
+        return [i for i, layer in enumerate(self.features) if isinstance(layer, nn.Conv2d)]
+
+    def neuron_groups(self) -> list[NeuronGroup]:
+        """The eight convolutions, and the hidden linear layers where the head has them."""
+        at = self._convs()
+        linears = [(i, layer) for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)]
+        groups = []
+        for i, after in zip(at, [*at[1:], None], strict=True):
+            size = int(self.features[i].out_channels)
+            if after is not None:
+                reader = Reader.of(self.features[after], size)
+            else:  # the flattened map: neuron i owns the entries of channel i
+                head = linears[0][1]
+                reader = Reader(head, torch.arange(head.in_features).view(size, -1))
+            groups.append(NeuronGroup(f"features.{i}", (self.features[i], self.features[i + 1]), (reader,)))
+        for (i, layer), (_, following) in zip(linears[:-1], linears[1:], strict=True):
+            groups.append(NeuronGroup(f"classifier.{i}", (layer,), (Reader.of(following, layer.out_features),)))
+        return groups
+
+    def stages(self) -> list[Stage]:
+        """One stage a convolution with what follows it, the pooled map, and the classifier layer by layer."""
+        bounds = [*self._convs(), len(self.features)]
+        stages = []
+        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+            part = self.features[start:end]
+            stages.append(Stage(f"features.{start}", part, tuple(part)))
+        stages.append(Stage("pool", lambda x: self.avgpool(x).flatten(1), (self.avgpool,)))
+        return stages + [Stage(f"classifier.{i}", layer, (layer,)) for i, layer in enumerate(self.classifier)]
+
+
+def vgg11(*, num_classes: int = 10, widths: Mapping[str, int] | None = None, head: str = "linear") -> VGG:
+    """VGG-11 with batch norm, or the same with narrower layers (group name -> neurons).
+
+    Raises ZooError for a head that is neither "linear" nor "full".
+    """
+    return VGG(widths, num_classes=num_classes, head=head)
