@@ -10,6 +10,8 @@ from zoo.models.dgcnn import dgcnn
 from zoo.models.groups import NeuronGroup, Reader, Stage, groups_of, stages_of, widths_of
 from zoo.models.mlp import mlp
 from zoo.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
+from zoo.models.pointnet import pointnet
+from zoo.models.pointnet2 import pointnet2
 from zoo.models.resnet import resnet34
 from zoo.models.vgg import vgg11
 
@@ -26,6 +28,8 @@ __all__ = [
     "mobilenet_v3_large",
     "mobilenet_v3_small",
     "multiplier_widths",
+    "pointnet",
+    "pointnet2",
     "resnet34",
     "stages_of",
     "vgg11",

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
+from zoo.models import dgcnn, mlp, mobilenet, pointnet, pointnet2, resnet, vgg
+from zoo.models.groups import widths_of
 
 from zoo.errors import ZooError, suggest
-from zoo.models import dgcnn, mlp, mobilenet, resnet, vgg
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ _ARCHS: dict[str, Arch] = {
     "mobilenet_v2": Arch(mobilenet.mobilenet_v2),
     "mobilenet_v3_large": Arch(mobilenet.mobilenet_v3_large),
     "mobilenet_v3_small": Arch(mobilenet.mobilenet_v3_small),
+    "pointnet": Arch(pointnet.pointnet),
+    "pointnet2": Arch(pointnet2.pointnet2),
     "resnet34": Arch(resnet.resnet34),
     "vgg11": Arch(vgg.vgg11),
 }
@@ -49,7 +53,7 @@ def build(
     if num_classes is not None:
         options["num_classes"] = num_classes
     if widths:
-        dense: dict[str, int] = builder(**options).widths  # type: ignore[assignment]
+        dense = _dense_widths(builder, options)
         for group, width in widths.items():
             if group not in dense:
                 raise ZooError(f"{arch} has no neuron group '{group}'; {suggest(group, dense)}.")
@@ -66,8 +70,16 @@ def multiplier_widths(arch: str, w: float, *, num_classes: int | None = None, **
     special = _find(arch).multiplier
     if special is not None:
         return special(w)
-    dense: dict[str, int] = build(arch, num_classes=num_classes, **options).widths  # type: ignore[assignment]
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    dense = _dense_widths(_find(arch).builder, options)
     return {group: max(1, round(w * n)) for group, n in dense.items()}
+
+
+def _dense_widths(builder: Callable[..., nn.Module], options: Mapping[str, Any]) -> dict[str, int]:
+    with torch.device("meta"):  # no memory, no initialisation
+        model = builder(**options)
+    return widths_of(model)
 
 
 def _find(arch: str) -> Arch:

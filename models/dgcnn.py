@@ -14,10 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from zoo.models.edgeconv import EdgeConv
+from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 
 from zoo.errors import ZooError
-from zoo.models.edgeconv import EdgeConv
-from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 
 WIDTHS = {"edge1": 64, "edge2": 64, "edge3": 128, "edge4": 256, "conv5": 1024, "linear1": 512, "linear2": 256}
 EDGES = ("edge1", "edge2", "edge3", "edge4")
@@ -63,7 +63,7 @@ class DGCNN(nn.Module):
 
     def _first(self, x: Tensor) -> Tensor:
         x = torch.cat([x.max(2).values, x.mean(2)], 1)  # B 2E; max().values has the cheaper gradient
-        return self.drop(F.leaky_relu(self.bn6(self.linear1(x)), self.slope))
+        return self.drop(F.leaky_relu(self.bn6(self.linear1(x)), self.slope))  # type: ignore[no-any-return]
 
     def _second(self, x: Tensor) -> Tensor:
         x = self.drop(F.leaky_relu(self.bn7(self.linear2(x)), self.slope))
@@ -113,8 +113,11 @@ class DGCNN(nn.Module):
 def dgcnn(
     *, num_classes: int = 40, widths: Mapping[str, int] | None = None, k: int = 20, dropout: float = 0.5
 ) -> DGCNN:
-    """The authors' classifier, or the same with other widths (group name -> neurons)."""
-    return DGCNN({**WIDTHS, **(widths or {})}, num_classes=num_classes, k=k, dropout=dropout, slope=0.2)
+    """The authors' classifier, or the same with other widths (group name -> neurons).
+
+    Raises ZooError for an unknown group and for a width below 1.
+    """
+    return DGCNN(all_widths(WIDTHS, widths), num_classes=num_classes, k=k, dropout=dropout, slope=0.2)
 
 
 def multiplier(w: float) -> dict[str, int]:
@@ -133,14 +136,14 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state.items():
         name = key.removeprefix("module.")
         head, _, rest = name.partition(".")
-        layer = int(head[-1]) if head[-1:].isdigit() else 0
-        if head.startswith("conv") and 1 <= layer <= 5 and rest.startswith(("0.", "1.")):
+        kind, layer = head[:-1], head[-1:]
+        if kind == "conv" and layer in "12345" and rest.startswith(("0.", "1.")):
             part, _, leaf = rest.partition(".")
-            edge, conv = f"edge{layer}.", "conv" if part == "0" else "bn"
-            renamed[f"{edge}{conv}.{leaf}" if layer < 5 else f"{conv}5.{leaf}"] = value
-        elif head.startswith("bn") and 1 <= layer <= 7:
-            renamed[f"edge{layer}.bn.{rest}" if layer < 5 else f"bn{layer}.{rest}"] = value
-        elif head in ("linear1", "linear2", "linear3") and rest in ("weight", "bias"):
+            conv = "conv" if part == "0" else "bn"
+            renamed[f"edge{layer}.{conv}.{leaf}" if layer < "5" else f"{conv}5.{leaf}"] = value
+        elif kind == "bn" and layer in "1234567":
+            renamed[f"edge{layer}.bn.{rest}" if layer < "5" else f"bn{layer}.{rest}"] = value
+        elif kind == "linear" and layer in "123" and rest in ("weight", "bias"):
             renamed[name] = value
         else:
             raise ZooError(

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
 from zoo.models.points import gather, knn
 
 
@@ -52,26 +51,28 @@ class EdgeConv(nn.Module):
         """Mean and variance (O,) of the signed edges; in training over all edges of the batch, and the running ones
         move."""
         bn = self.bn
-        assert bn.running_mean is not None and bn.running_var is not None  # for the type checker
+        assert bn.running_mean is not None  # the asserts are for the type checker
+        assert bn.running_var is not None
+        assert bn.num_batches_tracked is not None
         if not bn.training:
             return bn.running_mean * sign, bn.running_var
         edges = rows.numel()
-        # With n_i the sum over i's neighbours of W1 x_j: the sum over edges of (W1 x_j + c_i) and of its square.
-        # The centre is taken about a fixed shift, so that the variance is not a difference of two large numbers.
+        # The edge from i to j is n_j + c_i; each part is taken about its own mean, a constant, so that the variance is
+        # not a difference of two large numbers. With s_i the sum of n_j over i's neighbours, sums over edges follow.
         with torch.no_grad():
             degree = torch.bincount(rows.flatten(), minlength=len(neighbour)).to(neighbour.dtype)
-            shift = (degree @ neighbour / self.k + centre.sum(0)) / len(neighbour)
-        c = centre - shift
-        n = F.embedding_bag(rows, neighbour, mode="sum")
-        first = (degree @ neighbour + self.k * c.sum(0)) / edges
-        second = (degree @ neighbour.square() + (c * torch.add(self.k * c, n, alpha=2)).sum(0)) / edges
-        mean, var = first + shift, (second - first.square()).clamp_min(0)
+            shift_n, shift_c = degree @ neighbour / edges, centre.mean(0)
+        n, c = neighbour - shift_n, centre - shift_c
+        s = F.embedding_bag(rows, n, mode="sum")
+        first = (degree @ n + self.k * c.sum(0)) / edges
+        second = (degree @ n.square() + (c * torch.add(self.k * c, s, alpha=2)).sum(0)) / edges
+        mean, var = first + (shift_n + shift_c), (second - first.square()).clamp_min(0)
         with torch.no_grad():
-            momentum = 0.1 if bn.momentum is None else bn.momentum
+            bn.num_batches_tracked.add_(1)
+            # Without a momentum the running statistics are plain averages, as in nn.BatchNorm2d.
+            momentum = 1 / int(bn.num_batches_tracked) if bn.momentum is None else bn.momentum
             bn.running_mean.lerp_((mean * sign).to(bn.running_mean.dtype), momentum)
-            bn.running_var.lerp_((var * (edges / (edges - 1))).to(bn.running_var.dtype), momentum)
-            if bn.num_batches_tracked is not None:
-                bn.num_batches_tracked.add_(1)
+            bn.running_var.lerp_((var * (edges / max(edges - 1, 1))).to(bn.running_var.dtype), momentum)
         return mean, var
 
     def edges(self, x: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ def edge_conv_written_out(layer: EdgeConv, x: Tensor) -> Tensor:
 def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:
     """Maximum over neighbours: x (P, O), rows (P, k) indices into P -> (P, O). No (P, k, O) tensor is made."""
     if torch.is_grad_enabled() and x.requires_grad:
-        result: Tensor = _NeighbourMax.apply(x, rows)  # type: ignore[no-untyped-call]
+        result: Tensor = _NeighbourMax.apply(x, rows)
         return result
     best = x[rows[:, 0]]
     for j in range(1, rows.shape[1]):
@@ -118,12 +119,12 @@ def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:
 
 
 class _NeighbourMax(torch.autograd.Function):
-    """The gradient goes to the (first) neighbour that is the maximum; one byte an output is kept, so k is at most 256."""
+    """The gradient goes to the (first) neighbour that is the maximum; its place is kept in one byte up to k = 256."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
         best = x[rows[:, 0]]
-        slot = torch.zeros_like(best, dtype=torch.uint8)
+        slot = torch.zeros_like(best, dtype=torch.uint8 if rows.shape[1] <= 256 else torch.int32)
         for j in range(1, rows.shape[1]):
             value = x[rows[:, j]]
             slot.masked_fill_(value > best, j)

@@ -11,14 +11,14 @@ so that a pruning pass need not compute again what comes before a layer) and ``w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, suggest
 
 
 @runtime_checkable
@@ -148,6 +148,8 @@ def groups_of(model: nn.Module) -> list[NeuronGroup]:
 
 
 def _check(group: NeuronGroup) -> None:
+    if not group.readers:
+        raise ZooError(f"Group {group.name} has no reader: neurons that nothing reads cannot be weighed or removed.")
     for writer in group.writers:
         rows = next(iter(writer.parameters())).shape[0] if len(list(writer.parameters())) else group.size
         if rows != group.size:
@@ -155,6 +157,8 @@ def _check(group: NeuronGroup) -> None:
                 f"Group {group.name}: writer {type(writer).__name__} has {rows} rows, "
                 f"the group has {group.size} neurons."
             )
+    if group.scale_on_writer and not list(group.writers[-1].parameters(recurse=False)):
+        raise ZooError(f"Group {group.name}: its last writer has no parameters that could take the scale.")
     for reader in group.readers:
         if reader.channels.shape[0] != group.size:
             raise ZooError(f"Group {group.name}: its readers disagree about the number of neurons.")
@@ -169,6 +173,19 @@ def _check(group: NeuronGroup) -> None:
 def widths_of(model: nn.Module) -> dict[str, int]:
     """Group name -> number of neurons now."""
     return {group.name: group.size for group in groups_of(model)}
+
+
+def all_widths(dense: Mapping[str, int], widths: Mapping[str, int] | None) -> dict[str, int]:
+    """The dense widths with the given ones in their place (group name -> neurons).
+
+    Raises ZooError for a group that is not among the dense ones, and for a width below 1.
+    """
+    for name, width in (widths or {}).items():
+        if name not in dense:
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, dense)}.")
+        if width < 1:
+            raise ZooError(f"Group {name} needs at least 1 neuron, not {width}.")
+    return {**dense, **(widths or {})}
 
 
 def stages_of(model: nn.Module) -> list[Stage]:

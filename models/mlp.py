@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-
-from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
+from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 
 WIDTHS = {"hidden1": 100, "hidden2": 100}
 
@@ -43,8 +42,9 @@ class MLP(nn.Module):
         ]
 
 
-def mlp(
-    *, in_features: int = 10, num_classes: int = 1, widths: Mapping[str, int] | None = None
-) -> MLP:
-    """Two hidden layers of 100, or of other widths (group name -> neurons)."""
-    return MLP({**WIDTHS, **(widths or {})}, in_features=in_features, num_classes=num_classes)
+def mlp(*, in_features: int = 10, num_classes: int = 1, widths: Mapping[str, int] | None = None) -> MLP:
+    """Two hidden layers of 100, or of other widths (group name -> neurons).
+
+    Raises ZooError for an unknown group and for a width below 1.
+    """
+    return MLP(all_widths(WIDTHS, widths), in_features=in_features, num_classes=num_classes)

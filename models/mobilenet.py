@@ -15,7 +15,6 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2, mobilenetv3
 from torchvision.ops.misc import SqueezeExcitation
-
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.narrow import narrow
 
@@ -27,20 +26,21 @@ class _Inverted:
         self.name = name
         self.residual = bool(block.use_res_connect)
         v2 = isinstance(block, mobilenetv2.InvertedResidual)
-        parts: list[nn.Module] = list(block.conv if v2 else block.block)  # type: ignore[arg-type]
+        inside: Any = block.conv if v2 else block.block
+        parts: list[nn.Module] = list(inside)
         # V2 ends in (conv, bn), V3 in one Conv2dNormActivation without activation.
         self.project: list[nn.Module] = parts[-2:] if v2 else parts[-1:]
         parts = parts[: -len(self.project)]
         self.gate: SqueezeExcitation | None = None
         if isinstance(parts[-1], SqueezeExcitation):
-            self.gate = parts.pop()  # type: ignore[assignment]
+            self.gate = parts.pop()
         self.expand = parts  # [expansion], depthwise
         self.expands = len(parts) == 2
 
     @property
     def project_conv(self) -> nn.Conv2d:
         first = self.project[0]
-        return first if isinstance(first, nn.Conv2d) else first[0]  # type: ignore[index,no-any-return]
+        return first if isinstance(first, nn.Conv2d) else first[0]  # type: ignore[index]
 
     def group(self, stem: nn.Module) -> NeuronGroup | None:
         """The hidden width, or None where the stem that it is made of is also read by a residual connection."""
@@ -119,11 +119,11 @@ class _MobileNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
 
-class MobileNetV2(_MobileNet, mobilenetv2.MobileNetV2):
+class MobileNetV2(_MobileNet, mobilenetv2.MobileNetV2):  # type: ignore[misc]
     """x (B, 3, H, W) -> logits (B, num_classes)."""
 
 
-class MobileNetV3(_MobileNet, mobilenetv3.MobileNetV3):
+class MobileNetV3(_MobileNet, mobilenetv3.MobileNetV3):  # type: ignore[misc]
     """x (B, 3, H, W) -> logits (B, num_classes)."""
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from zoo.models.groups import NeuronGroup, Reader, groups_of, widths_of
 
-from zoo.errors import ZooError
-from zoo.models.groups import NeuronGroup, Reader, groups_of
+from zoo.errors import ZooError, suggest
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -16,22 +16,28 @@ def narrow(model: nn.Module, widths: dict[str, int]) -> None:
 
     Raises ZooError for an unknown group or a width that is not between 1 and the group's size.
     """
+    sizes = widths_of(model)
     for name, width in widths.items():
-        sizes = {group.name: group for group in groups_of(model)}
         if name not in sizes:
-            raise ZooError(f"There is no neuron group '{name}'; the groups are {', '.join(sizes)}.")
-        if not 1 <= width <= sizes[name].size:
-            raise ZooError(f"Group {name} can have 1 to {sizes[name].size} neurons, not {width}.")
-        if width < sizes[name].size:
-            keep(sizes[name], torch.arange(width))
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, sizes)}.")
+        if not 1 <= width <= sizes[name]:
+            raise ZooError(f"Group {name} can have 1 to {sizes[name]} neurons, not {width}.")
+    for name, width in widths.items():
+        if width < sizes[name]:  # the groups anew each time: where columns lie depends on the widths before them
+            keep(next(group for group in groups_of(model) if group.name == name), torch.arange(width))
 
 
 @torch.no_grad()
 def keep(group: NeuronGroup, kept: Tensor, scale: Tensor | None = None) -> None:
     """Keep the neurons `kept` (n,) of a group, each multiplied by its `scale` (n,) where it is read, in place.
 
-    The scale goes to the readers' columns, or to the last writer where the group says so.
+    The scale goes to the readers' columns, or to the last writer where the group says so. The kept neurons stay in
+    their old order. Raises ZooError if none is kept, or if one is named twice or does not exist.
     """
+    kept, order = kept.cpu().sort()
+    scale = None if scale is None else scale.cpu()[order]
+    if not len(kept) or kept[0] < 0 or kept[-1] >= group.size or bool((kept.diff() == 0).any()):
+        raise ZooError(f"Group {group.name}: keep 1 to {group.size} different neurons of 0 to {group.size - 1}.")
     for reader in group.readers:
         _keep_columns(reader, kept, None if group.scale_on_writer else scale)
     for writer in dict.fromkeys(group.writers):
@@ -44,12 +50,12 @@ def keep(group: NeuronGroup, kept: Tensor, scale: Tensor | None = None) -> None:
 
 def _keep_rows(writer: nn.Module, kept: Tensor) -> None:
     """Keep rows of every parameter and buffer of a writer, and put its sizes right."""
-    kept = kept.to(next(iter(writer.parameters())).device)
     for name, parameter in list(writer.named_parameters(recurse=False)):
-        setattr(writer, name, nn.Parameter(parameter.detach()[kept].clone(), requires_grad=parameter.requires_grad))
+        rows = parameter.detach()[kept.to(parameter.device)].clone()
+        setattr(writer, name, nn.Parameter(rows, requires_grad=parameter.requires_grad))
     for name, buffer in list(writer.named_buffers(recurse=False)):
         if buffer.dim():
-            setattr(writer, name, buffer[kept].clone())
+            setattr(writer, name, buffer[kept.to(buffer.device)].clone())
     n = len(kept)
     if isinstance(writer, (nn.Conv1d, nn.Conv2d)):
         if writer.groups == writer.out_channels == writer.in_channels:  # depthwise: a neuron reads only itself

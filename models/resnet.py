@@ -11,12 +11,11 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
-
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.narrow import narrow
 
 
-class ResNet34(ResNet):
+class ResNet34(ResNet):  # type: ignore[misc]
     """x (B, 3, H, W) -> logits (B, num_classes)."""
 
     def __init__(self, widths: Mapping[str, int] | None = None, *, num_classes: int = 1000) -> None:

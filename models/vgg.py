@@ -9,28 +9,31 @@ layers of the full head.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
-from torchvision.models.vgg import VGG as TorchvisionVGG
-from torchvision.models.vgg import cfgs, make_layers
-
-from zoo.errors import ZooError
+from torch import nn
+from torchvision.models import vgg
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.narrow import narrow
+
+from zoo.errors import ZooError
 
 HEADS = ("linear", "full")
 
 
-class VGG(TorchvisionVGG):
+class VGG(vgg.VGG):  # type: ignore[misc]
     """x (B, 3, H, W), H and W at least 32 -> logits (B, num_classes)."""
 
     def __init__(self, widths: Mapping[str, int] | None = None, *, num_classes: int = 10, head: str = "linear") -> None:
         if head not in HEADS:
             raise ZooError(f"The head of vgg11 is one of {', '.join(HEADS)}; got '{head}'.")
-        # init_weights=False: the full head is 120 M numbers that a linear head throws away at once.
-        super().__init__(make_layers(cfgs["A"], batch_norm=True), num_classes=num_classes, init_weights=False)
-        if head == "linear":
+        features = vgg.make_layers(vgg.cfgs["A"], batch_norm=True)
+        if head == "full":
+            super().__init__(features, num_classes=num_classes, init_weights=False)  # initialised below
+        else:  # torchvision's own __init__ would make the full head first, 120 M numbers
+            nn.Module.__init__(self)
+            self.features = features
             self.avgpool = nn.AdaptiveAvgPool2d(1)
             self.classifier = nn.Sequential(nn.Linear(512, num_classes))
         if widths:
@@ -64,7 +67,7 @@ class VGG(TorchvisionVGG):
                 head = linears[0][1]
                 reader = Reader(head, torch.arange(head.in_features).view(size, -1))
             groups.append(NeuronGroup(f"features.{i}", (self.features[i], self.features[i + 1]), (reader,)))
-        for (i, layer), (_, following) in zip(linears[:-1], linears[1:], strict=True):
+        for (i, layer), (_, following) in pairwise(linears):
             groups.append(NeuronGroup(f"classifier.{i}", (layer,), (Reader.of(following, layer.out_features),)))
         return groups
 
@@ -72,7 +75,7 @@ class VGG(TorchvisionVGG):
         """One stage a convolution with what follows it, the pooled map, and the classifier layer by layer."""
         bounds = [*self._convs(), len(self.features)]
         stages = []
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, end in pairwise(bounds):
             part = self.features[start:end]
             stages.append(Stage(f"features.{start}", part, tuple(part)))
         stages.append(Stage("pool", lambda x: self.avgpool(x).flatten(1), (self.avgpool,)))

@@ -1,0 +1,11 @@
+"""Pruning by greedy imitation (Ye, Wu, Liu 2020, Greedy Optimization Provably Wins the Lottery).
+
+Score, choose and cut are three things: a criterion scores a group and gives a path, `prune` chooses along it, and
+only `cut` makes a network.
+"""
+
+from zoo.prune.cut import cut
+from zoo.prune.layerwise import METHODS, prune
+from zoo.prune.report import GroupReport, PruneReport
+
+__all__ = ["METHODS", "GroupReport", "PruneReport", "cut", "prune"]

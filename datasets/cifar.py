@@ -1,0 +1,85 @@
+"""CIFAR-10 (JPEG): 32 x 32 images, each re-encoded as JPEG, in one HDF5 file per split.
+
+`train.h5` and `test.h5` hold `jpeg`, the files' bytes end to end; `offset` int64 (n + 1,), where each begins;
+`label` uint8 (n,); and the attribute `classes`. Figures measured on it are not CIFAR-10's: say "CIFAR-10 (JPEG)".
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from zoo.datasets.base import LabelledDataset
+from zoo.datasets.images import apply, open_image, to_tensor
+from zoo.datasets.registry import check_split
+
+from zoo.errors import ZooError
+
+SIZE = 32
+MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images
+STD = (0.2470, 0.2435, 0.2616)
+
+
+class Cifar10(LabelledDataset):
+    """50000 train and 10000 test images, float32 (3, 32, 32), (x / 255 - mean) / std.
+
+    With `augment`: padded by 4, cut to 32 x 32 at random, flipped at random. Raises ZooError for a missing or
+    wrong file, and for an image that cannot be read (when it is asked for).
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        augment: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.path = Path(root).expanduser() / f"{check_split(split)}.h5"
+        if not self.path.is_file():
+            raise ZooError(f"{self.path} is no file: looked for train.h5 and test.h5; give their folder as data_dir")
+        try:
+            with h5py.File(self.path, "r") as file:
+                self.jpeg: np.ndarray = np.asarray(file["jpeg"][()], dtype=np.uint8)
+                self.offset: np.ndarray = np.asarray(file["offset"][()], dtype=np.int64)
+                self.labels: np.ndarray = np.asarray(file["label"][()], dtype=np.int64)
+                classes = [str(name) for name in file.attrs["classes"]]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ZooError(f"{self.path} has no jpeg, offset, label and classes in HDF5: {error}") from error
+        grows = bool((np.diff(self.offset) > 0).all()) and self.offset[:1].tolist() == [0]
+        if len(self.offset) != len(self.labels) + 1 or not grows or self.offset[-1] != len(self.jpeg):
+            raise ZooError(f"{self.path} is inconsistent: offset does not divide jpeg into {len(self.labels)} images")
+        if len(self.labels) and self.labels.max() >= len(classes):
+            raise ZooError(f"{self.path} has label {self.labels.max()}, but lists {len(classes)} classes")
+        super().__init__(classes, (3, SIZE, SIZE), augment=augment, seed=seed)
+        self._to_tensor = to_tensor(mean, std)
+        self._vary = v2.Compose([v2.RandomCrop(SIZE, padding=4), v2.RandomHorizontalFlip(), self._to_tensor])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def label(self, index: int) -> int:
+        return int(self.labels[index])
+
+    def read(self, index: int) -> Tensor:
+        pixels: Tensor = self._to_tensor(self._open(index))
+        return pixels.as_subclass(Tensor)
+
+    def vary(self, index: int, generator: torch.Generator) -> Tensor:
+        return apply(self._vary, self._open(index), generator)
+
+    def _open(self, index: int) -> Image.Image:
+        encoded = self.jpeg[self.offset[index] : self.offset[index + 1]].tobytes()
+        image = open_image(io.BytesIO(encoded), f"{self.path}, row {index},")
+        if image.size != (SIZE, SIZE):
+            raise ZooError(f"{self.path}, row {index}, is {image.size[0]} x {image.size[1]}, not {SIZE} x {SIZE}")
+        return image

@@ -1,0 +1,128 @@
+"""ImageNet and its like: train/ and val/ with one folder of images per class.
+
+Any part of it will do: a class folder may be empty, and a class may have a folder in one split only. Labels
+count in `classes=` if given, else in wnids.txt of the root, else in the sorted names of all class folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from zoo.datasets.base import LabelledDataset
+from zoo.datasets.images import MEAN, STD, apply, open_image, to_tensor
+from zoo.datasets.registry import check_split
+
+from zoo.errors import ZooError
+
+FOLDERS = {"train": "train", "test": "val"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+def _class_folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def find_classes(root: Path) -> list[str]:
+    """The class list of a root: its wnids.txt, or the sorted union of the class folders of train/ and val/."""
+    listed = root / "wnids.txt"
+    if not listed.is_file():
+        return sorted({name for folder in FOLDERS.values() for name in _class_folders(root / folder)})
+    classes = listed.read_text(encoding="utf-8").split()
+    if len(set(classes)) != len(classes):
+        raise ZooError(f"{listed} lists a class twice")
+    return sorted(classes)
+
+
+class ImageNet(LabelledDataset):
+    """Images float32 (3, size, size) from class folders; the "test" split is val/.
+
+    To test: the shorter side resized to `resize` and the centre cut out. `resize` None takes images as stored
+    and only cuts; "auto" leaves an image of size x size alone and resizes others to size * 256 / 224. With
+    `augment`: a random resized crop and a random flip, torchvision's defaults. Then (x / 255 - mean) / std.
+    Raises ZooError for a missing or empty folder, a class that is not listed, an image that cannot be read
+    (when it is asked for), and one smaller than the cut.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        size: int = 224,
+        resize: int | Literal["auto"] | None = "auto",
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        classes: Sequence[str] | None = None,
+        augment: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if size < 1:
+            raise ZooError(f"the size of an image is 1 or more, not {size}")
+        if isinstance(resize, int) and resize < size:
+            raise ZooError(f"resize {resize} leaves no cut of {size} x {size}; give resize={size} or more")
+        root = Path(root).expanduser()
+        folder = root / FOLDERS[check_split(split)]
+        if not folder.is_dir():
+            raise ZooError(
+                f"{folder} is no folder: looked for train/ and val/ with one folder of images per class; "
+                f"give the folder that holds them as data_dir"
+            )
+        chosen = find_classes(root) if classes is None else list(classes)
+        super().__init__(chosen, (3, size, size), augment=augment, seed=seed)
+        self.samples = _list_images(folder, self.classes, strict=classes is None)
+        self.size, self.resize = size, resize
+        self._to_tensor = to_tensor(mean, std)
+        self._vary = v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def label(self, index: int) -> int:
+        return self.samples[index][1]
+
+    def read(self, index: int) -> Tensor:
+        path = self.samples[index][0]
+        image = self._resized(open_image(path, str(path)))
+        if min(image.size) < self.size:
+            raise ZooError(
+                f"{path} is {image.size[0]} x {image.size[1]}, smaller than the {self.size} x {self.size} cut of it; "
+                f"give a smaller size, or resize={self.size}"
+            )
+        pixels: Tensor = self._to_tensor(v2.functional.center_crop(image, [self.size, self.size]))
+        return pixels.as_subclass(Tensor)
+
+    def vary(self, index: int, generator: torch.Generator) -> Tensor:
+        path = self.samples[index][0]
+        return apply(v2.Compose([self._vary, self._to_tensor]), open_image(path, str(path)), generator)
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        if self.resize is None or (self.resize == "auto" and image.size == (self.size, self.size)):
+            return image
+        shorter = round(self.size * 256 / 224) if self.resize == "auto" else self.resize
+        resized: Image.Image = v2.functional.resize(image, [shorter], antialias=True)
+        return resized
+
+
+def _list_images(folder: Path, classes: list[str], *, strict: bool) -> list[tuple[Path, int]]:
+    """(path, label) of every image, sorted by class and name."""
+    label = {name: index for index, name in enumerate(classes)}
+    unknown = [name for name in _class_folders(folder) if name not in label]
+    if strict and unknown:
+        raise ZooError(f"{folder / unknown[0]} is a class that wnids.txt does not list; add it there or move it away")
+    samples = [
+        (path, label[name])
+        for name in classes
+        for path in sorted((folder / name).glob("*"))
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+    if not samples:
+        raise ZooError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}) in a folder of one of its classes")
+    return samples

@@ -1,0 +1,78 @@
+"""OFF meshes: read, and sampled on the surface, by torch_geometric where it works.
+
+Its `parse_off` drops faces of more than four corners and trips over blank lines, comments and a missing last
+line end; some ModelNet40 files have 'OFF490 518 0' on one line. So the lines are put in order first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from zoo.datasets.base import mix
+from zoo.datasets.clouds import check_cloud, normalise
+
+from zoo.errors import ZooError
+
+
+def _torch_geometric() -> tuple[Any, Any, Any]:
+    """parse_off, Data and SamplePoints; importing them takes seconds, so only when a mesh is read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it uses torch.jit.script, which newer torch deprecates
+        from torch_geometric.data import Data
+        from torch_geometric.io.off import parse_off
+        from torch_geometric.transforms import SamplePoints
+    return parse_off, Data, SamplePoints
+
+
+def ordered_lines(text: str) -> list[str]:
+    """The lines of an OFF file as `parse_off` takes them: 'OFF', the counts, vertices, triangles."""
+    lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    if not lines or not lines[0].startswith("OFF"):
+        raise ValueError("the first line does not begin with OFF")
+    if lines[0] != "OFF":
+        lines[:1] = ["OFF", lines[0][3:].strip()]
+    vertices, faces = (int(word) for word in lines[1].split()[:2])
+    if len(lines) < 2 + vertices + faces:
+        raise ValueError(f"{vertices} vertices and {faces} faces are announced, {len(lines) - 2} lines follow")
+    places = [" ".join(line.split()[:3]) for line in lines[2 : 2 + vertices]]
+    triangles = []
+    for line in lines[2 + vertices : 2 + vertices + faces]:
+        words = line.split()
+        corners = words[1 : 1 + int(words[0])]
+        triangles += [f"3 {corners[0]} {b} {c}" for b, c in itertools.pairwise(corners[1:])]
+    return ["OFF", f"{vertices} {len(triangles)} 0", *places, *triangles]
+
+
+def read_mesh(path: Path) -> tuple[Tensor, Tensor]:
+    """Vertices float32 (V, 3) and triangles int64 (3, F) of an OFF file; ZooError naming it if it is broken."""
+    parse_off, _, _ = _torch_geometric()
+    try:
+        mesh = parse_off(ordered_lines(path.read_text(encoding="utf-8", errors="replace")))
+        vertices, triangles = mesh.pos, mesh.face
+        if triangles.numel() == 0 or not 0 <= int(triangles.min()) <= int(triangles.max()) < len(vertices):
+            raise ValueError("no faces, or a face names a vertex that is not there")
+    except (ValueError, IndexError, OSError) as error:
+        raise ZooError(f"{path} is no readable OFF mesh: {error}") from error
+    check_cloud(vertices, str(path))
+    return vertices, triangles
+
+
+def sample_mesh(path: Path, points: int, *, name: str, seed: int = 0) -> Tensor:
+    """`points` places uniform on the surface, normalised: (3, points); a function of the mesh, `name` and `seed`."""
+    _, Data, SamplePoints = _torch_geometric()
+    vertices, triangles = read_mesh(path)
+    vertices = vertices - vertices.mean(dim=0)  # a far-off centre would cost digits in float32
+    try:
+        with torch.random.fork_rng(devices=[]):  # SamplePoints draws from the global generator
+            torch.manual_seed(mix("mesh", seed, name, points))
+            sampled = SamplePoints(points)(Data(pos=vertices, face=triangles)).pos
+    except RuntimeError as error:
+        raise ZooError(f"{path} has no surface to sample: {error}") from error
+    cloud: Tensor = normalise(sampled.T.contiguous())
+    return check_cloud(cloud, str(path))

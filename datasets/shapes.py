@@ -1,0 +1,78 @@
+"""Shapes: point clouds of parametric solids, made from a seed; the data set that needs no file.
+
+Hard on purpose, so that a pruned network has something to lose: the surface is seen from one side only (20 to
+45 % of its area is missing), points are noisy, and proportions overlap (a frustum may be nearly a cylinder or a
+cone, an ellipsoid nearly a sphere). The vertical axis is z, as in Princeton's ModelNet meshes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from zoo.datasets import clouds
+from zoo.datasets.base import LabelledDataset, seeded
+from zoo.datasets.registry import check_split
+from zoo.datasets.solids import SOLIDS, solid
+
+from zoo.errors import ZooError
+
+MISSING = (0.20, 0.45)  # share of the surface that the view does not show
+SIGMA = (0.02, 0.04)  # noise, in radii of the normalised cloud
+
+
+def make_cloud(name: str, points: int, generator: torch.Generator) -> Tensor:
+    """One cloud of the class `name`: float32 (3, points), centred, in the unit sphere."""
+    corners = solid(name, generator)
+    missing, sigma = (float(clouds.uniform(1, *span, generator)) for span in (MISSING, SIGMA))
+    # Drawn in excess and cut, not cut and drawn again, so that no point comes twice.
+    whole = clouds.sample_surface(corners, math.ceil(points / (1 - missing)), generator)
+    seen = clouds.partial_view(whole, points, generator)
+    seen = clouds.normalise(clouds.rotate_randomly(seen, generator))
+    return clouds.normalise(clouds.jitter(seen, generator, sigma=sigma, limit=4 * sigma))
+
+
+class Shapes(LabelledDataset):
+    """Twenty classes of solids as clouds (3, points); sample i is a function of (seed, split, i, points).
+
+    Made when first asked for and kept in memory. Labels are balanced: any run of 20 samples holds every
+    class once, so that the first n samples are a fair subset. `augment` scales, moves and shuffles as the
+    DGCNN authors do; `seed` also seeds that.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        points: int = 512,
+        *,
+        train_size: int = 4096,
+        test_size: int = 1024,
+        seed: int = 0,
+        augment: bool = False,
+    ) -> None:
+        if points < 1:
+            raise ZooError(f"a cloud needs 1 point or more, not {points}; type for example points=512")
+        super().__init__(sorted(SOLIDS), (3, points), augment=augment, seed=seed)
+        self.split = check_split(split)
+        self.points = points
+        size = train_size if split == "train" else test_size
+        if size < 1:
+            raise ZooError(f"the {split} split needs 1 sample or more, not {size}")
+        self._made: list[Tensor | None] = [None] * size
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def label(self, index: int) -> int:
+        return index % self.num_classes
+
+    def read(self, index: int) -> Tensor:
+        made = self._made[index]
+        if made is None:
+            generator = seeded("shapes", self.seed, self.split, index, self.points)
+            made = self._made[index] = make_cloud(self.classes[self.label(index)], self.points, generator)
+        return made.clone()
+
+    def vary(self, index: int, generator: torch.Generator) -> Tensor:
+        return clouds.shuffle(clouds.scale_and_translate(self.read(index), generator), generator)

@@ -1,0 +1,94 @@
+"""The data pushed as far through the network as pruning has come: what lies before a layer is computed once.
+
+The network is a chain of stages (`zoo.models.groups.Stage`). Between two stages the state of every batch is kept in
+memory up to a bound; past it the states stay where they last fitted and are pushed on again whenever they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.models.groups import NeuronGroup, Stage, run
+
+
+class Chain:
+    """States of all batches in front of stage `position`.
+
+    batches  inputs, a list of tensors (b, ...)
+    memory   bytes that the kept states may take
+    """
+
+    def __init__(self, stages: Sequence[Stage], batches: Sequence[Tensor], *, memory: int) -> None:
+        self.stages = list(stages)
+        self.memory = memory
+        self.position = 0
+        self._kept_at = 0
+        self._states: list[Any] = list(batches)
+        self._place = {
+            id(module): index
+            for index, stage in enumerate(self.stages)
+            for top in stage.modules
+            for module in top.modules()
+        }
+
+    def span(self, group: NeuronGroup) -> tuple[int, int]:
+        """The first stage that reads a group, and the one after the last that does.
+
+        A reader that no stage names may be called anywhere: then the span is the whole chain.
+        """
+        places = [self._place.get(id(reader.module), -1) for reader in group.readers]
+        if min(places) < 0:
+            return 0, len(self.stages)
+        return min(places), max(places) + 1
+
+    @torch.no_grad()
+    def advance(self, position: int) -> None:
+        """Move forward so that states lie in front of that stage; never back."""
+        if position <= self.position:
+            return
+        self.position = position
+        between = self.stages[self._kept_at : position]
+        first = run(between, self._states[0])
+        if _bytes(first) * len(self._states) <= self.memory:
+            # One by one, so that old and new states are never all alive.
+            for index, state in enumerate(self._states):
+                self._states[index] = run(between, state)
+            self._kept_at = position
+
+    def states(self) -> Iterator[Any]:
+        """The state of every batch in front of the current stage."""
+        for index in range(len(self._states)):
+            yield self.state(index)
+
+    @torch.no_grad()
+    def state(self, batch: int) -> Any:
+        """The state of one batch in front of the current stage."""
+        return run(self.stages[self._kept_at : self.position], self._states[batch])
+
+    def rest(self, state: Any, *, until: int | None = None) -> Any:
+        """From the current stage to the network's output, or to in front of stage `until`."""
+        return run(self.stages[self.position : until], state)
+
+
+def take(state: Any, samples: Tensor) -> Any:
+    """Some samples of a state: every tensor's rows (b, ...) -> (len(samples), ...)."""
+    if isinstance(state, Tensor):
+        return state[samples]
+    return type(state)(take(part, samples) for part in state)
+
+
+def join(states: Sequence[Any]) -> Any:
+    """Several states as one, batch after batch."""
+    if isinstance(states[0], Tensor):
+        return torch.cat(list(states))
+    return type(states[0])(join(parts) for parts in zip(*states, strict=True))
+
+
+def _bytes(state: Any) -> int:
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    return sum(_bytes(part) for part in state)

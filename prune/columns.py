@@ -1,0 +1,71 @@
+"""The input of a reader as a matrix Phi, so that its output is Phi W^T row by row (Ye et al. 2020, appendix 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.models.groups import Mixing, Reader
+
+# Rows are made in pieces of at most this many numbers (128 MiB in float32).
+PIECE = 32 * 1024 * 1024
+
+
+def rows(reader: Reader, x: Tensor) -> Tensor:
+    """Phi (P, K) for one input of the reader: one row a position, unfolded patch, edge or sample.
+
+    The order of the K columns is that of the reader's flattened weight (O, K).
+    """
+    module = reader.module
+    if isinstance(module, Mixing):
+        return module.mixing_rows(x)
+    if isinstance(module, nn.Linear):
+        return x.reshape(-1, x.shape[-1])
+    if isinstance(module, nn.Conv1d):
+        return rows_of_conv(_as_conv2d(module), x.unsqueeze(2))
+    if isinstance(module, nn.Conv2d):
+        return rows_of_conv(_Geometry.of(module), x)
+    raise ZooError(f"Cannot write the input of {type(module).__name__} as a matrix.")
+
+
+def pieces(reader: Reader, x: Tensor) -> Iterator[Tensor]:
+    """The same rows, a few samples at a time, so that patches or edges are never all in memory."""
+    columns = reader.layer.weight.shape[1:].numel()  # type: ignore[union-attr,operator]
+    # Never more than one row for each input position and neighbour; EdgeConv has k rows a point.
+    positions = x[0, 0].numel() if x.dim() > 2 else max(1, x[0].numel() // x.shape[-1])
+    per_sample = columns * positions * int(getattr(reader.module, "k", 1))
+    step = max(1, PIECE // per_sample)
+    for i in range(0, len(x), step):
+        yield rows(reader, x[i : i + step])
+
+
+class _Geometry:
+    """Kernel, stride, padding and dilation of a convolution, as unfold wants them."""
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
+                 dilation: tuple[int, int]) -> None:
+        self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> _Geometry:
+        if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+            raise ZooError("A reader convolution needs zero padding given in numbers.")
+        return cls(conv.kernel_size, conv.stride, conv.padding, conv.dilation)  # type: ignore[arg-type]
+
+
+def _as_conv2d(conv: nn.Conv1d) -> _Geometry:
+    if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
+        raise ZooError("A reader convolution needs zero padding given in numbers.")
+    return _Geometry((1, conv.kernel_size[0]), (1, conv.stride[0]), (0, conv.padding[0]), (1, conv.dilation[0]))
+
+
+def rows_of_conv(shape: _Geometry, x: Tensor) -> Tensor:
+    """x (B, C, H, W) -> (B L, C kh kw), one row an output position."""
+    if shape.kernel == (1, 1) and shape.padding == (0, 0):
+        x = x[:, :, :: shape.stride[0], :: shape.stride[1]]
+        return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    patches = F.unfold(x, shape.kernel, dilation=shape.dilation, padding=shape.padding, stride=shape.stride)
+    return patches.transpose(1, 2).flatten(0, 1)

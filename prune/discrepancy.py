@@ -1,0 +1,58 @@
+"""How far a pruned network is from the one before: the D of the paper, and the gap that eps is held against."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DISCREPANCIES = ("cross_entropy", "squared_error")
+
+
+def discrepancy(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
+    """Summed over the samples: logits and reference (b, C) -> scalar, 0 where they agree.
+
+    cross_entropy  that between the reference's and the pruned network's class probabilities, less the reference's own
+                   entropy (Ye et al. 2020, section 3.1)
+    squared_error  |f_A(x) - F(x)|^2 (section 2)
+    """
+    if kind == "squared_error":
+        return (logits - reference).square().sum()
+    return F.kl_div(F.log_softmax(logits, 1), F.log_softmax(reference, 1), reduction="sum", log_target=True)
+
+
+class Target:
+    """What the network just before a layer is pruned gives on the pruning data, and the labels.
+
+    The gap of a pruned network is the mean cross-entropy with the labels after, less that before (section 3.2); for
+    data without class labels it is the mean discrepancy.
+    """
+
+    def __init__(self, kind: str, reference: Tensor, labels: Tensor | None) -> None:
+        self.kind = kind
+        self.reference = reference  # (M, C)
+        self.labels = labels  # (M,) or None
+        self._before = None if labels is None else F.cross_entropy(reference, labels, reduction="none").double()
+
+    def compare(self, logits: Tensor) -> tuple[float, float]:
+        """(gap, discrepancy), both means over all M samples; infinite where logits (M, C) are not finite."""
+        if not bool(torch.isfinite(logits).all()):
+            return math.inf, math.inf
+        D = float(discrepancy(self.kind, logits, self.reference)) / len(logits)
+        if self.labels is None or self._before is None:
+            return D, D
+        after = F.cross_entropy(logits, self.labels, reduction="sum").double()
+        return float(after - self._before.sum()) / len(logits), D
+
+    def batch_discrepancy(self, logits: Tensor, samples: Tensor) -> Tensor:
+        """Mean discrepancy (scalar, differentiable) of some samples (b,): logits (b, C)."""
+        return discrepancy(self.kind, logits, self.reference[samples]) / len(logits)
+
+    def batch_gap(self, logits: Tensor, samples: Tensor) -> float:
+        """The gap on some samples alone: a cheap look before `compare`."""
+        if self.labels is None or self._before is None:
+            return float(self.batch_discrepancy(logits, samples))
+        after = F.cross_entropy(logits, self.labels[samples], reduction="none").double()
+        return float((after - self._before[samples]).mean())

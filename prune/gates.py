@@ -1,0 +1,63 @@
+"""Scales on the neurons of a network that is still whole: what the searches try, before anything is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.models.groups import NeuronGroup, Reader
+
+
+class Gates:
+    """Forward pre-hooks that multiply neuron i by s_i wherever it is read.
+
+    A context manager: the hooks are gone when it closes. `set` takes effect at the next forward; a scale that
+    requires gradients gets them.
+    """
+
+    def __init__(self, groups: Sequence[NeuronGroup]) -> None:
+        self._scales: dict[str, Tensor | None] = {group.name: None for group in groups}
+        self._handles = [
+            reader.module.register_forward_pre_hook(self._hook(group.name, reader))
+            for group in groups
+            for reader in group.readers
+        ]
+
+    def set(self, group: str, scale: Tensor | None) -> None:
+        """Scale (N,) of one group, or None for the unpruned one."""
+        self._scales[group] = scale
+
+    def get(self, group: str) -> Tensor | None:
+        return self._scales[group]
+
+    def _hook(self, group: str, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
+        def multiply(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            scale = self._scales[group]
+            if scale is None:
+                return None
+            return (spread(reader, scale, inputs[0]) * inputs[0], *inputs[1:])
+
+        return multiply
+
+    def __enter__(self) -> Gates:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+                 ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+def spread(reader: Reader, scale: Tensor, x: Tensor) -> Tensor:
+    """The scale (N,) laid along the reader's input channels, 1 where a channel is no neuron of the group; shaped to
+    multiply x."""
+    dim = reader.channel_dim % x.dim()
+    channels = reader.channels.to(x.device)
+    factor = torch.ones(x.shape[dim], dtype=x.dtype, device=x.device)
+    values = scale.to(factor).repeat_interleave(channels.shape[1])
+    factor = factor.index_put((channels.flatten(),), values)
+    return factor.view([-1 if d == dim else 1 for d in range(x.dim())])

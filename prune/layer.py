@@ -1,0 +1,94 @@
+"""One group in its network during pruning: try scales, look at the gap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.models.groups import NeuronGroup
+from zoo.prune.chain import Chain, join, take
+from zoo.prune.discrepancy import Target
+from zoo.prune.gates import Gates
+from zoo.prune.gram import gram
+
+
+class Layer:
+    """A group, the data in front of its readers, and the target it is held against.
+
+    Trials start in front of the group's first reader; nothing before it is computed again.
+    """
+
+    def __init__(self, group: NeuronGroup, chain: Chain, gates: Gates, target: Target, *, batch_size: int) -> None:
+        self.group = group
+        self.chain = chain
+        self.gates = gates
+        self.target = target
+        self.batch_size = batch_size
+
+    @property
+    def size(self) -> int:
+        return self.group.size
+
+    @torch.no_grad()
+    def logits(self, scale: Tensor | None) -> Tensor:
+        """Logits (M, C) of the whole pruning data with the group scaled by s (N,)."""
+        return torch.cat([self._forward(state, scale) for state in self.chain.states()])
+
+    def compare(self, scale: Tensor | None) -> tuple[float, float]:
+        """(gap, discrepancy) on the whole pruning data with the group scaled by s (N,)."""
+        return self.target.compare(self.logits(scale))
+
+    def gram(self) -> Tensor:
+        """The statistics G (N, N) of local imitation over the whole pruning data."""
+        _, end = self.chain.span(self.group)
+
+        def passes() -> Iterator[Any]:
+            for state in self.chain.states():
+                yield lambda state=state: self._ungated(state, end)
+
+        return gram(self.group, passes())
+
+    def minibatch(self, generator: torch.Generator) -> tuple[Any, Tensor]:
+        """A random mini-batch: the state in front of the readers, and the numbers (b,) of its samples."""
+        sizes = [len(state) for state in torch.arange(len(self.target.reference)).split(self.batch_size)]
+        chosen = torch.randperm(sum(sizes), generator=generator)[: self.batch_size].sort().values
+        parts, start = [], 0
+        for batch, size in enumerate(sizes):
+            inside = chosen[(chosen >= start) & (chosen < start + size)] - start
+            if len(inside):
+                parts.append(take(self.chain.state(batch), inside))
+            start += size
+        return join(parts), chosen
+
+    def _forward(self, state: Any, scale: Tensor | None) -> Tensor:
+        self.gates.set(self.group.name, scale)
+        try:
+            output: Tensor = self.chain.rest(state)
+        finally:
+            self.gates.set(self.group.name, None)
+        return output
+
+    @torch.no_grad()
+    def try_on(self, state: Any, samples: Tensor, scale: Tensor) -> float:
+        """The mean discrepancy of a mini-batch with the group scaled by s (N,); infinite if it is not a number."""
+        D = float(self.target.batch_discrepancy(self._forward(state, scale), samples))
+        return D if math.isfinite(D) else math.inf
+
+    def gradient(self, state: Any, samples: Tensor, scale: Tensor) -> tuple[Tensor, float]:
+        """The gradient (N,) of a mini-batch's mean discrepancy with respect to the scales, from one backward pass
+        (appendix 5.4's ancillary parameters), and the mini-batch's gap."""
+        scale = scale.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            logits = self._forward(state, scale)
+            D = self.target.batch_discrepancy(logits, samples)
+            (gradient,) = torch.autograd.grad(D, scale)
+        return gradient.double(), self.target.batch_gap(logits.detach(), samples)
+
+    @torch.no_grad()
+    def _ungated(self, state: Any, end: int) -> Any:
+        self.gates.set(self.group.name, None)
+        return self.chain.rest(state, until=end)

@@ -1,0 +1,142 @@
+"""Global imitation (Ye, Wu, Liu 2020, section 2.2): greedy on the discrepancy at the network's output.
+
+(`global` is a Python keyword, hence the file's name.)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+from zoo.prune.layer import Layer
+
+
+@dataclass(frozen=True)
+class Search:
+    """How many trials the global search affords.
+
+    exact_until  up to so many neurons every candidate is tried exactly (the paper: 25); 0 starts at local imitation's
+                 first neuron instead
+    candidates   from then on the gradient ranks the neurons and so many, those with the largest predicted decrease,
+                 are tried exactly (the paper: 5)
+    refresh      one gradient serves this many steps for each neuron chosen so far (the paper: 0, one for each step).
+                 At k neurons a step moves the layer by 1/(1+k), so the gradient ages slowly; where it serves
+                 several steps, the best-ranked neurons are taken without trial
+    """
+
+    exact_until: int = 0
+    candidates: int = 5
+    refresh: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.exact_until < 0 or self.candidates < 1 or not 0 <= self.refresh <= 1:
+            raise ZooError(
+                f"The global search takes exact_until >= 0, candidates >= 1 and 0 <= refresh <= 1; got "
+                f"{self.exact_until}, {self.candidates} and {self.refresh}."
+            )
+
+
+PAPER = Search(exact_until=25, candidates=5, refresh=0.0)
+
+
+class Picks:
+    """The neurons in the order they were picked; after k picks a_i = (times i was picked) / k, which is the update
+    a <- (1 - gamma_k) a + gamma_k e_i with gamma_k = 1/(1+k) of equation (8)."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.order: list[int] = []
+
+    def counts(self, k: int | None = None) -> Tensor:
+        return torch.bincount(torch.tensor(self.order[:k], dtype=torch.long), minlength=self.size).double()
+
+    def scale(self, k: int | None = None) -> Tensor:
+        """(N,) s = N a after the first k picks."""
+        counts = self.counts(k)
+        return counts * (self.size / counts.sum())
+
+    def neurons(self, k: int | None = None) -> int:
+        return len(set(self.order[:k]))
+
+    def with_one_more(self, neuron: int) -> Tensor:
+        counts = self.counts()
+        counts[neuron] += 1
+        return counts * (self.size / counts.sum())
+
+
+def global_imitation(
+    layer: Layer, *, search: Search, start: int, eps: float | None, neurons: int | None, generator: torch.Generator
+) -> Tensor | None:
+    """Scales (N,) found by greedy global imitation, or None if no number of picks meets the goal.
+
+    Goal: a gap below eps on the whole pruning data, at the smallest number of picks found; or exactly `neurons`
+    neurons (then eps is None). Each gradient and each round of trials sees a fresh random mini-batch (algorithm 1).
+    start: the first neuron where search.exact_until is 0.
+    """
+    N = layer.size
+    picks = Picks(N)
+    failed = 0  # the last number of picks that is taken to miss eps
+    while True:
+        k = len(picks.order)
+        hint = _extend(picks, layer, search, start, generator) if k < 2 * N else -math.inf
+        if neurons is not None:
+            if picks.neurons() >= neurons:
+                while picks.neurons() > neurons:
+                    picks.order.pop()
+                return picks.scale()
+            if k >= 2 * N:
+                return None
+            continue
+        assert eps is not None
+        # The mini-batch on which the next step was chosen says when it is worth to ask the whole data.
+        if k and (hint < eps or picks.neurons(k) == N):
+            if layer.compare(picks.scale(k))[0] < eps:
+                return _first_that_passes(picks, layer, eps, failed, k)
+            failed = k
+        if k >= 2 * N or (k and picks.neurons(k) == N):
+            return None
+
+
+def _first_that_passes(picks: Picks, layer: Layer, eps: float, failed: int, passing: int) -> Tensor:
+    """The scales at the smallest number of picks in (failed, passing] with a gap below eps, by bisection."""
+    resolution = max(1, layer.size // 64)
+    while passing - failed > resolution:
+        middle = (failed + passing) // 2
+        if layer.compare(picks.scale(middle))[0] < eps:
+            passing = middle
+        else:
+            failed = middle
+    return picks.scale(passing)
+
+
+def _extend(picks: Picks, layer: Layer, search: Search, start: int, generator: torch.Generator) -> float:
+    """One or more greedy steps. Returns the gap before them on the mini-batch that they were chosen on, infinite
+    where it was not looked at."""
+    if not picks.order and search.exact_until == 0:
+        picks.order.append(start)
+        return math.inf
+    state, samples = layer.minibatch(generator)
+    if not picks.order or picks.neurons() < search.exact_until:
+        picks.order.append(_best(picks, layer, state, samples, torch.arange(layer.size)))
+        return math.inf
+    scale = picks.scale()
+    gradient, gap = layer.gradient(state, samples, scale)
+    # d D / d gamma of a step towards neuron i: sum_j (1[j = i] - a_j) N dD/ds_j; the most negative falls fastest.
+    predicted = layer.size * gradient - (scale * gradient).sum()
+    ranked = torch.argsort(predicted, stable=True)
+    steps = int(search.refresh * len(picks.order))
+    if steps > 1:
+        picks.order.extend(ranked[:steps].tolist())
+    else:
+        picks.order.append(_best(picks, layer, state, samples, ranked[: search.candidates]))
+    return gap
+
+
+def _best(picks: Picks, layer: Layer, state: object, samples: Tensor, candidates: Tensor) -> int:
+    """The candidate with the smallest discrepancy after one more pick, tried exactly."""
+    trials = [layer.try_on(state, samples, picks.with_one_more(int(i))) for i in candidates]
+    return int(candidates[min(range(len(trials)), key=trials.__getitem__)])

@@ -1,0 +1,66 @@
+"""What a pruning pass did, group by group."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """One group.
+
+    before, after   neurons
+    winner          the criterion whose neurons were kept, or "whole" where none met eps
+    local, global_  neurons that local and global imitation would have kept; None where one was not asked or did not
+                    meet eps
+    discrepancy     mean discrepancy at the network's output against the network just before this group was pruned
+    gap             mean cross-entropy on the pruning data, less that just before this group was pruned
+    seconds         for this group
+    """
+
+    name: str
+    before: int
+    after: int
+    winner: str
+    local: int | None
+    global_: int | None
+    discrepancy: float
+    gap: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """A whole pass; `groups` in the order data flows, `samples` the number of pruning samples."""
+
+    method: str
+    eps: float | None
+    discrepancy: str
+    seed: int
+    samples: int
+    groups: list[GroupReport] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return sum(group.seconds for group in self.groups)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "seconds": self.seconds}
+
+    def table(self) -> str:
+        """For people: one line a group."""
+        width = max([5, *(len(group.name) for group in self.groups)])
+        lines = [f"{'group':<{width}}  neurons      kept by  local global  discrepancy      gap  seconds"]
+        for g in self.groups:
+            neurons = f"{g.before:>4} > {g.after:<4}"
+            local = "-" if g.local is None else str(g.local)
+            global_ = "-" if g.global_ is None else str(g.global_)
+            lines.append(
+                f"{g.name:<{width}}  {neurons} {g.winner:>9}  {local:>5} {global_:>6}  {g.discrepancy:>11.5f} "
+                f"{g.gap:>+8.4f} {g.seconds:>8.1f}"
+            )
+        before, after = sum(g.before for g in self.groups), sum(g.after for g in self.groups)
+        lines.append(f"{'all':<{width}}  {before:>4} > {after:<4}{'':>48}{self.seconds:>8.1f}")
+        return "\n".join(lines)

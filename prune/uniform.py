@@ -1,0 +1,39 @@
+"""Uniform width: the same part of every group, the oldest baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from zoo.models.groups import NeuronGroup
+from zoo.prune.chain import Chain
+from zoo.prune.criteria import l1_norm
+from zoo.prune.discrepancy import Target
+from zoo.prune.gates import Gates
+from zoo.prune.paths import smallest
+
+PARTS = 128  # the part kept is a multiple of 1/128
+
+
+@torch.no_grad()
+def uniform_widths(
+    groups: Sequence[NeuronGroup], chain: Chain, gates: Gates, target: Target, allowed: float
+) -> dict[str, int]:
+    """The widths at the smallest part r of every group (neurons with the largest L1 norm) whose gap is below
+    `allowed` with all groups pruned at once. The gates are left as they were found."""
+    paths = {group.name: l1_norm(group) for group in groups}
+    before = {name: gates.get(name) for name in paths}
+
+    def widths(part: int) -> dict[str, int]:
+        return {name: max(1, round(part / PARTS * path.size)) for name, path in paths.items()}
+
+    def passes(part: int) -> bool:
+        for name, n in widths(part).items():
+            gates.set(name, paths[name].scale(n))
+        logits = torch.cat([chain.rest(state) for state in chain.states()])
+        for name, scale in before.items():
+            gates.set(name, scale)
+        return target.compare(logits)[0] < allowed
+
+    return widths(smallest(PARTS, passes))

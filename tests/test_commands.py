@@ -1,0 +1,361 @@
+"""The commands that make and measure entries: what they save can be loaded, re-counted and made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from zoo.datasets import load as real_load
+from zoo.datasets.shapes import Shapes
+
+import zoo
+from zoo import checkpoint, entry, models, store
+from zoo.cli import main
+from zoo.entry import Data, Run, command_line
+from zoo.evaluate import evaluate
+from zoo.files import sha256_of
+from zoo.measure import count
+from zoo.reprune import reprune
+from zoo.train_entry import train_entry
+
+SMALL = ["--points", "24", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_shapes():
+    """Shapes with 100 samples to train on and 60 to test on."""
+
+    def load(name: str, split: str, **options):
+        if name != "shapes":
+            return real_load(name, split, **options)
+        return Shapes(split, options.get("points") or 24, train_size=100, test_size=60, augment=options["augment"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(entry, "load", load)
+        yield
+
+
+@pytest.fixture(scope="module")
+def parent_zoo(tmp_path_factory) -> Path:
+    """A zoo with one entry, dgcnn-0.25x.shapes, trained for twelve epochs."""
+    home = tmp_path_factory.mktemp("zoo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZOO_HOME", str(home))
+        train_entry(
+            "dgcnn", Data(dataset="shapes", points=24), changes={"epochs": 12}, width=0.25, run=Run(device="cpu")
+        )
+    return home
+
+
+@pytest.fixture
+def home(parent_zoo, tmp_path, monkeypatch) -> Path:
+    """A copy of that zoo."""
+    shutil.copytree(parent_zoo, tmp_path / "home")
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ZOO_MIRROR", raising=False)
+    monkeypatch.setattr(store, "shipped", lambda: tmp_path / "nothing")
+    return tmp_path / "home"
+
+
+def run(*words: str | Path) -> Result:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def made(*words: str | Path) -> dict:
+    """The one JSON document that a command prints."""
+    result = run(*words, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def entries(folder: Path) -> dict[str, str]:
+    """Every file below a folder and its hash."""
+    return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_trained_entry_is_what_its_card_says_and_its_command_makes_it_again(home, tmp_path, monkeypatch):
+    card = store.info("dgcnn-0.25x")
+    model = zoo.get("dgcnn-0.25x")
+    test = entry.load("shapes", "test", augment=False)
+    found, counts = evaluate(model, test), count(model, (3, 24))
+    assert (card.accuracy.correct, card.accuracy.total) == (found.correct, 60)
+    assert card.cross_entropy == pytest.approx(found.cross_entropy, abs=1e-5)
+    assert (card.parameters, card.macs, card.macs_paper) == (counts.parameters, counts.macs, counts.macs_paper)
+    assert card.widths == models.multiplier_widths("dgcnn", 0.25) == dict(model.widths)
+    assert not list((home / "runs").iterdir())  # nothing is kept of a run that succeeded
+
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "second"))
+    words = shlex.split(card.recipe["command"])
+    assert words[:3] == ["zoo", "train", "dgcnn"]
+    assert made(*words[1:], "--device", "cpu")["card"] == json.loads(card.to_json())
+
+
+def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_path, monkeypatch):
+    result = run("reprune", "dgcnn-0.25x", "--eps", "0.02", "--images", "40", "--method", "l1", "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    (name,) = set(zoo.list_models()) - {"dgcnn-0.25x.shapes"}
+    card, parent = store.info(name), store.info("dgcnn-0.25x")
+    w = float(name.removeprefix("dgcnn-pruned-").removesuffix("x.shapes"))
+    model = zoo.get(name)
+    counts = count(model, (3, 24))
+    assert (card.parameters, card.macs, card.macs_paper) == (counts.parameters, counts.macs, counts.macs_paper)
+    assert counts.macs < parent.macs
+    assert dense_macs(w) >= counts.macs > dense_macs(w - 0.01)
+    assert card.parent == parent.name
+    assert card.parent_accuracy == parent.accuracy
+    assert evaluate(model, entry.load("shapes", "test", augment=False)).correct == card.accuracy.correct
+    assert card.forward[0].device == "cpu"
+    assert card.forward[0].ratio_low <= card.forward[0].ratio <= card.forward[0].ratio_high
+    for text in (parent.name, name, f"{parent.accuracy.correct}/60", f"{card.accuracy.correct}/60", "linear1"):
+        assert text in result.stdout
+
+    shutil.copytree(home, tmp_path / "second")
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "second"))
+    for path in (tmp_path / "second" / "own").glob("dgcnn-pruned*"):
+        path.unlink()
+    again = made(*shlex.split(card.recipe["command"])[1:], "--device", "cpu")
+    assert again["card"]["file"] == json.loads(card.to_json())["file"]
+    assert again["right"]["both"] + again["right"]["only_before"] == parent.accuracy.correct
+    assert again["right"]["both"] + again["right"]["only_after"] == card.accuracy.correct
+    assert {g["name"]: g["after"] for g in again["pruning"]["groups"]} == card.widths
+
+
+def dense_macs(w: float) -> int:
+    widths = models.multiplier_widths("dgcnn", round(w, 2))
+    return count(models.build("dgcnn", num_classes=20, widths=widths), (3, 24)).macs
+
+
+def test_a_run_that_could_not_save_goes_on_where_it_was(home, monkeypatch):
+    words = ["reprune", "dgcnn-0.25x", "--eps", "0.02", "--images", "40", "--method", "l1", "--finetune-epochs", "2"]
+    before = entries(home)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: fail(28) if in_own(number) else None)
+        result = run(*words, "--device", "cpu")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No space left on device" in result.stderr
+    left = entries(home)
+    assert {name: left[name] for name in before} == before
+    assert {Path(name).name for name in left.keys() - before.keys()} == {"prune.pt", "finetune.pt"}
+
+    fresh = made(*words, "--no-resume", "--name", "fresh.shapes", "--device", "cpu")
+    for name in left:  # what that run removed when it had succeeded
+        if name not in before:
+            assert not (home / name).exists()
+    assert fresh["card"]["recipe"]["finetune_epochs"] == 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: fail(28) if in_own(number) else None)
+        run(*words, "--device", "cpu")
+    samples = Counting(entry.load)
+    monkeypatch.setattr(entry, "load", samples)
+    resumed = made(*words, "--device", "cpu")
+    assert samples.augmented == 1  # the first sample, for its shape: no epoch was run again
+    assert resumed["card"]["file"]["size"] > 0
+    assert resumed["card"]["accuracy"] == fresh["card"]["accuracy"]
+    a, b = zoo.get(resumed["card"]["name"]).state_dict(), zoo.get("fresh.shapes").state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in b)
+
+
+def in_own(number: int) -> bool:
+    return "/own/" in os.readlink(f"/proc/self/fd/{number}")
+
+
+def fail(number: int) -> None:
+    raise OSError(number, os.strerror(number))
+
+
+class Counting:
+    """`load`, counting how many augmented samples are read; SIGTERM comes `at` one of them."""
+
+    def __init__(self, load, at: int = 0) -> None:
+        self.load, self.at, self.augmented = load, at, 0
+
+    def __call__(self, name: str, split: str, **options):
+        dataset = self.load(name, split, **options)
+        vary = dataset.vary
+
+        def counted(*arguments):
+            self.augmented += 1
+            if self.augmented == self.at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return vary(*arguments)
+
+        dataset.vary = counted
+        return dataset
+
+
+def test_a_name_that_is_taken_says_what_to_type(home):
+    words = ["train", "dgcnn", "--width", "0.25", "--epochs", "1", *SMALL]
+    before = entries(home)
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "made by `zoo train dgcnn" in result.stderr
+    assert "--name" in result.stderr
+    assert "--overwrite" in result.stderr
+    assert entries(home) == before
+    assert made(*words, "--overwrite")["card"]["recipe"]["epochs"] == 1
+    assert made(*words)["card"]["recipe"]["epochs"] == 1  # the same command makes it again without a question
+    assert made(*words, "--lr", "0.05", "--name", "other.shapes")["card"]["name"] == "other.shapes"
+    assert zoo.list_models() == ["dgcnn-0.25x.shapes", "other.shapes"]
+
+
+def test_finetuning_makes_a_child_beside_its_parent(home, tmp_path):
+    log = tmp_path / "log.jsonl"
+    found = made("finetune", "dgcnn-0.25x", "--epochs", "2", "--log", log, "--device", "cpu")["card"]
+    assert found["name"] == "dgcnn-0.25x-finetuned.shapes"
+    assert found["parent"] == "dgcnn-0.25x.shapes"
+    assert found["parent_accuracy"]["correct"] == store.info("dgcnn-0.25x").accuracy.correct
+    assert found["widths"] == store.info("dgcnn-0.25x").widths
+    assert found["file"]["sha256"] != store.info("dgcnn-0.25x").saved.sha256
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
+
+
+def test_weights_of_the_authors_code_are_repruned_into_a_folder(home, tmp_path):
+    ours = zoo.get("dgcnn-0.25x")
+    dense = models.build("dgcnn", num_classes=20)
+    theirs = {}
+    for key, value in dense.state_dict().items():
+        edge, _, rest = key.partition(".")
+        if edge.startswith("edge"):
+            part, _, leaf = rest.partition(".")
+            key = f"conv{edge[-1]}.0.{leaf}" if part == "conv" else f"bn{edge[-1]}.{leaf}"
+        elif edge == "conv5":
+            key = f"conv5.0.{rest}"
+        theirs["module." + key] = value
+    torch.save(theirs, tmp_path / "authors.pt")
+    authors = tmp_path / "authors.pt"
+    words = ["reprune", "dgcnn", "--eps", "0.5", "--method", "l1", "--images", "20", "--weights", authors]
+    before = entries(home)
+    card = made(*words, "--dataset", "shapes", "--out", tmp_path / "out", *SMALL)["card"]
+    assert entries(home) == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [card["file"]["name"], card["name"] + ".json"]
+    loaded = checkpoint.load(tmp_path / "out" / card["file"]["name"])
+    assert dict(loaded.widths) == card["widths"]
+    assert card["parent"] == "dgcnn.shapes"
+    assert "authors.pt" in card["recipe"]["command"]
+    assert str(tmp_path) not in json.dumps(card)
+
+    torch.save(ours.state_dict(), tmp_path / "narrow.pt")
+    words[words.index(authors)] = tmp_path / "narrow.pt"
+    result = run(*words, "--dataset", "shapes", *SMALL)
+    assert result.exit_code == 2
+    assert "conv5.weight is [1024, 128, 1] there and [1024, 512, 1] in the model" in result.stderr
+
+
+def test_evaluating_again_finds_what_the_card_says(home):
+    card = store.info("dgcnn-0.25x")
+    found = made("eval", "dgcnn-0.25x", "--batch-size", "7", "--device", "cpu")
+    assert found["accuracy"]["correct"] == card.accuracy.correct
+    assert f"{card.accuracy.correct} of 60" in run("eval", "dgcnn-0.25x", "--device", "cpu").stdout
+
+
+def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home):
+    made("finetune", "dgcnn-0.25x", "--epochs", "1", "--device", "cpu")
+    words = ["bench", "dgcnn-0.25x-finetuned", "--batch", "2", "--repeats", "3", "--device", "cpu"]
+    times = made(*words)
+    assert list(times["times"]) == ["dgcnn-0.25x.shapes", "dgcnn-0.25x-finetuned.shapes"]  # its parent first
+    assert times["against"] == "dgcnn-0.25x.shapes"
+    assert times["times"]["dgcnn-0.25x.shapes"]["ratio"] == 1
+    assert all(each["median_ms"] is None for each in times["times"].values())
+    assert "ms" not in run(*words).stdout
+
+
+WRONG = {
+    "an unknown entry": (["reprune", "dgcn-0.25x", "--eps", "0.02"], "did you mean dgcnn-0.25x"),
+    "an unknown network": (["train", "dgcn"], "did you mean dgcnn"),
+    "an unknown data set": (["train", "dgcnn", "--dataset", "shape"], "did you mean shapes"),
+    "a missing folder": (["train", "dgcnn", "--dataset", "modelnet40", "--data-dir", "{}/none"], "{}/none"),
+    "a folder of another layout": (["train", "resnet34", "--dataset", "imagenet", "--data-dir", "{}"], "train"),
+    "eps below 0": (["reprune", "dgcnn-0.25x", "--eps", "-0.1"], "eps is -0.1"),
+    "eps NaN": (["reprune", "dgcnn-0.25x", "--eps", "nan"], "eps is nan"),
+    "eps a word": (["reprune", "dgcnn-0.25x", "--eps", "small"], "not a valid float"),
+    "an unknown method": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--method", "globl"], "did you mean global"),
+    "fewer points than k": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--points", "19"], "19 points"),
+    "fewer points than k to train": (["train", "dgcnn", "--points", "5", "--name", "new"], "5 points"),
+    "no GPU": (["eval", "dgcnn-0.25x", "--device", "cuda:77"], "cuda:77"),
+    "no device": (["train", "dgcnn", "--device", "toaster"], "toaster"),
+    "more samples than there are": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--images", "101"], "has 100"),
+    "other classes": (["eval", "dgcnn-0.25x", "--dataset", "modelnet10", "--data-dir", "{}/off"], "10"),
+    "weights without a data set": (["reprune", "dgcnn", "--eps", "0.1", "--weights", "{}/w.pt"], "--dataset"),
+    "weights that are not there": (
+        ["reprune", "dgcnn", "--eps", "0.1", "--dataset", "shapes", "--weights", "{}/w.pt"],
+        "no file {}/w.pt",
+    ),
+    "no epochs": (["train", "dgcnn", "--epochs", "0"], "0 epochs"),
+    "a name that is none": (["train", "dgcnn", "--name", "../mine"], "not a model name"),
+    "the parent's own name": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--name", "dgcnn-0.25x.shapes"], "--name"),
+    "an unknown dtype": (["bench", "dgcnn-0.25x", "--dtype", "float31"], "did you mean float"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_in_a_sentence_and_nothing_is_written(case, home, tmp_path):
+    words, message = WRONG[case]
+    before = entries(home)
+    result = run(*(word.format(tmp_path) for word in words))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("Error: ")
+    assert message.format(tmp_path) in error
+    assert entries(home) == before
+
+
+def test_nan_in_the_data_is_an_error_that_names_the_sample(home, monkeypatch):
+    def load(name: str, split: str, **options):
+        dataset = Shapes(split, 24, train_size=100, test_size=60)
+        dataset.read(13)[0, 0]
+        dataset._made[13][1, 5] = float("nan")
+        return dataset
+
+    monkeypatch.setattr(entry, "load", load)
+    for words in (["eval", "dgcnn-0.25x"], ["train", "dgcnn", "--name", "new"]):
+        result = run(*words, "--device", "cpu")
+        assert result.exit_code == 2
+        assert "sample 13 of the data holds NaN" in result.stderr
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(home, monkeypatch):
+    words = ["train", "dgcnn", "--width", "0.25", "--epochs", "2", *SMALL]
+    before = entries(home)
+    with monkeypatch.context() as patch:
+        patch.setattr(entry, "load", Counting(entry.load, at=150))
+        result = run(*words, "--name", "stopped.shapes")
+    assert result.exit_code == 2
+    assert "stopped in epoch 2 of 2" in result.stderr
+    assert {Path(name).name for name in entries(home).keys() - before.keys()} == {"train.pt"}
+    resumed = made(*words, "--name", "stopped.shapes")
+    fresh = made(*words, "--name", "fresh.shapes")
+    assert resumed["card"]["file"]["sha256"] == fresh["card"]["file"]["sha256"]
+    assert not list((home / "runs").iterdir())
+
+
+def test_the_command_as_a_process(home):
+    words = [sys.executable, "-m", "zoo.cli", "eval", "dgcnn-0.3x"]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "Error: no model 'dgcnn-0.3x' in the zoo: did you mean dgcnn-0.25x?\n"
+
+
+def test_command_lines():
+    options = {"lr": 1e-05, "mean": (0.5, 0.25), "name": None, "a_b": True, "c": False}
+    assert command_line("train", "dgcnn", options) == "zoo train dgcnn --lr 1e-05 --mean 0.5 0.25 --a-b"
+
+
+def test_the_library_takes_what_the_command_takes(home):
+    found = reprune(
+        "dgcnn-0.25x", eps=0.02, method="local", images=20, run=Run(device="cpu", name="mine.shapes")
+    )
+    assert found.card == store.info("mine.shapes")
+    assert found.card.recipe["command"].endswith("--images 20 --finetune-epochs 0 --seed 0 --name mine.shapes")

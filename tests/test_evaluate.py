@@ -1,0 +1,73 @@
+"""Evaluation against a loop over single samples in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+from zoo import ZooError
+from zoo.cards import wilson
+from zoo.evaluate import eval_mode, evaluate
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+@pytest.fixture
+def samples() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(23, 6, generator=generator), torch.randint(3, (23,), generator=generator)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 23, 100])
+def test_equals_a_loop_over_samples(network, samples, batch_size):
+    network.double().eval()
+    right, loss = [], 0.0
+    for x, y in zip(*samples, strict=True):
+        logits = network(x.double().unsqueeze(0))
+        right.append(bool(logits.argmax() == y))
+        loss -= F.log_softmax(logits, 1)[0, y].item()
+    found = evaluate(network.float(), samples, batch_size=batch_size)
+    assert found.hits.tolist() == right
+    assert (found.correct, found.total, found.accuracy) == (sum(right), 23, sum(right) / 23)
+    assert found.cross_entropy == pytest.approx(loss / 23, rel=1e-6)
+    assert (found.low, found.high) == wilson(sum(right), 23)
+    assert evaluate(network, TensorDataset(*samples), batch_size=batch_size) == found
+
+
+def test_every_module_is_left_in_its_own_mode(network, samples):
+    network.train()
+    network[1].eval()  # a frozen batch norm inside a network in training
+    statistics = network[1].running_mean.clone()
+    with eval_mode(network):
+        assert not any(module.training for module in network.modules())
+    evaluate(network, samples)
+    with pytest.raises(ZooError):  # also after a failure
+        evaluate(network, (samples[0], samples[1] + 7))
+    assert [module.training for module in network.modules()] == [True, True, False, True, True, True]
+    assert torch.equal(network[1].running_mean, statistics)
+
+
+def test_what_cannot_be_evaluated(network, samples):
+    x, y = samples
+    with pytest.raises(ZooError, match="empty"):
+        evaluate(network, (x[:0], y[:0]))
+    with pytest.raises(ZooError, match="23 inputs came with 22 labels"):
+        evaluate(network, (x, y[1:]))
+    with pytest.raises(ZooError, match="batch of 0"):
+        evaluate(network, samples, batch_size=0)
+    with pytest.raises(ZooError, match="a label 3, but the network has 3 outputs"):
+        evaluate(network, (x, y + (y == 2)))
+    broken = x.clone()
+    broken[17, 2] = float("nan")
+    with pytest.raises(ZooError, match="sample 17 of the data holds NaN"):
+        evaluate(network, (broken, y), batch_size=5)
+    network[4].bias.data[0] = float("inf")
+    with pytest.raises(ZooError, match="outputs are NaN or infinite"):
+        evaluate(network, samples)

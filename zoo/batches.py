@@ -1,0 +1,74 @@
+"""Samples in, batches out: the one place where data meets a device.
+
+Training, evaluation and pruning read their data through this file, so that a NaN in a sample is found and named
+in the same way everywhere.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from zoo.errors import ZooError
+
+Samples = Dataset[Any] | tuple[Tensor, Tensor]
+
+
+def as_dataset(samples: Samples) -> Dataset[Any]:
+    """A dataset of (input, label) pairs from a dataset or from (inputs (M, ...), labels (M,)) tensors."""
+    if not isinstance(samples, tuple):
+        return samples
+    inputs, labels = samples
+    if len(inputs) != len(labels):
+        raise ZooError(f"{len(inputs)} inputs came with {len(labels)} labels: give one label for every input")
+    return TensorDataset(inputs, labels)
+
+
+def size_of(dataset: Dataset[Any]) -> int:
+    return len(dataset)  # type: ignore[arg-type]  # a map-style Dataset has a length, its base class does not say so
+
+
+def model_device(model: torch.nn.Module) -> torch.device:
+    """Where the model's parameters are; the CPU for a model without any."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def consecutive(total: int, batch_size: int) -> list[list[int]]:
+    """The numbers 0 .. total - 1 cut into batches, the last one possibly smaller."""
+    if batch_size < 1:
+        raise ZooError(f"a batch of {batch_size} is not possible: the batch size is 1 or more")
+    return [list(range(start, min(start + batch_size, total))) for start in range(0, total, batch_size)]
+
+
+def batches(
+    dataset: Dataset[Any], order: Sequence[list[int]], *, device: torch.device, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs (B, ...) and labels (B,) on the device for every list of sample numbers in `order`.
+
+    Raises ZooError, with the sample's number, for a sample that holds NaN or infinity.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_sampler=order,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_interrupts,
+        generator=torch.Generator(),  # the loader draws a number when it starts: not from the global generator
+    )
+    for numbers, (inputs, labels) in zip(order, loader, strict=True):
+        finite = torch.isfinite(inputs).flatten(1).all(1)
+        if not finite.all():
+            first = numbers[int(finite.logical_not().nonzero()[0])]
+            raise ZooError(f"sample {first} of the data holds NaN or infinite values: mend or remove it")
+        yield inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the main process alone decides when loading ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

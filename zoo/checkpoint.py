@@ -1,0 +1,193 @@
+"""Checkpoints: one safetensors file whose header says how to build the network that its tensors belong to.
+
+The header's metadata has one key, ``zoo``, with a JSON object of arch, num_classes, options and widths: one key,
+because several would be written in an order that is not defined, and the same network must give the same file.
+Nothing here runs code from a file: other people's .pt and .pth files are read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from zoo import models
+from zoo.errors import ZooError
+from zoo.files import new_file
+
+_KEY = "zoo"
+_NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights among other things
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        ZooError: no such device, or CUDA is asked for and absent.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ZooError(f"{device!r} is not a device: write cpu, cuda or cuda:0") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ZooError(
+            f"device {str(device)!r} is asked for, but torch {torch.__version__} finds "
+            f"{torch.cuda.device_count()} CUDA devices here; use cpu"
+        )
+    return found
+
+
+def save(
+    model: nn.Module, path: str | Path, *, arch: str, num_classes: int, options: Mapping[str, Any]
+) -> tuple[int, str]:
+    """Write the model to one file and return its size and SHA-256.
+
+    The file appears under ``path`` complete or not at all, also when the process is killed. The model's own
+    ``widths`` go into the header. The same weights give the same bytes.
+
+    Raises:
+        ZooError: the file cannot be written; nothing is left under ``path`` that was not there before.
+    """
+    data = pack(model, arch=arch, num_classes=num_classes, options=options)
+    with new_file(Path(path)) as out:
+        out.write(data)
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
+def pack(model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str, Any]) -> bytes:
+    """The bytes of the model's checkpoint, as `save` writes them."""
+    widths = getattr(model, "widths", None)
+    if not isinstance(widths, Mapping):
+        raise ZooError(f"{type(model).__name__} cannot be saved: it has no `widths` (group name -> neurons)")
+    header = {"arch": arch, "num_classes": num_classes, "options": dict(options), "widths": dict(widths)}
+    # Clones: safetensors refuses tensors that share memory or have gaps, and both are fine in a model.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    return to_bytes(tensors, {_KEY: json.dumps(header, sort_keys=True)})
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> nn.Module:
+    """Build the network that the file's header describes, load its weights strictly, return it in eval mode.
+
+    Raises:
+        ZooError: no such file, not one of the zoo's checkpoints, a header that builds no network, weights that do
+            not fit it (names the first tensor and both shapes), or no such device.
+    """
+    path, target = Path(path), device_of(device)
+    with _opened(path) as file:
+        header = _header(path, file.metadata())
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    try:
+        model = models.build(
+            header["arch"], num_classes=header["num_classes"], widths=header["widths"], **header["options"]
+        )
+    except (TypeError, ValueError) as error:
+        raise ZooError(f"{path}: its header describes no network that can be built: {error}") from error
+    load_weights(model, state, source=str(path))
+    return model.to(target).eval()
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy the weights into the model; every tensor must be there, have its shape, and no other one may be.
+
+    Counters of seen batches (``num_batches_tracked``) may be absent, as they are in files older than torch 0.4.1.
+    ``source`` says in messages where the weights come from.
+
+    Raises:
+        ZooError: they do not fit; names the first such tensor in sorted order. The model is then unchanged.
+    """
+    wanted = model.state_dict()
+    wrong = []
+    for name in sorted(wanted.keys() | state_dict.keys()):
+        if name not in state_dict:
+            if not name.endswith("num_batches_tracked"):
+                wrong.append(f"{name} {_shape(wanted[name])} is missing")
+        elif name not in wanted:
+            wrong.append(f"{name} {_shape(state_dict[name])} is not part of the model")
+        elif wanted[name].shape != state_dict[name].shape:
+            wrong.append(f"{name} is {_shape(state_dict[name])} there and {_shape(wanted[name])} in the model")
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise ZooError(f"the weights of {source} do not fit {type(model).__name__}: {wrong[0]}{more}")
+    model.load_state_dict(dict(state_dict), strict=False)  # strict but for the counters: checked above
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors, .pt or .pth file by name, on the CPU.
+
+    Weights that a training script put under ``state_dict``, ``model_state_dict`` or ``model`` are found, and the
+    ``module.`` that DataParallel puts before every name is taken away.
+
+    Raises:
+        ZooError: no such file, another ending, not such a file, or one that holds more than tensors and plain data.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        with _opened(path) as file:
+            state: Any = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    elif path.suffix in (".pt", ".pth"):
+        state = _read_pickled(path)
+    else:
+        raise ZooError(f"{path}: weights are read from .safetensors, .pt and .pth files")
+    for key in _NESTED:
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise ZooError(f"{path} holds no weights: expected tensors by name, a model's state_dict()")
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+def _read_pickled(path: Path) -> Any:
+    if not path.is_file():
+        raise ZooError(f"there is no file {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything at all
+        raise ZooError(
+            f"{path} cannot be read as weights (torch.load with weights_only=True); "
+            "a file that holds a whole model must be saved again from its state_dict()"
+        ) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise ZooError(f"there is no file {path}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ZooError(f"{path} is not a safetensors file, or a damaged one: {error}") from error
+
+
+def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    try:
+        header = json.loads((metadata or {})[_KEY])
+    except (KeyError, ValueError) as error:
+        raise ZooError(
+            f"{path} holds tensors but does not say which network they belong to; "
+            "zoo.checkpoint.read_state and load_weights put them into a model that you build"
+        ) from error
+    kinds = {"arch": str, "num_classes": int, "options": dict, "widths": dict}
+    if not isinstance(header, dict) or header.keys() != kinds.keys():
+        raise ZooError(f"{path}: its header must hold {', '.join(kinds)}")
+    for key, kind in kinds.items():
+        if not isinstance(header[key], kind):
+            raise ZooError(f"{path}: {key} in its header is {header[key]!r}, expected {kind.__name__}")
+    return header
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(list(tensor.shape))

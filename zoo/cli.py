@@ -1,0 +1,119 @@
+"""The command ``zoo``. Commands parse, call one library function and print.
+
+A `ZooError` from anywhere below ends the command with ``Error: <message>`` and exit code 2. Commands that need torch
+lie in ``zoo.commands`` and are imported when they are run, so ``zoo list`` and ``zoo --help`` stay quick.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo import listing, store
+from zoo.errors import ZooError, suggest
+
+# name -> where the command is, and its line in `zoo --help`
+LAZY = {
+    "reprune": ("zoo.commands:reprune", "Prune a network with a new tolerance, measure it, keep it."),
+    "train": ("zoo.commands:train", "Train a network and keep it."),
+    "finetune": ("zoo.commands:finetune", "Train an entry further and keep the result."),
+    "eval": ("zoo.commands:evaluate", "Count an entry's right answers on a data set."),
+    "bench": ("zoo.commands:bench", "Time an entry's forward pass beside its parent's."),
+}
+
+
+class ZooGroup(click.Group):
+    """A group whose heavy commands are imported on use and whose `ZooError`s end it with exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in LAZY:  # a stand-in is enough for help and completion; resolve_command gives the real one
+            return click.Command(cmd_name, short_help=LAZY[cmd_name][1])
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in LAZY:
+            module, _, attribute = LAZY[args[0]][0].partition(":")
+            command: click.Command = getattr(import_module(module), attribute)
+            return args[0], command, args[1:]
+        if not args[0].startswith("-") and args[0] not in self.commands:
+            ctx.fail(f"no command {args[0]!r}: {suggest(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ZooError as error:
+            raise _Failure(str(error)) from error
+
+
+class _Failure(click.ClickException):
+    exit_code = 2
+
+
+@click.group(cls=ZooGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pruned-zoo")
+def main() -> None:
+    """A point-cloud and vision model zoo with pruned variants, measured beside their parents."""
+
+
+@main.command("list", short_help="List the entries on this machine, children under their parents.")
+@click.argument("pattern", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the cards as a JSON list.")
+def list_(pattern: str | None, as_json: bool) -> None:
+    """List the entries on this machine, pruned ones under their parents.
+
+    PATTERN is a name in which * stands for anything: zoo list 'dgcnn*'.
+    """
+    known = store.cards()
+    chosen = {name: known[name] for name in store.list_models(pattern)}
+    if as_json:
+        click.echo(json.dumps([json.loads(card.to_json()) for card in chosen.values()], indent=2))
+    elif chosen:
+        click.echo(listing.overview(chosen))
+    elif known:
+        click.echo(f"no entry matches {pattern!r}: {suggest(pattern or '', known)}", err=True)
+    else:
+        click.echo("the zoo is empty: make an entry with zoo train, or zoo download NAME --mirror M", err=True)
+
+
+@main.command(short_help="Show an entry's card, its parent beside it.")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as it is stored.")
+def info(name: str, as_json: bool) -> None:
+    """Show an entry's card: what it is, its parent beside it, how to make it again, terms of use."""
+    card = store.info(name)
+    if as_json:
+        click.echo(card.to_json(), nl=False)
+    else:
+        click.echo(listing.story(card, store.cards()))
+
+
+@main.command(short_help="Put an entry's checkpoint on this machine, verified.")
+@click.argument("name")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="Copy checkpoint and card here too.")
+@click.option("--mirror", "mirror", multiple=True, help="A folder, file:// or http(s):// address; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print name, path, size, SHA-256 and licences as JSON.")
+def download(name: str, to: Path | None, mirror: tuple[str, ...], as_json: bool) -> None:
+    """Put an entry's checkpoint on this machine, verified, and print its path.
+
+    Mirrors are asked for what is not here yet: those given, or else those that ZOO_MIRROR lists.
+    """
+    path, card = store.obtain(name, to=to, mirror=mirror or None)
+    if not as_json:
+        click.echo(path)
+        return
+    record = {"name": card.name, "path": str(path), "size": card.saved.size, "sha256": card.saved.sha256}
+    click.echo(json.dumps({**record, "licences": vars(card.licences)}, indent=2, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()

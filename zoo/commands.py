@@ -1,0 +1,143 @@
+"""The commands that need torch: parse, call one library function, print.
+
+`zoo.cli` imports this file when one of them is run. Results go to standard output, progress to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DATA = (
+    click.option("--data-dir", type=click.Path(path_type=Path), help="The folder that holds the data set."),
+    click.option("--download", is_flag=True, default=None, help="Fetch the data set if its owners publish it."),
+    click.option("--points", type=int, help="Points per cloud."),
+    click.option("--size", type=int, help="Side of the images in pixels."),
+    click.option("--mean", type=float, nargs=3, help="Mean of the images' channels."),
+    click.option("--std", type=float, nargs=3, help="Deviation of the images' channels."),
+)
+_WHERE = (
+    click.option("--device", help="cpu, cuda or cuda:<number>; the first GPU if there is one."),
+    click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that load data."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+)
+_ENTRY = (
+    click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Save here, not in your zoo."),
+    click.option("--name", help="Name of the new entry."),
+    click.option("--overwrite", is_flag=True, help="Replace an entry of that name."),
+    click.option("--resume/--no-resume", default=True, help="Go on where the same command was stopped [default]."),
+    click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Log each epoch as a line of JSON."),
+    click.option("--seed", type=int, default=0, show_default=True),
+)
+_RECIPE = (
+    click.option("--epochs", type=int, help="The network's recipe says how many otherwise."),
+    click.option("--lr", type=float, help="Highest learning rate."),
+    click.option("--batch-size", type=int),
+)
+
+
+def _options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
+    def add(function: F) -> F:
+        for option in reversed([option for group in groups for option in group]):
+            function = option(function)
+        return function
+
+    return add
+
+
+@click.command()
+@click.argument("arch")
+@click.option("--dataset", default="shapes", show_default=True)
+@click.option("--width", type=float, default=1.0, help="Width multiplier of the dense network.")
+@_options(_RECIPE, _DATA, _ENTRY, _WHERE)
+def train(arch: str, dataset: str, width: float, seed: int, as_json: bool, **given: Any) -> None:
+    """Train the network ARCH and add it to your zoo.
+
+    The weights after the last epoch are the result; the test split is looked at once, at the end. A run that was
+    stopped or killed goes on when the same command is given again.
+    """
+    from zoo.entry import Data
+    from zoo.train_entry import train_entry
+
+    data = Data(dataset=dataset, **_take(given, "data_dir download points size mean std"))
+    changes = _take(given, "epochs lr batch_size")
+    _print(train_entry(arch, data, changes=changes, width=width, seed=seed, run=_run(given)), as_json)
+
+
+@click.command()
+@click.argument("entry", metavar="NAME")
+@click.option("--dataset", help="The entry's own otherwise.")
+@_options(_RECIPE, _DATA, _ENTRY, _WHERE)
+def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
+    """Train the entry NAME further and add the result to your zoo."""
+    from zoo.train_entry import finetune_entry
+
+    changes, run = _take(given, "epochs lr batch_size"), _run(given)
+    data = _take(given, "data_dir download points size mean std")
+    _print(finetune_entry(entry, changes=changes, seed=seed, run=run, dataset=dataset, **data), as_json)
+
+
+@click.command()
+@click.argument("entry", metavar="NAME")
+@click.option("--eps", type=float, required=True, help="How much cross-entropy each layer may lose.")
+@click.option("--method", default="combined", show_default=True, help="How neurons are chosen.")
+@click.option("--dataset", help="The entry's own otherwise.")
+@click.option("--weights", type=click.Path(dir_okay=False, path_type=Path), help="Weights of the network NAME.")
+@click.option("--images", type=int, help="Training samples to prune on [512 clouds or 256 images].")
+@click.option("--finetune-epochs", type=click.IntRange(0), default=0, show_default=True)
+@_options(_DATA, _ENTRY, _WHERE)
+def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
+    """Prune the entry NAME again with tolerance EPS, measure it beside its parent, and add it to your zoo."""
+    from zoo.reprune import reprune as library
+
+    run = _run(given)
+    _print(library(entry, seed=seed, run=run, dataset=dataset, **given), as_json)
+
+
+@click.command("eval")
+@click.argument("entry", metavar="NAME")
+@click.option("--dataset", help="The entry's own otherwise.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
+@_options(_DATA, _WHERE)
+def evaluate(entry: str, dataset: str | None, as_json: bool, **given: Any) -> None:
+    """Count the right answers of the entry NAME on the test split."""
+    from zoo.examine import evaluate_entry
+
+    _print(evaluate_entry(entry, dataset=dataset, progress=True, **given), as_json)
+
+
+@click.command()
+@click.argument("entries", nargs=-1, required=True, metavar="NAME...")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples per forward pass.")
+@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
+@click.option("--mode", default="eager", show_default=True, help="eager, compiled or cuda_graph.")
+@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--device", help="cpu, cuda or cuda:<number>; the first GPU if there is one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def bench(entries: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Time the forward pass of entries side by side; speed-ups are against the first NAME, or its parent if alone."""
+    from zoo.examine import bench_entries
+
+    _print(bench_entries(entries, **given), as_json)
+
+
+def _take(given: dict[str, Any], words: str) -> dict[str, Any]:
+    """Take these options out of the given ones, without those that were not typed."""
+    taken = {word: given.pop(word) for word in words.split()}
+    return {word: value for word, value in taken.items() if value is not None}
+
+
+def _run(given: dict[str, Any]) -> Any:
+    from zoo.entry import Run
+
+    return Run(progress=True, **_take(given, "device out name overwrite resume workers log"))
+
+
+def _print(result: Any, as_json: bool) -> None:
+    click.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.table())

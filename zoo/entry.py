@@ -1,0 +1,251 @@
+"""What every command that makes an entry does around its own work.
+
+Which data, where a killed run goes on, the command line that makes the entry again, measuring, the card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zoo import checkpoint, names, report, store
+from zoo.cards import Accuracy, Card, Forward, Licences, Value
+from zoo.datasets import load
+from zoo.datasets.base import LabelledDataset
+from zoo.datasets.registry import record
+from zoo.errors import ZooError
+from zoo.evaluate import Evaluation, evaluate
+from zoo.measure import Counts, Times, count, device_name, forward_times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set and its form: N `points` of a cloud, the side `size` of an image, its `mean` and `std`."""
+
+    dataset: str
+    data_dir: Path | None = None
+    points: int | None = None
+    size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    download: bool = False
+
+    @classmethod
+    def of(cls, card: Card, **given: Any) -> Data:
+        """The data that an entry was made with; what is given (and not None) takes its place."""
+        form: dict[str, Any] = {"dataset": card.dataset}
+        if given.get("dataset") in (None, card.dataset):
+            form["points" if len(card.sample_shape) == 2 else "size"] = card.sample_shape[-1]
+            form |= {key: card.recipe[key] for key in ("mean", "std") if key in card.recipe}
+        return cls(**form | {key: value for key, value in given.items() if value is not None})
+
+    def load(self, split: str, *, augment: bool = False) -> LabelledDataset:
+        given = {key: value for key, value in vars(self).items() if key != "dataset"}
+        return load(self.dataset, split, augment=augment, **given)
+
+    def options(self, loaded: LabelledDataset) -> dict[str, Value]:
+        """What a command line has to say to get the same samples, defaults included, once they are loaded.
+
+        The folder is not part of it: that is each machine's own affair.
+        """
+        form = "points" if len(loaded.sample_shape) == 2 else "size"
+        given: dict[str, Value] = {"dataset": self.dataset, form: loaded.sample_shape[-1]}
+        given |= {"mean": self.mean, "std": self.std}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What does not change which network comes out: where it is computed, and what becomes of it."""
+
+    device: str | None = None
+    out: Path | None = None
+    name: str | None = None
+    overwrite: bool = False
+    resume: bool = True
+    workers: int = 0
+    log: Path | None = None
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on the held-out split."""
+
+    evaluation: Evaluation
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Made:
+    """A saved entry, and what its parent measured in the same run if it has one."""
+
+    card: Card
+    parent: Measured | None = None
+
+    def table(self) -> str:
+        """One line per network: right answers, accuracy and its interval, cost in both counts, speed."""
+        rows = [report.card_row(self.card)]
+        if self.parent is not None and self.card.parent is not None:
+            rows.insert(0, report.row(self.card.parent, self.card.parent_accuracy, *astuple(self.parent.counts)))
+        return report.comparison(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card, and the parent's counts; ready for JSON."""
+        card: dict[str, Any] = json.loads(self.card.to_json())
+        return {"card": card, "parent": asdict(self.parent.counts) if self.parent else None}
+
+
+def measure(model: nn.Module, test: LabelledDataset, *, workers: int = 0, progress: bool = False) -> Measured:
+    """Count first: it is quick, and fails on samples that do not fit the network."""
+    counts = count(model, test.sample_shape)
+    return Measured(evaluate(model, test, workers=workers, progress=progress), counts)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name, or the first GPU if there is one and nothing was named."""
+    return checkpoint.device_of(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def same_classes(name: str, classes: int, dataset: str, has: int) -> None:
+    """Raise ZooError if a network with so many outputs cannot be used on a data set with so many classes."""
+    if classes != has:
+        raise ZooError(
+            f"{name} tells {classes} classes apart, but {dataset} has {has}: use a data set with the same classes"
+        )
+
+
+def command_line(command: str, argument: str, options: Mapping[str, Value]) -> str:
+    """The text to type: `zoo train dgcnn --dataset shapes --epochs 60`.
+
+    An option of None or False is left out, one of True stands alone, a tuple's values follow one another.
+    """
+    words = ["zoo", command, argument]
+    for option, value in options.items():
+        if value is None or value is False:
+            continue
+        words.append("--" + option.replace("_", "-"))
+        if value is not True:
+            words += [str(each) for each in (value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
+
+
+@contextmanager
+def run_folder(command: str, arguments: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
+    """The folder that keeps the state of a run with these arguments until the run has succeeded.
+
+    A run that fails or is killed leaves it, and the same arguments find it again; without `resume` it is emptied
+    first. Arguments that do not change the result (where to save it, under which name) do not belong here.
+    """
+    text = json.dumps([command, arguments], sort_keys=True, default=str)
+    folder = store.home() / "runs" / f"{command}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    if not resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_name(name: str, command: str, out: Path | None, *, overwrite: bool) -> bool:
+    """Raise ZooError if the name is another entry's; True if an entry of that name may be replaced.
+
+    An entry that the same command made may be: making it again is no loss.
+    """
+    names.parse(name)
+    folder = store.own() if out is None else out
+    place = folder / f"{name}.json"
+    if out is None and (store.shipped() / place.name).exists():
+        raise ZooError(f"{name} is the name of an entry that is shipped: give yours another one with --name")
+    if overwrite or not place.exists():
+        return overwrite
+    other = store.read_card(place).recipe["command"]
+    if other != command:
+        raise ZooError(
+            f"{folder} has an entry {name} already, made by `{other}`: "
+            "give this one another name with --name, or replace that one with --overwrite"
+        )
+    return True
+
+
+def make_card(
+    name: str,
+    model: nn.Module,
+    measured: Measured,
+    test: LabelledDataset,
+    *,
+    arch: str,
+    dataset: str,
+    recipe: Mapping[str, Value],
+    options: Mapping[str, Value] | None = None,
+    parent: str | None = None,
+    parent_measured: Measured | None = None,
+    forward: tuple[Forward, ...] = (),
+) -> Card:
+    """The card of a network that was measured on `test`, the held-out split."""
+    e, counts = measured.evaluation, measured.counts
+    before = parent_measured.evaluation if parent_measured else None
+    return Card(
+        name=name,
+        arch=arch,
+        dataset=dataset,
+        num_classes=test.num_classes,
+        sample_shape=tuple(test.sample_shape),
+        options=dict(options or {}),
+        widths=dict(model.widths),  # type: ignore[arg-type]  # a property of every model of the zoo
+        parent=parent,
+        recipe={key: value for key, value in recipe.items() if value is not None},
+        accuracy=Accuracy.of("test", e.correct, e.total),
+        parent_accuracy=Accuracy.of("test", before.correct, before.total) if before else None,
+        cross_entropy=round(e.cross_entropy, 6),
+        parameters=counts.parameters,
+        macs=counts.macs,
+        macs_paper=counts.macs_paper,
+        forward=forward,
+        licences=_licences(dataset),
+    )
+
+
+def time_beside(parent: nn.Module, own: nn.Module, test: LabelledDataset, device: torch.device) -> Forward:
+    """The forward time of a network as its card records it, its parent measured in the same run."""
+    cuda = device.type == "cuda"
+    batch = min(32 if cuda else 8, len(test))
+    x = torch.stack([test[i][0] for i in range(batch)]).to(device)
+    times = forward_times({"parent": parent, "own": own}, x, repeats=50 if cuda else 20, warmup=10 if cuda else 3)
+    return forward_record(times["own"], device, batch=batch, dtype="float32", mode="eager")
+
+
+def forward_record(
+    times: Times, device: torch.device, *, batch: int, dtype: str, mode: str, parent: bool = True
+) -> Forward:
+    """The card's record; seconds stand in it only if the device is a GPU, ratios only beside a parent."""
+    cuda = device.type == "cuda"
+    made = Forward(
+        device=f"cuda: {device_name(device)}" if cuda else "cpu",
+        torch=torch.__version__,
+        batch=batch,
+        dtype=dtype,
+        mode=mode,
+        ratio=round(times.speedup, 4),
+        ratio_low=round(times.speedup_low, 4),
+        ratio_high=round(times.speedup_high, 4),
+        median_ms=round(times.median * 1000, 4) if cuda else None,
+        p95_ms=round(times.p95 * 1000, 4) if cuda else None,
+    )
+    return made if parent else replace(made, ratio=None, ratio_low=None, ratio_high=None)
+
+
+def _licences(dataset: str) -> Licences:
+    """Weights learnt from data that is not ours inherit its terms, as far as anyone can tell."""
+    if dataset == "shapes":
+        return Licences(code="Apache-2.0", weights="Apache-2.0", data="generated (no third-party data)")
+    terms = record(dataset).terms
+    return Licences(code="Apache-2.0", weights=f"as the data: {terms}", data=terms)

@@ -1,0 +1,121 @@
+"""Entries looked at again: right answers on a data set, forward time side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from zoo import checkpoint, report, store
+from zoo.cards import Accuracy, Card, Forward
+from zoo.entry import Data, choose_device, forward_record, same_classes
+from zoo.errors import ZooError
+from zoo.evaluate import evaluate
+from zoo.measure import forward_times
+
+
+@dataclass(frozen=True)
+class Examined:
+    """An entry's answers on the test split of a data set, beside what its card says of its own."""
+
+    card: Card
+    dataset: str
+    accuracy: Accuracy
+    cross_entropy: float
+
+    def table(self) -> str:
+        a = self.accuracy
+        lines = [
+            ("right", f"{a.correct} of {a.total} on the test split of {self.dataset}"),
+            ("accuracy", f"{100 * a.share:.2f} % (95 %: {100 * a.low:.1f} to {100 * a.high:.1f})"),
+            ("cross-entropy", f"{self.cross_entropy:.4f}"),
+        ]
+        stated = self.card.accuracy
+        if stated is not None:
+            lines.append(("its card", f"{stated.correct} of {stated.total} on {self.card.dataset}"))
+        return report.table(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.card.name,
+            "dataset": self.dataset,
+            "accuracy": asdict(self.accuracy),
+            "cross_entropy": self.cross_entropy,
+        }
+
+
+def evaluate_entry(
+    name: str,
+    *,
+    batch_size: int = 64,
+    device: str | None = None,
+    workers: int = 0,
+    progress: bool = False,
+    **given: Any,
+) -> Examined:
+    """Evaluate an entry on the test split of its data set; `given` are fields of `Data` that replace the card's.
+
+    Raises ZooError for an unknown entry, data that is missing or does not fit, and a device that is absent.
+    """
+    card, place = store.info(name), choose_device(device)
+    data = Data.of(card, **given)
+    test = data.load("test")
+    same_classes(card.name, card.num_classes, data.dataset, test.num_classes)
+    model = checkpoint.load(store.download(card.name), device=place)
+    found = evaluate(model, test, batch_size=batch_size, workers=workers, progress=progress)
+    return Examined(card, data.dataset, Accuracy.of("test", found.correct, found.total), found.cross_entropy)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Forward times of several entries in one run; speed-ups are against the first."""
+
+    records: dict[str, Forward]
+
+    def table(self) -> str:
+        first, record = next(iter(self.records.items()))
+        head = f"{record.device}, torch {record.torch}, batch {record.batch}, {record.dtype}, {record.mode}"
+        rows: list[tuple[str, ...]] = [("entry", f"speed-up against {first}", "median", "95 %")]
+        for name, each in self.records.items():
+            times = ("" if ms is None else f"{ms:.3f} ms" for ms in (each.median_ms, each.p95_ms))
+            rows.append((name, report.speedup(each), *times))
+        if record.median_ms is None:
+            rows = [row[:2] for row in rows]
+        return f"{head}\n{report.table(rows)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        records = {name: asdict(record) for name, record in self.records.items()}
+        return {"against": next(iter(records)), "times": records}
+
+
+def bench_entries(
+    entries: Sequence[str],
+    *,
+    batch: int = 32,
+    dtype: str = "float32",
+    mode: str = "eager",
+    repeats: int = 50,
+    device: str | None = None,
+) -> Timed:
+    """Time the forward pass of entries on random samples, interleaved; a single entry is timed beside its parent.
+
+    Milliseconds are given on a GPU only: those of a processor depend on whatever else it does, ratios hardly do.
+
+    Raises ZooError for an unknown entry, entries that take samples of different shapes, and as `forward_times`.
+    """
+    place = choose_device(device)
+    cards = {card.name: card for card in map(store.info, entries)}
+    if len(cards) == 1 and (parent := next(iter(cards.values())).parent) in store.cards():
+        cards = {parent: store.info(parent), **cards}
+    shapes = {card.sample_shape for card in cards.values()}
+    if len(shapes) > 1:
+        raise ZooError(f"entries can be compared on samples of one shape only; these take {sorted(shapes)}")
+    models = {name: checkpoint.load(store.download(name), device=place) for name in cards}
+    x = torch.randn(batch, *shapes.pop(), generator=torch.Generator().manual_seed(0)).to(place)
+    warmup = max(3, repeats // 5)
+    times = forward_times(models, x, repeats=repeats, warmup=warmup, dtype=dtype, mode=mode)
+    return Timed(
+        {name: forward_record(each, place, batch=batch, dtype=dtype, mode=mode) for name, each in times.items()}
+    )

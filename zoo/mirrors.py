@@ -1,0 +1,93 @@
+"""Mirrors: folders of cards and checkpoints, local or behind http, with an ``index.json`` that lists the cards.
+
+    {"schema": 1, "cards": ["dgcnn.shapes.json", "dgcnn-pruned-0.5x.shapes.json"]}
+
+A card is small and read first; its checkpoint's size and SHA-256 are then known before the first byte arrives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo import names
+from zoo.cards import Card
+from zoo.errors import ZooError, suggest
+from zoo.files import FetchError, fetch, fetch_text
+
+SCHEMA = 1
+INDEX = "index.json"
+
+
+def mirrors(mirror: str | Sequence[str] | None = None) -> list[str]:
+    """The given mirrors, or those of ``ZOO_MIRROR``; several stand in one text with commas between them."""
+    given = os.environ.get("ZOO_MIRROR", "") if mirror is None else mirror
+    parts = given.split(",") if isinstance(given, str) else given
+    return [part.strip() for part in parts if part.strip()]
+
+
+def index(base: str) -> list[str]:
+    """The names of a mirror's entries, in its order.
+
+    Raises:
+        FetchError: it cannot be reached, or its index is none that this version reads.
+    """
+    try:
+        data = json.loads(fetch_text(base, INDEX))
+        schema, files = data["schema"], list(data["cards"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FetchError(f"its {INDEX} is not a mirror's index") from error
+    if schema != SCHEMA:
+        raise FetchError(
+            f"its {INDEX} has schema {schema!r}, this version of the zoo reads {SCHEMA}: "
+            "type pip install --upgrade pruned-zoo"
+        )
+    try:
+        return [str(names.parse(str(file).removesuffix(".json"))) for file in files]
+    except ZooError as error:
+        raise FetchError(f"its {INDEX} lists what cannot be a card: {error}") from error
+
+
+def card(base: str, name: str) -> Card:
+    """The card of an entry, by its full name.
+
+    Raises:
+        FetchError: it cannot be reached, or is no card, or another one's.
+    """
+    try:
+        return Card.of_entry(fetch_text(base, f"{name}.json"), name)
+    except FetchError:
+        raise
+    except ZooError as error:
+        raise FetchError(f"{name}.json: {error}") from error
+
+
+def bring(name: str, places: Sequence[str], folder: Path) -> tuple[Path, Card]:
+    """Fetch an entry's checkpoint into a folder from the first mirror that gives it whole; returns it with its card.
+
+    A name without a data set means the most demanding one of the first mirror that has any.
+
+    Raises:
+        ZooError: no mirror gives it; each one's reason stands in the message.
+    """
+    reasons: list[str] = []
+    listed: set[str] = set()
+    for base in places:
+        try:
+            here = index(base)
+            listed.update(here)
+            try:
+                full = names.resolve(name, here)
+            except ZooError:  # the next mirror may have it
+                continue
+            found = card(base, full)
+            path = folder / found.saved.name
+            fetch(base, path.name, path, size=found.saved.size, sha256=found.saved.sha256)
+            return path, found
+        except FetchError as error:
+            reasons.append(f"{base}: {error}")
+    if reasons:
+        raise ZooError(f"cannot download {name}: {'; '.join(reasons)}")
+    raise ZooError(f"no model {name!r} on {', '.join(places)}: {suggest(name, listed)}")

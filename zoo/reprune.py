@@ -1,0 +1,225 @@
+"""Prune an entry again with another tolerance, fine-tune it if asked, measure it beside its parent, and save it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo import checkpoint, models, store
+from zoo.batches import batches, consecutive
+from zoo.cards import Value
+from zoo.datasets.base import LabelledDataset
+from zoo.entry import (
+    Data,
+    Made,
+    Measured,
+    Run,
+    check_name,
+    choose_device,
+    command_line,
+    make_card,
+    measure,
+    run_folder,
+    same_classes,
+    time_beside,
+)
+from zoo.errors import ZooError, suggest
+from zoo.files import sha256_of
+from zoo.measure import count
+from zoo.prune import METHODS, PruneReport, prune
+from zoo.recipes import recipe_for
+from zoo.train import train
+
+CLOUDS, IMAGES = 512, 256  # samples to prune on unless said otherwise
+
+
+@dataclass(frozen=True)
+class Repruned(Made):
+    """A saved entry, its parent's measures, and the report of the pruning, group by group."""
+
+    pruning: PruneReport | None = None
+    both: int = 0
+    only_before: int = 0
+    only_after: int = 0
+
+    def table(self) -> str:
+        pairs = f"right in both {self.both}, only before {self.only_before}, only after {self.only_after}"
+        parts = [super().table(), pairs]
+        if self.pruning is not None:
+            parts.append(self.pruning.table())
+        return "\n\n".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        right = {"both": self.both, "only_before": self.only_before, "only_after": self.only_after}
+        return {**super().to_dict(), "right": right, "pruning": self.pruning.to_dict() if self.pruning else None}
+
+
+@dataclass(frozen=True)
+class _Parent:
+    name: str
+    arch: str
+    model: nn.Module
+    options: Mapping[str, Value]
+    sha256: str
+
+
+def reprune(
+    name: str,
+    *,
+    eps: float,
+    method: str = "combined",
+    weights: Path | None = None,
+    images: int | None = None,
+    finetune_epochs: int = 0,
+    seed: int = 0,
+    run: Run | None = None,
+    **given: Any,
+) -> Repruned:
+    """Prune an entry, or a network with the weights of a file, and save the result as a new entry.
+
+    The samples to prune on, 512 clouds or 256 images unless `images` says otherwise, are drawn from the training
+    split by the seed, without augmentation. Both networks are evaluated on the test split and timed side by side.
+    `given` are fields of `Data` (dataset, data_dir, points, size, mean, std) that take the place of the card's.
+
+    The new entry is called `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it costs no more MACs than the
+    dense network with width multiplier w. A run that was killed goes on, when the same arguments come again, at
+    the last group that was finished or in the epoch of fine-tuning that it had reached.
+
+    Raises ZooError for an unknown entry or method, eps below 0 or not a number, data or weights that do not fit,
+    NaN in the data, an absent device, a name that another entry has, and files that cannot be written.
+    """
+    run = run or Run()
+    if not (math.isfinite(eps) and eps >= 0):
+        raise ZooError(f"eps is {eps}: it must be a number from 0 up, for instance 0.02")
+    if method not in METHODS:
+        raise ZooError(f"there is no pruning method {method!r}: {suggest(method, METHODS)}")
+    if images is not None and images < 1:
+        raise ZooError(f"{images} samples are too few to prune on: give 1 or more")
+    device = choose_device(run.device)
+    data, parent, train_set = _parent(name, weights, given, device)
+    test_set = data.load("test")
+    inputs, labels = _draw(train_set, images, seed)
+    options: dict[str, Value] = {
+        "eps": eps,
+        "method": method,
+        **data.options(train_set),
+        "weights": weights.name if weights else None,
+        "images": len(labels),
+        "finetune_epochs": finetune_epochs,
+        "seed": seed,
+    }
+    command = command_line("reprune", name if weights else parent.name, {**options, "name": run.name})
+    if run.name is not None:
+        check_name(run.name, command, run.out, overwrite=run.overwrite)
+    identity = {"parent": parent.name, "sha256": parent.sha256, **options, "device": device.type}
+    with run_folder("reprune", identity, resume=run.resume) as folder:
+        before = measure(parent.model, test_set, workers=run.workers, progress=run.progress)
+        pruned, pruning = prune(
+            parent.model,
+            (inputs.to(device), labels.to(device)),
+            eps=eps,
+            method=method,
+            seed=seed,
+            checkpoint=folder / "prune.pt",
+            progress=run.progress,
+        )
+        new = run.name or _name(parent, pruned, train_set, data.dataset)
+        overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
+        noted: dict[str, Value] = {"command": command, **options}
+        if finetune_epochs:
+            recipe = replace(recipe_for("finetune", parent.arch, data.dataset), epochs=finetune_epochs)
+            noted |= {key: value for key, value in vars(recipe).items() if key != "epochs"}
+            train(
+                pruned,
+                data.load("train", augment=True),
+                recipe,
+                seed=seed,
+                checkpoint=folder / "finetune.pt",
+                log=run.log,
+                workers=run.workers,
+                progress=run.progress,
+            )
+        after = measure(pruned, test_set, workers=run.workers, progress=run.progress)
+        card = make_card(
+            new,
+            pruned,
+            after,
+            test_set,
+            arch=parent.arch,
+            dataset=data.dataset,
+            recipe={**noted, "device": device.type, "torch": torch.__version__},
+            options=parent.options,
+            parent=parent.name,
+            parent_measured=before,
+            forward=(time_beside(parent.model, pruned, test_set, device),),
+        )
+        card = store.save_entry(pruned, card, run.out, overwrite=overwrite)
+        return Repruned(card, before, pruning, *_paired(before, after))
+
+
+def _parent(
+    name: str, weights: Path | None, given: dict[str, Any], device: torch.device
+) -> tuple[Data, _Parent, LabelledDataset]:
+    """What is pruned, and its training split as it is: an entry, or a network with the weights of a file."""
+    if weights is None:
+        card = store.info(name)
+        data = Data.of(card, **given)
+        train_set = data.load("train")
+        same_classes(card.name, card.num_classes, data.dataset, train_set.num_classes)
+        model = checkpoint.load(store.download(card.name), device=device)
+        return data, _Parent(card.name, card.arch, model, card.options, card.saved.sha256), train_set
+    if name not in models.ARCHS:
+        raise ZooError(f"with weights from a file, the name is that of a network: {suggest(name, models.ARCHS)}")
+    if given.get("dataset") is None:
+        raise ZooError("with weights from a file, say which data set they were trained on: --dataset NAME")
+    state = checkpoint.read_state(weights)
+    if name == "dgcnn" and "conv1.0.weight" in state:
+        from zoo.models.dgcnn import from_authors
+
+        state = from_authors(state)
+    data = Data(**{key: value for key, value in given.items() if value is not None})
+    train_set = data.load("train")
+    model = models.build(name, num_classes=train_set.num_classes)
+    checkpoint.load_weights(model, state, source=str(weights))
+    return data, _Parent(f"{name}.{data.dataset}", name, model.to(device).eval(), {}, sha256_of(weights)), train_set
+
+
+def _draw(train_set: LabelledDataset, images: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs (M, ...) and labels (M,) of M samples of the training split, on the CPU, drawn by the seed."""
+    total = len(train_set)
+    if images is not None and images > total:
+        raise ZooError(f"{images} samples to prune on were asked for, but the training split has {total}")
+    wanted = images or min(total, IMAGES if len(train_set.sample_shape) == 3 else CLOUDS)
+    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:wanted].tolist()
+    order = [[drawn[i] for i in batch] for batch in consecutive(wanted, 64)]
+    parts = list(batches(train_set, order, device=torch.device("cpu")))
+    return torch.cat([inputs for inputs, _ in parts]), torch.cat([labels for _, labels in parts])
+
+
+def _name(parent: _Parent, pruned: nn.Module, train_set: LabelledDataset, dataset: str) -> str:
+    """`<arch>-pruned-<w>x.<dataset>`, w the smallest in steps of 0.01 whose dense network has at least as many MACs."""
+    shape = train_set.sample_shape
+    macs = count(pruned, shape).macs
+
+    def dense(hundredths: int) -> int:
+        form: dict[str, Any] = {"num_classes": train_set.num_classes, **parent.options}
+        widths = models.multiplier_widths(parent.arch, hundredths / 100, **form)
+        return count(models.build(parent.arch, widths=widths, **form), shape).macs
+
+    low, high = 1, 100
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if dense(middle) >= macs else (middle + 1, high)
+    return f"{parent.arch}-pruned-{low / 100:g}x.{dataset}"
+
+
+def _paired(before: Measured, after: Measured) -> tuple[int, int, int]:
+    """Samples right in both networks, only in the first, only in the second."""
+    a, b = before.evaluation.hits, after.evaluation.hits
+    return int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())

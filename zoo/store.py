@@ -1,0 +1,253 @@
+"""Where entries lie: shipped with the package, the user's own, and downloaded ones.
+
+Each is a folder of the same form: ``<name>.json``, the card, beside the checkpoint that it names. A checkpoint is
+written before its card and its file name holds the beginning of its hash, so the card's rename is the moment at
+which an entry appears or changes: a process killed at any other moment leaves the entry before or the entry after.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from zoo import mirrors, names
+from zoo.cards import Card, File
+from zoo.errors import ZooError
+from zoo.files import new_file, sha256_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def home() -> Path:
+    """The folder of everything that is not shipped: ``ZOO_HOME``, or the system's place for a user's data."""
+    if folder := os.environ.get("ZOO_HOME"):
+        return Path(folder).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("pruned-zoo", appauthor=False)
+
+
+def shipped() -> Path:
+    """The folder of the entries that come with the package."""
+    return Path(str(resources.files("zoo").joinpath("checkpoints")))
+
+
+def own() -> Path:
+    """The folder of the user's own entries."""
+    return home() / "own"
+
+
+def cache() -> Path:
+    """The folder of downloaded entries."""
+    return home() / "cache"
+
+
+def cards(mirror: str | Sequence[str] = ()) -> dict[str, Card]:
+    """Every entry by its full name, sorted: shipped, own, downloaded, and on the mirrors if any are given.
+
+    Of entries with one name the first in this order counts.
+
+    Raises:
+        ZooError: a card that cannot be used, or a mirror that gives none.
+    """
+    found: dict[str, Card] = {}
+    for folder in _folders():
+        for path in sorted(folder.glob("[!.]*.json")):
+            if path.stem not in found and path.name != mirrors.INDEX:
+                found[path.stem] = read_card(path)
+    for base in mirrors.mirrors(mirror):
+        for name in mirrors.index(base):
+            if name not in found:
+                found[name] = mirrors.card(base, name)
+    return dict(sorted(found.items()))
+
+
+def read_card(path: Path) -> Card:
+    """The card in one file of a store's folder; the file's name is the entry's.
+
+    Raises:
+        ZooError: it cannot be read, or is no card; says what to type.
+    """
+    try:
+        return Card.of_entry(path.read_bytes(), path.stem)
+    except (OSError, ZooError) as error:
+        raise ZooError(f"{path} is not a card that can be used: {error}; to remove it type rm '{path}'") from error
+
+
+def list_models(pattern: str | None = None) -> list[str]:
+    """The names of all entries on this machine, sorted, or of those that a pattern like ``dgcnn*`` matches.
+
+    A pattern is held against the name with and without its data set, so ``*-0.5x`` finds ``dgcnn-0.5x.shapes``.
+    """
+    return [name for name in cards() if pattern is None or _matches(name, pattern)]
+
+
+def info(name: str) -> Card:
+    """The card of an entry on this machine; a name without a data set means the most demanding one's.
+
+    Raises:
+        ZooError: there is no such entry; names near ones.
+    """
+    known = cards()
+    return known[names.resolve(name, known)]
+
+
+def path_of(card: Card) -> Path:
+    """The entry's checkpoint on this machine, its whole content compared with the card's SHA-256.
+
+    Raises:
+        ZooError: it is not here, or damaged; says what to type.
+    """
+    path = _place_of(card)
+    if path is None:
+        raise ZooError(f"{card.saved.name}, the checkpoint, is not on this machine: type zoo download {card.name}")
+    _verify(path, card)
+    return path
+
+
+def download(name: str, *, to: str | Path | None = None, mirror: str | Sequence[str] | None = None) -> Path:
+    """Have an entry's checkpoint on this machine, verified, and return its path.
+
+    What is here already, shipped, own or downloaded before, is not fetched again, and a name without a data set is
+    looked up here first. Otherwise the mirrors are asked in order, those given or those of ``ZOO_MIRROR``. With
+    ``to``, checkpoint and card are copied into that folder too and the path there is returned.
+
+    Raises:
+        ZooError: no such entry, no mirror that has it whole (each one's reason is given), a damaged file, or a
+            folder that cannot be written to.
+    """
+    return obtain(name, to=to, mirror=mirror)[0]
+
+
+def obtain(
+    name: str, *, to: str | Path | None = None, mirror: str | Sequence[str] | None = None
+) -> tuple[Path, Card]:
+    """`download`, with the entry's card."""
+    known, places = cards(), mirrors.mirrors(mirror)
+    card = None
+    try:
+        card = known[names.resolve(name, known)]
+    except ZooError:
+        if not places:
+            raise
+    if card is not None and (_place_of(card) or not places):
+        path = path_of(card)
+    else:
+        path, card = mirrors.bring(name if card is None else card.name, places, cache())
+        add(path, card, cache(), overwrite=True)
+    if to is None:
+        return path, card
+    folder = Path(to).expanduser()
+    add(path, card, folder, overwrite=True)
+    return folder / card.saved.name, card
+
+
+def save_entry(model: nn.Module, card: Card, folder: Path | None = None, *, overwrite: bool = False) -> Card:
+    """Write a model and its card as an entry of a folder, the user's own zoo by default.
+
+    Returns the card with its ``file`` filled in. Its arch, num_classes, options and widths go into the checkpoint.
+
+    Raises:
+        ZooError: the card's widths are not the model's; or as `add`.
+    """
+    from zoo import checkpoint
+
+    if card.widths != dict(getattr(model, "widths", {})):
+        raise ZooError(f"card {card.name!r}: its widths are not those of the model that is saved with it")
+    data = checkpoint.pack(model, arch=card.arch, num_classes=card.num_classes, options=card.options)
+    sha256 = hashlib.sha256(data).hexdigest()
+    file = File(name=f"{card.name}-{sha256[:8]}.safetensors", size=len(data), sha256=sha256)
+    card = dataclasses.replace(card, file=file)
+
+    def write(out: BinaryIO) -> None:
+        out.write(data)
+
+    _install(card, own() if folder is None else folder, write, overwrite=overwrite)
+    return card
+
+
+def add(model_path: Path, card: Card, folder: Path | None = None, *, overwrite: bool = False) -> None:
+    """Copy a checkpoint and its card into a folder, the user's own zoo by default.
+
+    An entry that is there and equal is left as it is.
+
+    Raises:
+        ZooError: the file is not the one that the card describes; the folder holds another entry of this
+            name and ``overwrite`` is not given; a shipped entry has the name; the folder cannot be written to.
+    """
+    _verify(model_path, card)
+
+    def write(out: BinaryIO) -> None:
+        with open(model_path, "rb") as file:
+            shutil.copyfileobj(file, out)
+
+    _install(card, own() if folder is None else folder, write, overwrite=overwrite)
+
+
+def _install(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, overwrite: bool) -> None:
+    card = Card.from_json(card.to_json())  # what is written can be read
+    place, path = folder / f"{card.name}.json", folder / card.saved.name
+    old = read_card(place) if place.exists() else None
+    if old != card:
+        _check_free(card.name, folder, overwrite=overwrite)
+    if not (path.is_file() and sha256_of(path) == card.saved.sha256):
+        with new_file(path) as out:
+            write(out)
+    if old == card:
+        return
+    with new_file(place) as out:
+        out.write(card.to_json().encode())
+    if old is not None and old.saved.name != path.name:
+        (folder / old.saved.name).unlink(missing_ok=True)
+
+
+def _check_free(name: str, folder: Path, *, overwrite: bool) -> None:
+    if folder == own() and (shipped() / f"{name}.json").exists():
+        raise ZooError(f"{name} is the name of an entry that is shipped and would hide yours; choose another name")
+    if not overwrite and (folder / f"{name}.json").exists():
+        raise ZooError(f"{folder} holds an entry {name} already; choose another name or ask to overwrite it")
+
+
+def _folders() -> tuple[Path, Path, Path]:
+    return shipped(), own(), cache()
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(names.parse(name).stem, pattern)
+
+
+def _place_of(card: Card) -> Path | None:
+    paths = [folder / card.saved.name for folder in _folders()]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _verify(path: Path, card: Card) -> None:
+    if not path.is_file():
+        raise ZooError(f"there is no file {path}")
+    size, wanted = path.stat().st_size, card.saved
+    if size != wanted.size:
+        raise _damaged(path, card, f"{size} bytes instead of {wanted.size}")
+    if (found := sha256_of(path)) != wanted.sha256:
+        raise _damaged(path, card, f"its SHA-256 begins with {found[:12]}, its card's with {wanted.sha256[:12]}")
+
+
+def _damaged(path: Path, card: Card, reason: str) -> ZooError:
+    again = f"zoo download {card.name}"
+    if path.parent == shipped():
+        remedy = "install the package again: pip install --force-reinstall --no-deps pruned-zoo"
+    elif path.parent == own():
+        both = f"'{path}' '{path.with_name(card.name)}.json'"
+        remedy = f"remove it and make it again: rm {both} && {card.recipe['command']}"
+    elif path.parent == cache():
+        remedy = f"remove it and fetch it again: rm '{path}' && {again}"
+    else:
+        remedy = f"fetch it again: {again}"
+    return ZooError(f"{path} is damaged ({reason}); {remedy}")

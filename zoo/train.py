@@ -1,0 +1,272 @@
+"""Training and fine-tuning of classifiers: SGD with momentum, a cosine per step, and runs that survive a kill.
+
+A run's whole state (weights, momentum, epoch, step, random state, log so far) goes into one file that is written
+beside its place and renamed. A run killed at any moment and started again goes on from that file and ends with
+the weights of the run that was never killed (bit for bit on a CPU; on a GPU as far as its kernels repeat
+themselves). No choice is made while training: the weights after the last step are the result, so no test
+sample is ever looked at here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from zoo.batches import batches, consecutive, model_device, size_of
+from zoo.errors import ZooError
+from zoo.evaluate import check_logits
+from zoo.files import new_file
+from zoo.recipes import Recipe
+
+SAVE_SECONDS = 60.0  # between two saves inside an epoch
+LOOK_STEPS = 16  # between two looks at the loss on a GPU: each look waits until the GPU has finished
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset[Any],
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    log: Path | None = None,
+    workers: int = 0,
+    progress: bool = False,
+) -> nn.Module:
+    """Train the model in place, on the device it is on, and return it in eval mode.
+
+    `dataset` gives (input, label) pairs; if it has `set_epoch(epoch)`, that is called before every epoch. The
+    order of the samples depends on the seed and the epoch alone; a last batch of a single sample is left out
+    (batch norm cannot learn from it). Images (inputs of C, H, W) run in the channels-last memory format.
+
+    With `checkpoint` the run is saved there after every epoch, about once a minute, and on Ctrl-C or SIGTERM;
+    calling again with the same arguments goes on from there. The file is kept at the end: the caller removes it.
+    `log` gets one line of JSON per epoch.
+
+    Raises ZooError if the loss is not finite, the data holds NaN, the checkpoint is of another run, it cannot be
+    written, or the run was interrupted.
+    """
+    run = _Run(model, dataset, recipe, seed, workers)
+    with _own_randomness(run.device, seed), _signals(checkpoint is not None) as stopped:
+        if checkpoint is not None and checkpoint.exists():
+            run.load(checkpoint)
+        saved = time.monotonic()
+        with run.bar(progress) as bar:
+            while run.state.epoch < recipe.epochs:
+                for finished in run.epoch(bar):
+                    due = time.monotonic() - saved > SAVE_SECONDS
+                    if checkpoint is not None and (finished or due or stopped):
+                        run.save(checkpoint)
+                        saved = time.monotonic()
+                    if stopped:
+                        raise ZooError(
+                            f"stopped in epoch {min(run.state.epoch + 1, recipe.epochs)} of {recipe.epochs}; "
+                            "what was done is saved, and the same command goes on from here"
+                        )
+                run.report(log, lines=progress and bool(bar.disable))
+    if run.images:
+        model.to(memory_format=torch.contiguous_format)
+    return model.eval()
+
+
+@dataclass
+class _State:
+    """Where a run stands: `step` batches of epoch `epoch` are done, and the sums are over those."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Run:
+    def __init__(self, model: nn.Module, dataset: Dataset[Any], recipe: Recipe, seed: int, workers: int) -> None:
+        self.model, self.dataset, self.recipe, self.seed, self.workers = model, dataset, recipe, seed, workers
+        self.device = model_device(model)
+        self.state = _State()
+        self.steps = len(self.order(0))  # of one epoch
+        if self.steps == 0:
+            raise ZooError(f"{size_of(dataset)} training samples are too few: batch norm needs 2 or more")
+        self.images = dataset[0][0].ndim == 3
+        if self.images:
+            model.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+        shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+        self.identity = {"recipe": asdict(recipe), "seed": seed, "samples": size_of(dataset), "shapes": shapes}
+
+    def order(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch as lists of sample numbers."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(size_of(self.dataset), generator=generator).tolist()
+        cut = [[order[i] for i in batch] for batch in consecutive(len(order), self.recipe.batch_size)]
+        return [batch for batch in cut if len(batch) > 1]
+
+    def epoch(self, bar: Any) -> Iterator[bool]:
+        """Train from where the state stands to the end of the epoch.
+
+        Yields whenever the state is whole and may be saved: True at the end of the epoch, False inside it.
+        """
+        state, recipe = self.state, self.recipe
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(state.epoch)
+        self.model.train()
+        sums = torch.tensor([state.loss, state.correct, state.seen], dtype=torch.float64, device=self.device)
+        begin = time.monotonic() - state.seconds
+        rest = self.order(state.epoch)[state.step :]
+        for inputs, labels in batches(self.dataset, rest, device=self.device, workers=self.workers):
+            rate = recipe.rate(state.epoch * self.steps + state.step, self.steps)
+            sums += self.step(inputs, labels, rate)
+            state.step += 1
+            bar.update()
+            last = state.step == self.steps
+            if last or self.device.type == "cpu" or state.step % LOOK_STEPS == 0:
+                loss, correct, seen = sums.tolist()
+                state.loss, state.correct, state.seen = loss, int(correct), int(seen)
+                state.seconds = time.monotonic() - begin
+                self.check(rate)
+                bar.set_postfix(epoch=f"{state.epoch + 1}/{recipe.epochs}", loss=f"{loss / seen:.3f}")
+                if not last:
+                    yield False
+        state.history.append(
+            {
+                "epoch": state.epoch + 1,
+                "loss": state.loss / state.seen,
+                "train_accuracy": state.correct / state.seen,
+                "lr": rate,
+                "seconds": round(state.seconds, 2),
+            }
+        )
+        self.state = _State(epoch=state.epoch + 1, history=state.history)
+        yield True
+
+    def step(self, inputs: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """One step of descent on a batch; returns (loss summed over the batch, correct, samples)."""
+        if self.images:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        logits = self.model(inputs)
+        if self.state.epoch == self.state.step == 0:
+            check_logits(logits, labels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        correct = (logits.detach().argmax(1) == labels).sum()
+        return torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
+
+    def check(self, rate: float) -> None:
+        """The sum since the start of the epoch is NaN as soon as the loss of one step was."""
+        if not torch.isfinite(torch.tensor(self.state.loss)):
+            raise ZooError(
+                f"the loss is no longer finite in epoch {self.state.epoch + 1}, step {self.state.step}: "
+                f"lower the learning rate (it was {rate:.3g} there) or lengthen the warm-up"
+            )
+
+    def bar(self, progress: bool) -> Any:
+        """A bar over all steps of the run on a terminal; elsewhere it is disabled and one line per epoch follows."""
+        done = self.state.epoch * self.steps + self.state.step
+        total = self.recipe.epochs * self.steps
+        return tqdm(total=total, initial=done, disable=None if progress else True, unit="batch", dynamic_ncols=True)
+
+    def report(self, log: Path | None, *, lines: bool) -> None:
+        """The log is written anew from the saved history, so that a resumed run neither loses nor repeats a line."""
+        history = self.state.history
+        if log is not None:
+            with new_file(log) as out:
+                out.write("".join(json.dumps(entry) + "\n" for entry in history).encode())
+        if lines:
+            print(
+                "epoch {epoch}/{of}  loss {loss:.4f}  train accuracy {train_accuracy:.4f}  lr {lr:.2g}  "
+                "{seconds:.0f} s".format(of=self.recipe.epochs, **history[-1]),
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def save(self, path: Path) -> None:
+        buffer = io.BytesIO()
+        cuda = self.device.type == "cuda"
+        torch.save(
+            {
+                "identity": self.identity,
+                "state": asdict(self.state),
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            },
+            buffer,
+        )
+        with new_file(path) as out:
+            out.write(buffer.getvalue())
+
+    def load(self, path: Path) -> None:
+        try:
+            saved = torch.load(path, map_location=self.device, weights_only=True)
+            identity = saved["identity"]
+        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            raise ZooError(f"{path} cannot be read as a saved run ({error}): remove it to start anew") from error
+        different = [key for key in self.identity if identity.get(key) != self.identity[key]]
+        if different:
+            raise ZooError(
+                f"{path} is of a run with another {' and '.join(different)}: "
+                "give the arguments of that run, or remove the file to start anew"
+            )
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = _State(**saved["state"])
+        torch.set_rng_state(saved["random"].cpu())
+        if saved["random_cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["random_cuda"].cpu(), self.device)
+
+
+@contextmanager
+def _own_randomness(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed dropout and the like for the run, and give the caller the generators back as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _signals(wanted: bool) -> Iterator[list[int]]:
+    """A list that is empty until Ctrl-C or SIGTERM comes; a second signal acts as it would have without us."""
+    stopped: list[int] = []
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def remember(number: int, frame: object) -> None:
+        stopped.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, remember)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,121 @@
+"""From the name of a network, or of an entry, to a trained entry in the user's zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from zoo import checkpoint, models, store
+from zoo.cards import Value
+from zoo.datasets.base import LabelledDataset
+from zoo.entry import (
+    Data,
+    Made,
+    Run,
+    check_name,
+    choose_device,
+    command_line,
+    make_card,
+    measure,
+    run_folder,
+    same_classes,
+    time_beside,
+)
+from zoo.errors import ZooError, suggest
+from zoo.names import parse
+from zoo.recipes import Recipe, recipe_for
+from zoo.train import train
+
+
+def train_entry(
+    arch: str, data: Data, *, changes: Mapping[str, Any] | None = None, width: float = 1.0, seed: int = 0, run: Run
+) -> Made:
+    """Train a network from its initial weights, evaluate it once on the test split, and save it as an entry.
+
+    `changes` replace numbers of the network's recipe (`zoo.recipes`). With `width` below 1 it is the dense network
+    with that width multiplier. The entry is called `<arch>[-<width>x].<dataset>` if `run` gives no name.
+
+    Raises ZooError for an unknown network or data set, a name that another entry has, and as `zoo.train.train`.
+    """
+    if arch not in models.ARCHS:
+        raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.ARCHS)}")
+    recipe = _changed(recipe_for("train", arch, data.dataset), changes)
+    device = choose_device(run.device)
+    train_set, test_set = data.load("train", augment=True), data.load("test")
+    options = _options(data, train_set, recipe, seed, width=None if width == 1 else width)
+    command = command_line("train", arch, {**options, "name": run.name})
+    name = run.name or f"{arch}{'' if width == 1 else f'-{width:g}x'}.{data.dataset}"
+    overwrite = check_name(name, command, run.out, overwrite=run.overwrite)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        widths = models.multiplier_widths(arch, width, num_classes=train_set.num_classes)
+        model = models.build(arch, num_classes=train_set.num_classes, widths=widths).to(device)
+    with run_folder("train", {"arch": arch, **options, "device": device.type}, resume=run.resume) as folder:
+        state, log = folder / "train.pt", run.log
+        train(
+            model, train_set, recipe, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress
+        )
+        measured = measure(model, test_set, workers=run.workers, progress=run.progress)
+        noted = {"command": command, **options, **vars(recipe), "device": device.type, "torch": torch.__version__}
+        card = make_card(name, model, measured, test_set, arch=arch, dataset=data.dataset, recipe=noted)
+        return Made(store.save_entry(model, card, run.out, overwrite=overwrite))
+
+
+def finetune_entry(
+    name: str, *, changes: Mapping[str, Any] | None = None, seed: int = 0, run: Run, **given: Any
+) -> Made:
+    """Train an entry on from its weights with its fine-tuning recipe, and save the result as another entry.
+
+    `given` are fields of `Data` that take the place of the card's. The new entry is called
+    `<stem>-finetuned.<dataset>` if `run` gives no name.
+
+    Raises ZooError as `train_entry`, and for a data set with another number of classes.
+    """
+    parent, device = store.info(name), choose_device(run.device)
+    data = Data.of(parent, **given)
+    recipe = _changed(recipe_for("finetune", parent.arch, data.dataset), changes)
+    train_set, test_set = data.load("train", augment=True), data.load("test")
+    same_classes(parent.name, parent.num_classes, data.dataset, train_set.num_classes)
+    options = _options(data, train_set, recipe, seed)
+    command = command_line("finetune", parent.name, {**options, "name": run.name})
+    new = run.name or f"{parse(parent.name).stem}-finetuned.{data.dataset}"
+    overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
+    path = store.download(parent.name)
+    before, model = checkpoint.load(path, device=device), checkpoint.load(path, device=device)
+    identity = {"parent": parent.name, "file": parent.saved.sha256, **options, "device": device.type}
+    with run_folder("finetune", identity, resume=run.resume) as folder:
+        state, log = folder / "finetune.pt", run.log
+        train(
+            model, train_set, recipe, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress
+        )
+        measured_before, measured = (
+            measure(each, test_set, workers=run.workers, progress=run.progress) for each in (before, model)
+        )
+        noted = {"command": command, **options, **vars(recipe), "device": device.type, "torch": torch.__version__}
+        card = make_card(
+            new,
+            model,
+            measured,
+            test_set,
+            arch=parent.arch,
+            dataset=data.dataset,
+            recipe=noted,
+            options=parent.options,
+            parent=parent.name,
+            parent_measured=measured_before,
+            forward=(time_beside(before, model, test_set, device),),
+        )
+        return Made(store.save_entry(model, card, run.out, overwrite=overwrite), measured_before)
+
+
+def _changed(recipe: Recipe, changes: Mapping[str, Any] | None) -> Recipe:
+    return replace(recipe, **{key: value for key, value in (changes or {}).items() if value is not None})
+
+
+def _options(data: Data, loaded: LabelledDataset, recipe: Recipe, seed: int, **more: Value) -> dict[str, Value]:
+    """What the command line says; the recipe's other numbers are the network's own and stand in `zoo.recipes`."""
+    said = {"epochs": recipe.epochs, "lr": recipe.lr, "batch_size": recipe.batch_size}
+    return {**data.options(loaded), **said, **more, "seed": seed}
