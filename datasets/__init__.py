@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets.registry import Record, check_split, list_datasets, record
-
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:

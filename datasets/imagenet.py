@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
+
 from zoo.datasets.base import LabelledDataset
 from zoo.datasets.images import MEAN, STD, apply, open_image, to_tensor
 from zoo.datasets.registry import check_split
-
 from zoo.errors import ZooError
 
 FOLDERS = {"train": "train", "test": "val"}

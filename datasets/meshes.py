@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from zoo.datasets.base import mix
 from zoo.datasets.clouds import check_cloud, normalise
-
 from zoo.errors import ZooError
 
 

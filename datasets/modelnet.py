@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
+
 from zoo.datasets import clouds, files
 from zoo.datasets.base import LabelledDataset
 from zoo.datasets.meshes import sample_mesh
 from zoo.datasets.registry import Record, check_split, record
-
 from zoo.errors import ZooError
 from zoo.files import new_file
 

@@ -11,11 +11,11 @@ import math
 
 import torch
 from torch import Tensor
+
 from zoo.datasets import clouds
 from zoo.datasets.base import LabelledDataset, seeded
 from zoo.datasets.registry import check_split
 from zoo.datasets.solids import SOLIDS, solid
-
 from zoo.errors import ZooError
 
 MISSING = (0.20, 0.45)  # share of the surface that the view does not show

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+
 from zoo.datasets.clouds import uniform
 
 SEGMENTS = 32

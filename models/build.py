@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from zoo.models import dgcnn, mlp, mobilenet, pointnet, pointnet2, resnet, vgg
-from zoo.models.groups import widths_of
 
 from zoo.errors import ZooError, suggest
+from zoo.models import dgcnn, mlp, mobilenet, pointnet, pointnet2, resnet, vgg
+from zoo.models.groups import widths_of
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo.models.edgeconv import EdgeConv
-from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 
 from zoo.errors import ZooError
+from zoo.models.edgeconv import EdgeConv
+from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 
 WIDTHS = {"edge1": 64, "edge2": 64, "edge3": 128, "edge4": 256, "conv5": 1024, "linear1": 512, "linear2": 256}
 EDGES = ("edge1", "edge2", "edge3", "edge4")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 
 WIDTHS = {"hidden1": 100, "hidden2": 100}

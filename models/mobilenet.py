@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2, mobilenetv3
 from torchvision.ops.misc import SqueezeExcitation
+
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.narrow import narrow
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from zoo.models.groups import NeuronGroup, Reader, groups_of, widths_of
 
 from zoo.errors import ZooError, suggest
+from zoo.models.groups import NeuronGroup, Reader, groups_of, widths_of
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 

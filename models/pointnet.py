@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 
 from zoo.errors import ZooError
+from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 
 MIXED = 64  # the channels that the feature transform multiplies
 TRANSFORM = {"conv1": 64, "conv2": 128, "conv3": 1024, "fc1": 512, "fc2": 256}

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
-from zoo.models.points import ball, farthest_points, gather
 
 from zoo.errors import ZooError
+from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
+from zoo.models.points import ball, farthest_points, gather
 
 LAYERS = ("sa1", "sa2", "sa3")
 WIDTHS = {

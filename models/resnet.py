@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
+
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.narrow import narrow
 

@@ -14,10 +14,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 from torchvision.models import vgg
-from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
-from zoo.models.narrow import narrow
 
 from zoo.errors import ZooError
+from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
+from zoo.models.narrow import narrow
 
 HEADS = ("linear", "full")
 

@@ -25,6 +25,7 @@ class Chain:
     def __init__(self, stages: Sequence[Stage], batches: Sequence[Tensor], *, memory: int) -> None:
         self.stages = list(stages)
         self.memory = memory
+        self.sizes = [len(batch) for batch in batches]
         self.position = 0
         self._kept_at = 0
         self._states: list[Any] = list(batches)

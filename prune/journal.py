@@ -61,6 +61,6 @@ def fingerprint(model: nn.Module, inputs: Tensor, labels: Tensor | None, setting
     tensors = [*model.state_dict().values(), inputs, *([] if labels is None else [labels])]
     for tensor in tensors:
         digest.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else
-                      str(tensor.item()).encode())
+        flat = tensor.detach().cpu().reshape(-1).contiguous()  # logical order, whatever the memory format
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

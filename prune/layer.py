@@ -54,10 +54,9 @@ class Layer:
 
     def minibatch(self, generator: torch.Generator) -> tuple[Any, Tensor]:
         """A random mini-batch: the state in front of the readers, and the numbers (b,) of its samples."""
-        sizes = [len(state) for state in torch.arange(len(self.target.reference)).split(self.batch_size)]
-        chosen = torch.randperm(sum(sizes), generator=generator)[: self.batch_size].sort().values
+        chosen = torch.randperm(sum(self.chain.sizes), generator=generator)[: self.batch_size].sort().values
         parts, start = [], 0
-        for batch, size in enumerate(sizes):
+        for batch, size in enumerate(self.chain.sizes):
             inside = chosen[(chosen >= start) & (chosen < start + size)] - start
             if len(inside):
                 parts.append(take(self.chain.state(batch), inside))

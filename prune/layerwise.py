@@ -23,7 +23,7 @@ from zoo.prune.discrepancy import DISCREPANCIES, Target
 from zoo.prune.gates import Gates
 from zoo.prune.journal import Journal, fingerprint
 from zoo.prune.layer import Layer
-from zoo.prune.local import forward_selection, local_imitation
+from zoo.prune.local import forward_selection, local_imitation, settled
 from zoo.prune.network import Search, global_imitation
 from zoo.prune.paths import Path, smallest
 from zoo.prune.report import GroupReport, PruneReport
@@ -45,7 +45,8 @@ def prune(
     batch_size: int = 64,
     exact_until: int = 0,
     candidates: int = 5,
-    refresh: float = 0.1,
+    refresh: float = 0.25,
+    settle: bool = True,
     groups: Sequence[str] | None = None,
     memory: int = 4 * GIB,
     seed: int = 0,
@@ -72,6 +73,8 @@ def prune(
     exact_until, candidates, refresh
                  how many trials the global search affords (zoo.prune.network.Search); the paper's setting is
                  exact_until=25, candidates=5, refresh=0, hours on a CPU
+    settle       let the weights converge, by local imitation's own steps, at each number of neurons that is tried,
+                 whichever search chose the neurons (zoo.prune.local.settled); False is the paper's search as it stands
     groups       names of the groups to prune; the others stay whole
     memory       bytes for what is kept in front of a layer; past it stages are run again
     checkpoint   a file that holds the finished groups: a killed run, called again alike, goes on from there
@@ -94,7 +97,7 @@ def prune(
     wanted = _checked_widths(chosen, widths)
     settings = {
         "eps": eps, "widths": wanted, "method": method, "discrepancy": discrepancy, "batch_size": batch_size,
-        "search": asdict(search), "groups": [group.name for group in chosen], "seed": seed,
+        "search": asdict(search), "settle": settle, "groups": [group.name for group in chosen], "seed": seed,
     }  # fmt: skip
     journal = Journal(
         FilePath(checkpoint) if checkpoint is not None else None,
@@ -123,7 +126,7 @@ def prune(
             else:
                 generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
                 keep = None if wanted is None else wanted.get(group.name, group.size)
-                row, scale = _prune_group(layer, method, eps, keep, search, generator)
+                row, scale = _prune_group(layer, method, eps, keep, search, settle, generator)
                 journal.add(row, scale)
             report.groups.append(row)
             if row.after < group.size or bool((scale != 1).any()):
@@ -134,7 +137,13 @@ def prune(
 
 
 def _prune_group(
-    layer: Layer, method: str, eps: float | None, keep: int | None, search: Search, generator: torch.Generator
+    layer: Layer,
+    method: str,
+    eps: float | None,
+    keep: int | None,
+    search: Search,
+    settle: bool,
+    generator: torch.Generator,
 ) -> tuple[GroupReport, Tensor]:
     """Run the method's searches on one group and choose between them (algorithm 2)."""
     started = time.perf_counter()
@@ -146,7 +155,7 @@ def _prune_group(
     if method in ("combined", "local", "global", "gfs"):
         G = layer.gram()
     if method in ("combined", "local"):
-        found["local"] = _along(local_imitation(G), layer, eps, keep)
+        found["local"] = _along(local_imitation(G, settle=settle), layer, eps, keep)
     if method == "gfs":
         found["gfs"] = _along(forward_selection(G), layer, eps, keep)
     if method in ("l1", "uniform"):
@@ -154,8 +163,9 @@ def _prune_group(
     if method in ("combined", "global"):
         first = int((group.size * G.diagonal() - 2 * G.sum(1)).argmin())  # equation (3)
         found["global"] = global_imitation(
-            layer, search=search, start=first, eps=eps, neurons=keep, generator=generator
-        )
+            layer, search=search, start=first, eps=eps, neurons=keep, generator=generator,
+            refine=(lambda scale: settled(G, scale)) if settle else None,
+        )  # fmt: skip
     best, winner, gap, D = whole, "whole", 0.0, 0.0
     for name, scale in found.items():
         if scale is None or _neurons(scale) >= group.size:

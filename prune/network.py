@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 from zoo.prune.layer import Layer
+from zoo.prune.paths import smallest
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Search:
 
     exact_until: int = 0
     candidates: int = 5
-    refresh: float = 0.1
+    refresh: float = 0.25
 
     def __post_init__(self) -> None:
         if self.exact_until < 0 or self.candidates < 1 or not 0 <= self.refresh <= 1:
@@ -69,36 +71,68 @@ class Picks:
 
 
 def global_imitation(
-    layer: Layer, *, search: Search, start: int, eps: float | None, neurons: int | None, generator: torch.Generator
+    layer: Layer,
+    *,
+    search: Search,
+    start: int,
+    eps: float | None,
+    neurons: int | None,
+    generator: torch.Generator,
+    refine: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor | None:
     """Scales (N,) found by greedy global imitation, or None if no number of picks meets the goal.
 
     Goal: a gap below eps on the whole pruning data, at the smallest number of picks found; or exactly `neurons`
     neurons (then eps is None). Each gradient and each round of trials sees a fresh random mini-batch (algorithm 1).
     start: the first neuron where search.exact_until is 0.
+
+    refine betters the scales of given neurons. Picks of equal weight 1/k are coarse (a neuron picked once and one
+    picked twice differ by a factor of two, whatever they deserve), so without it a small eps is rarely met before
+    every neuron is in; the paper's search as it stands is the one without.
     """
-    N = layer.size
-    picks = Picks(N)
+    picks = Picks(layer.size)
+    if refine is not None or neurons is not None:
+        wanted = layer.size if neurons is None else neurons
+        while picks.neurons() < wanted and len(picks.order) < 2 * layer.size:
+            _extend(picks, layer, search, start, generator)
+        return _along_picks(picks, layer, eps, neurons, refine or (lambda scale: scale))
+    assert eps is not None
     failed = 0  # the last number of picks that is taken to miss eps
     while True:
         k = len(picks.order)
-        hint = _extend(picks, layer, search, start, generator) if k < 2 * N else -math.inf
-        if neurons is not None:
-            if picks.neurons() >= neurons:
-                while picks.neurons() > neurons:
-                    picks.order.pop()
-                return picks.scale()
-            if k >= 2 * N:
-                return None
-            continue
-        assert eps is not None
+        done = k >= 2 * layer.size or (k > 0 and picks.neurons() == layer.size)
+        hint = -math.inf if done else _extend(picks, layer, search, start, generator)
         # The mini-batch on which the next step was chosen says when it is worth to ask the whole data.
-        if k and (hint < eps or picks.neurons(k) == N):
+        if k and hint < eps:
             if layer.compare(picks.scale(k))[0] < eps:
                 return _first_that_passes(picks, layer, eps, failed, k)
             failed = k
-        if k >= 2 * N or (k and picks.neurons(k) == N):
+        if done:
             return None
+
+
+def _along_picks(
+    picks: Picks, layer: Layer, eps: float | None, neurons: int | None, refine: Callable[[Tensor], Tensor]
+) -> Tensor | None:
+    """The refined scales after the last pick that still has n neurons, n the wanted number or the smallest that meets
+    eps; None where the picks have no such n."""
+    last: dict[int, int] = {}
+    seen: set[int] = set()
+    for k, neuron in enumerate(picks.order, 1):
+        seen.add(neuron)
+        last[len(seen)] = k
+    most = min(len(seen), layer.size - 1)
+    if neurons is not None:
+        return refine(picks.scale(last[neurons])) if neurons in last else None
+    assert eps is not None
+    tried: dict[int, Tensor] = {}
+
+    def passes(n: int) -> bool:
+        tried[n] = refine(picks.scale(last[n]))
+        return layer.compare(tried[n])[0] < eps
+
+    n = smallest(most + 1, passes, resolution=max(1, layer.size // 64))
+    return tried.get(n)
 
 
 def _first_that_passes(picks: Picks, layer: Layer, eps: float, failed: int, passing: int) -> Tensor:

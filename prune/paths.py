@@ -12,11 +12,14 @@ class Path:
     """Scales s = N a for n = 1 ... N neurons: `scale(n)` is (N,) float64, zero for a removed neuron.
 
     At n = N it is the unpruned layer, s = 1. `rows` is (N, N), row n - 1 for n neurons, with at most n non-zeros.
+    `refine` betters the scales of one n < N without letting neurons in; it is called when that n is asked for.
     """
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Tensor, refine: Callable[[Tensor], Tensor] | None = None) -> None:
         self.size = len(rows)
         self._rows = rows
+        self._refine = refine
+        self._refined: dict[int, Tensor] = {}
 
     @classmethod
     def ranked(cls, order: Tensor, weight: Callable[[int], float] = lambda n: 1.0) -> Path:
@@ -30,7 +33,11 @@ class Path:
 
     def scale(self, n: int) -> Tensor:
         """(N,) the scales with at most n neurons."""
-        return self._rows[n - 1]
+        if self._refine is None or n == self.size:
+            return self._rows[n - 1]
+        if n not in self._refined:
+            self._refined[n] = self._refine(self._rows[n - 1])
+        return self._refined[n]
 
 
 def smallest(size: int, passes: Callable[[int], bool], *, resolution: int = 1) -> int:

@@ -7,9 +7,9 @@ import warnings
 
 import pytest
 import torch
+
 from zoo.datasets import clouds
 from zoo.datasets.base import LabelledDataset, mix, seeded
-
 from zoo.errors import ZooError
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from zoo.datasets import load as real_load
-from zoo.datasets.shapes import Shapes
 
 import zoo
 from zoo import checkpoint, entry, models, store
 from zoo.cli import main
+from zoo.datasets import load as real_load
+from zoo.datasets.shapes import Shapes
 from zoo.entry import Data, Run, command_line
 from zoo.evaluate import evaluate
 from zoo.files import sha256_of

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from zoo.errors import ZooError
 from zoo.models import build, dgcnn, multiplier_widths
 from zoo.models.dgcnn import from_authors
 from zoo.models.narrow import keep
-
-from zoo.errors import ZooError
 
 
 def graph_feature(x, k):

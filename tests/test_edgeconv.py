@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from zoo.models.edgeconv import EdgeConv, edge_conv_written_out, neighbour_max
-from zoo.models.points import knn
 
 from zoo.errors import ZooError
+from zoo.models.edgeconv import EdgeConv, edge_conv_written_out, neighbour_max
+from zoo.models.points import knn
 
 
 def layer_and_cloud(*, batch=3, channels=5, out=8, n=14, k=4, dtype=torch.float64):

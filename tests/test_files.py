@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from zoo.datasets import files, load
 from zoo.datasets.modelnet import MODELNET10, ModelNet10, ModelNet40
-
 from zoo.errors import ZooError
 
 CONTENT = np.random.default_rng(0).bytes(700_000)

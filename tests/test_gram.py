@@ -50,10 +50,8 @@ def test_gram_is_the_explicit_one(case):
 def test_rows_times_weight_is_what_the_reader_computes(case):
     """Phi W^T is the layer's own output without its bias, row by row."""
     reader, x = case
-    if isinstance(reader.module, EdgeConv):
-        output = reader.layer(reader.module.edges(x))
-    else:
-        output = reader.module(x)
+    edges = isinstance(reader.module, EdgeConv)
+    output = reader.layer(reader.module.edges(x)) if edges else reader.module(x)
     if reader.layer.bias is not None:
         shape = [1] * output.dim()
         shape[-1 if isinstance(reader.module, nn.Linear) else 1] = -1
@@ -74,7 +72,8 @@ def test_pieces_are_the_rows(case, monkeypatch):
 
 
 def test_batches_add_up_and_readers_add_their_normalised_statistics():
-    model = dgcnn(num_classes=4, k=4, widths={"edge1": 6, "edge2": 5, "edge3": 4, "edge4": 3, "conv5": 8}).double().eval()
+    widths = {"edge1": 6, "edge2": 5, "edge3": 4, "edge4": 3, "conv5": 8}
+    model = dgcnn(num_classes=4, k=4, widths=widths).double().eval()
     group = groups_of(model)[0]
     x = torch.randn(6, 3, 12, dtype=torch.float64)
     seen = {}

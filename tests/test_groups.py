@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from zoo.models import ARCHS, NeuronGroup, Reader, Stage, build, groups_of, stages_of, vgg11, widths_of
-from zoo.models.edgeconv import EdgeConv
 
 from zoo.errors import ZooError
+from zoo.models import ARCHS, NeuronGroup, Reader, Stage, build, groups_of, stages_of, vgg11, widths_of
+from zoo.models.edgeconv import EdgeConv
 
 # name: (arch, options, shape of the input). With k = N every point is everyone's neighbour, so that what a neuron does
 # to the search for neighbours (tests/test_dgcnn.py) does not mix with what its readers' weights do.

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+
 from zoo.datasets import load
 from zoo.datasets.cifar import Cifar10
 from zoo.datasets.imagenet import ImageNet
-
 from zoo.errors import ZooError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

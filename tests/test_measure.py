@@ -9,10 +9,10 @@ import torch
 import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from zoo.models.edgeconv import EdgeConv
 
 from zoo import ZooError, models
 from zoo.measure import Counts, count, forward_times
+from zoo.models.edgeconv import EdgeConv
 
 
 def flops(call, *inputs) -> int:

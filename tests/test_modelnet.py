@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
+
 from zoo.datasets import load, meshes, modelnet
 from zoo.datasets.clouds import normalise
 from zoo.datasets.modelnet import MODELNET10, MODELNET40, ModelNet10, ModelNet40
-
 from zoo.errors import ZooError
 
 ROWS = {"train": 24, "test": 12}

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-import zoo.models
 from torch import nn
+
+import zoo.models
+from zoo.errors import ZooError
 from zoo.models import ARCHS, build, groups_of, multiplier_widths, stages_of
 from zoo.models.groups import run
-
-from zoo.errors import ZooError
 
 CLOUDS = ("dgcnn", "pointnet", "pointnet2")
 # Parameters of the dense network in millions, with the classes that its source counts with.

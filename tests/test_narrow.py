@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from torch import nn
-from zoo.models import NeuronGroup, Reader, build, groups_of, widths_of
-from zoo.models.narrow import keep, narrow
 
 from zoo.errors import ZooError
+from zoo.models import NeuronGroup, Reader, build, groups_of, widths_of
+from zoo.models.narrow import keep, narrow
 
 # As in tests/test_groups.py: k = N, so that only the readers' weights matter.
 CASES = {

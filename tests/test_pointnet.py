@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from zoo.errors import ZooError
 from zoo.models import pointnet, pointnet2
 from zoo.models.narrow import narrow
 from zoo.models.pointnet import Transform
 from zoo.models.points import farthest_points
-
-from zoo.errors import ZooError
 
 
 def randomise(model):

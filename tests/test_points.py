@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from zoo.models import points
-from zoo.models.points import ball, farthest_points, gather, knn
 
 from zoo.errors import ZooError
+from zoo.models import points
+from zoo.models.points import ball, farthest_points, gather, knn
 
 
 def cloud(seed, batch, channels, n, dtype=torch.float64):

@@ -10,11 +10,11 @@ from collections import Counter
 import pytest
 import torch
 from torch.utils.data import DataLoader
+
 from zoo.datasets import clouds, list_datasets, load, record, solids
 from zoo.datasets import shapes as shapes_module
 from zoo.datasets.base import seeded
 from zoo.datasets.shapes import Shapes
-
 from zoo.errors import ZooError
 
 

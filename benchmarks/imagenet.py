@@ -1,0 +1,89 @@
+"""MobileNetV2 and MobileNetV3-small with ImageNet weights: every method at one eps, and at equal MACs.
+
+    python benchmarks/imagenet.py --data DIR --weights DIR --out results.jsonl
+
+DIR/data holds train/ and val/ class folders (the pruning images come from train/, the figures from val/), the weights
+are safetensors under torchvision's names. One line of JSON is written per run as soon as it is done; a line that is
+there already is not computed again. No fine-tuning. "Equal MACs" gives every method the widths that the combined
+method found, so that only the choice of neurons differs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+import torch
+from safetensors.torch import load_file
+
+from zoo import datasets
+from zoo.batches import batches, consecutive
+from zoo.evaluate import evaluate
+from zoo.measure import count
+from zoo.models import build
+from zoo.prune import prune
+
+HALF = (0.5, 0.5, 0.5)
+METHODS = ("combined", "local", "global", "gfs", "l1")
+
+
+def load(split: str, data: Path) -> datasets.LabelledDataset:
+    return datasets.load("imagenet", split, data_dir=data, size=224, mean=HALF, std=HALF)
+
+
+def done(out: Path) -> dict[str, dict]:
+    lines = out.read_text().splitlines() if out.exists() else []
+    return {row["key"]: row for row in map(json.loads, lines)}
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--arch", default="mobilenet_v3_small")
+@click.option("--eps", default=0.02)
+@click.option("--images", default=128, help="Pruning images, drawn from train/ by the seed.")
+@click.option("--batch-size", default=32)
+@click.option("--methods", default=",".join(METHODS))
+@click.option("--equal", is_flag=True, help="At the combined method's widths instead of at eps.")
+@click.option("--hurried", is_flag=True, help="Local imitation without letting its weights settle.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def main(data: Path, weights: Path, arch: str, eps: float, images: int, batch_size: int, methods: str, equal: bool,
+         hurried: bool, out: Path) -> None:
+    train, test = load("train", data), load("test", data)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:images].tolist()
+    parts = list(batches(train, [[order[i] for i in b] for b in consecutive(images, 64)], device=torch.device("cpu")))
+    samples = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+    model = build(arch)
+    model.load_state_dict(load_file(weights / f"{arch}.imagenet.safetensors"))
+    model.eval()
+
+    def note(key: str, network: torch.nn.Module, **more: object) -> None:
+        result, cost = evaluate(network.to(memory_format=torch.channels_last), test), count(network, (3, 224, 224))
+        row = {
+            "key": key, "correct": result.correct, "total": result.total, "low": result.low, "high": result.high,
+            "cross_entropy": result.cross_entropy, "macs": cost.macs, "macs_paper": cost.macs_paper,
+            "parameters": cost.parameters, **more,
+        }  # fmt: skip
+        with open(out, "a") as file:
+            file.write(json.dumps(row) + "\n")
+        click.echo(f"{key}: {result.correct}/{result.total} cross-entropy {result.cross_entropy:.3f}, "
+                   f"{cost.macs / 1e6:.1f}M MACs, {more.get('seconds', 0):.0f} s")
+
+    if f"{arch} dense" not in done(out):
+        note(f"{arch} dense", model)
+    for method in methods.split(","):
+        key = f"{arch} {method} {'equal' if equal else eps}{' hurried' if hurried else ''}"
+        if key in done(out):
+            continue
+        goal = {"widths": done(out)[f"{arch} combined {eps}"]["widths"]} if equal else {"eps": eps}
+        started = time.perf_counter()
+        small, report = prune(model, samples, method=method, batch_size=batch_size, settle=not hurried, **goal,
+                              checkpoint=out.with_suffix(f".{key.replace(' ', '-')}.journal"))  # fmt: skip
+        note(key, small, widths=small.widths, seconds=time.perf_counter() - started, images=images,
+             report=report.to_dict())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Global imitation against brute force, and its gradients against finite differences."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from zoo.errors import ZooError
+from zoo.models import groups_of, mlp, stages_of
+from zoo.prune.chain import Chain
+from zoo.prune.discrepancy import Target
+from zoo.prune.gates import Gates
+from zoo.prune.layer import Layer
+from zoo.prune.network import PAPER, Picks, Search, global_imitation
+
+N, M = 10, 48
+
+
+@pytest.fixture
+def layer():
+    """The first hidden layer of a small classifier in float64, on one batch of 48 samples."""
+    torch.manual_seed(0)
+    model = mlp(in_features=6, num_classes=3, widths={"hidden1": N, "hidden2": 8}).double().eval()
+    x = torch.randn(M, 6, dtype=torch.float64)
+    model.requires_grad_(False)
+    groups = groups_of(model)
+    logits = model(x)
+    with Gates(groups) as gates:
+        chain = Chain(stages_of(model), list(x.split(20)), memory=2**30)
+        chain.advance(1)
+        target = Target("cross_entropy", logits, logits.argmax(1))
+        yield Layer(groups[0], chain, gates, target, batch_size=M), model, x
+
+
+def written_out(model, x, scale):
+    """KL of the network whose first hidden layer is scaled, from its definition."""
+    hidden = torch.relu(model.hidden1(x)) * scale
+    logits = model.out(torch.relu(model.hidden2(hidden)))
+    p, q = F.softmax(model(x), 1), F.softmax(logits, 1)
+    return float((p * (p / q).log()).sum(1).mean())
+
+
+def test_trials_are_the_written_out_discrepancy(layer):
+    layer, model, x = layer
+    state, samples = layer.minibatch(torch.Generator().manual_seed(0))
+    assert torch.equal(samples, torch.arange(M))
+    for scale in (torch.rand(N, dtype=torch.float64) * 2, torch.ones(N, dtype=torch.float64)):
+        expected = written_out(model, x, scale)
+        assert layer.try_on(state, samples, scale) == pytest.approx(expected, abs=1e-12)
+        assert layer.compare(scale)[1] == pytest.approx(expected, abs=1e-12)
+
+
+def test_gradients_are_finite_differences(layer):
+    layer, model, x = layer
+    state, samples = layer.minibatch(torch.Generator().manual_seed(0))
+    scale = torch.rand(N, dtype=torch.float64) * 2
+    gradient, _ = layer.gradient(state, samples, scale)
+    for i in range(N):
+        step = torch.zeros(N, dtype=torch.float64)
+        step[i] = 1e-6
+        slope = (written_out(model, x, scale + step) - written_out(model, x, scale - step)) / 2e-6
+        assert gradient[i].item() == pytest.approx(slope, abs=1e-7)
+
+
+def test_the_exact_search_is_brute_force(layer):
+    """With every candidate tried and the whole data as mini-batch: the picks of equations (6) and (8)."""
+    layer, model, x = layer
+    scale = global_imitation(
+        layer, search=Search(exact_until=N + 1), start=0, eps=None, neurons=5, generator=torch.Generator()
+    )
+    a = min((torch.eye(N, dtype=torch.float64)[i] for i in range(N)), key=lambda a: written_out(model, x, N * a))
+    for k in itertools.count(1):
+        trials = []
+        for i in range(N):
+            trial = a * (1 - 1 / (1 + k))
+            trial[i] += 1 / (1 + k)
+            trials.append(trial)
+        best = min(trials, key=lambda a: written_out(model, x, N * a))
+        if torch.count_nonzero(best) > 5:
+            break
+        a = best
+        if torch.count_nonzero(a) == 5:
+            break
+    torch.testing.assert_close(scale, N * a)
+
+
+def test_trying_all_by_rank_is_the_exact_search(layer):
+    """The Taylor speed-up with as many candidates as neurons changes nothing but the first neuron's search."""
+    layer, _, _ = layer
+    kwargs = {"eps": None, "neurons": 6, "generator": torch.Generator()}
+    exact = global_imitation(layer, search=Search(exact_until=N + 1, refresh=0), start=0, **kwargs)
+    ranked = global_imitation(layer, search=Search(exact_until=1, candidates=N, refresh=0), start=0, **kwargs)
+    torch.testing.assert_close(exact, ranked)
+
+
+def test_the_largest_predicted_decrease_is_taken(layer):
+    """One candidate, no trials: the next neuron is the one along which the discrepancy falls fastest."""
+    layer, model, x = layer
+    scale = global_imitation(
+        layer, search=Search(exact_until=0, candidates=1, refresh=0), start=3, eps=None, neurons=2,
+        generator=torch.Generator(),
+    )  # fmt: skip
+    a = torch.eye(N, dtype=torch.float64)[3]
+    slopes = [written_out(model, x, N * ((1 - 1e-6) * a + 1e-6 * torch.eye(N, dtype=torch.float64)[i]))
+              for i in range(N)]  # fmt: skip
+    assert {3, int(torch.tensor(slopes).argmin())} == set(scale.nonzero().squeeze(1).tolist())
+
+
+def test_eps_is_met_on_the_whole_data_and_one_pick_less_misses_it(layer):
+    layer, _, _ = layer
+    # The labels are the network's own choice, so the gap only grows when neurons go.
+    scale = global_imitation(layer, search=PAPER, start=0, eps=0.02, neurons=None, generator=torch.Generator())
+    assert layer.compare(scale)[0] < 0.02
+    assert torch.count_nonzero(scale) < N
+    tight = global_imitation(layer, search=PAPER, start=0, eps=0.002, neurons=None, generator=torch.Generator())
+    assert tight is None or torch.count_nonzero(tight) >= torch.count_nonzero(scale)
+
+
+def test_eps_that_cannot_be_met_gives_nothing(layer):
+    layer, _, _ = layer
+    assert global_imitation(
+        layer, search=Search(), start=0, eps=-1.0, neurons=None, generator=torch.Generator()
+    ) is None  # fmt: skip
+
+
+def test_picks_are_the_convex_updates():
+    picks = Picks(4)
+    a = torch.tensor([0.0, 0, 1, 0], dtype=torch.float64)
+    picks.order.append(2)
+    for k, i in enumerate([0, 2, 3, 3, 1, 2], 1):
+        gamma = 1 / (1 + k)
+        a = (1 - gamma) * a
+        a[i] += gamma
+        torch.testing.assert_close(picks.with_one_more(i), 4 * a)
+        picks.order.append(i)
+        torch.testing.assert_close(picks.scale(), 4 * a)
+    assert picks.neurons() == 4
+    assert picks.neurons(3) == 2
+
+
+@pytest.mark.parametrize("wrong", [{"exact_until": -1}, {"candidates": 0}, {"refresh": 1.5}, {"refresh": float("nan")}])
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(ZooError, match="The global search takes"):
+        Search(**wrong)
