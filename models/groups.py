@@ -59,6 +59,12 @@ class Reader:
         return self.module.mixing_layer if isinstance(self.module, Mixing) else self.module
 
     @property
+    def weight(self) -> Tensor:
+        """(O, K) the flattened weight: the reader's output is Phi W^T, and a bias."""
+        weight: Tensor = self.layer.weight  # type: ignore[assignment]
+        return weight.detach().flatten(1)
+
+    @property
     def all_columns(self) -> Tensor:
         """(N, m') the columns of the flattened weight (O, K) that each neuron owns."""
         if isinstance(self.module, Mixing):
@@ -162,7 +168,7 @@ def _check(group: NeuronGroup) -> None:
     for reader in group.readers:
         if reader.channels.shape[0] != group.size:
             raise ZooError(f"Group {group.name}: its readers disagree about the number of neurons.")
-        width = getattr(reader.layer, "weight").flatten(1).shape[1]  # noqa: B009 - typed as Tensor | Module otherwise
+        width = reader.weight.shape[1]
         if int(reader.all_columns.max()) >= width:
             raise ZooError(
                 f"Group {group.name}: neuron {group.size - 1} owns column {int(reader.all_columns.max())} of reader "

@@ -33,7 +33,7 @@ def rows(reader: Reader, x: Tensor) -> Tensor:
 
 def pieces(reader: Reader, x: Tensor) -> Iterator[Tensor]:
     """The same rows, a few samples at a time, so that patches or edges are never all in memory."""
-    columns = reader.layer.weight.shape[1:].numel()  # type: ignore[union-attr,operator]
+    columns = reader.weight.shape[1]
     # Never more than one row for each input position and neighbour; EdgeConv has k rows a point.
     positions = x[0, 0].numel() if x.dim() > 2 else max(1, x[0].numel() // x.shape[-1])
     per_sample = columns * positions * int(getattr(reader.module, "k", 1))

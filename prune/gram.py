@@ -27,8 +27,7 @@ class ReaderGram:
         self.reader = reader
         self.columns = reader.all_columns
         self.total: Tensor | None = None
-        width = reader.layer.weight.shape[1:].numel()  # type: ignore[union-attr,operator]
-        self.all = self.columns.numel() == width
+        self.all = self.columns.numel() == reader.weight.shape[1]
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
@@ -45,8 +44,7 @@ class ReaderGram:
             raise ZooError("The reader was not called on the data: is it part of the network's forward?")
         N, m = self.columns.shape
         flat = self.columns.flatten().to(self.total.device)
-        weight: Tensor = self.reader.layer.weight  # type: ignore[assignment]
-        W = weight.detach().flatten(1)[:, flat].double()
+        W = self.reader.weight[:, flat].double()
         # Where the group owns every column, the statistics are in the weight's own order; bring them into the group's.
         phi = self.total[flat][:, flat] if self.all else self.total
         return (phi * (W.t() @ W)).view(N, m, N, m).sum((1, 3))

@@ -28,17 +28,21 @@ class Layer:
         self.gates = gates
         self.target = target
         self.batch_size = batch_size
+        self._logits: dict[bytes, Tensor] = {}
 
     @property
     def size(self) -> int:
         return self.group.size
 
     @torch.no_grad()
-    def logits(self, scale: Tensor | None) -> Tensor:
-        """Logits (M, C) of the whole pruning data with the group scaled by s (N,)."""
-        return torch.cat([self._forward(state, scale) for state in self.chain.states()])
+    def logits(self, scale: Tensor) -> Tensor:
+        """Logits (M, C) of the whole pruning data with the group scaled by s (N,); computed once for each scale."""
+        key = scale.numpy(force=True).tobytes()
+        if key not in self._logits:
+            self._logits[key] = torch.cat([self._forward(state, scale) for state in self.chain.states()])
+        return self._logits[key]
 
-    def compare(self, scale: Tensor | None) -> tuple[float, float]:
+    def compare(self, scale: Tensor) -> tuple[float, float]:
         """(gap, discrepancy) on the whole pruning data with the group scaled by s (N,)."""
         return self.target.compare(self.logits(scale))
 

@@ -45,7 +45,7 @@ def prune(
     batch_size: int = 64,
     exact_until: int = 0,
     candidates: int = 5,
-    refresh: float = 0.25,
+    refresh: float = 0.5,
     settle: bool = True,
     groups: Sequence[str] | None = None,
     memory: int = 4 * GIB,
@@ -103,9 +103,10 @@ def prune(
         FilePath(checkpoint) if checkpoint is not None else None,
         "" if checkpoint is None else fingerprint(model, inputs, labels, settings),
     )
-    _prefer_channels_last(work, inputs)
-    batches = [batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else batch
-               for batch in inputs.split(batch_size)]  # fmt: skip
+    if inputs.dim() == 4:  # convolutions on images run faster so; values do not change
+        work.to(memory_format=torch.channels_last)
+    layout = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
+    batches = [batch.contiguous(memory_format=layout) for batch in torch.split(inputs, batch_size)]
     report = PruneReport(method, eps, discrepancy, seed, len(inputs))
     scales: dict[str, Tensor] = {}
     with Gates(every) as gates:
@@ -202,12 +203,6 @@ def _logits(chain: Chain) -> Tensor:
     if not bool(torch.isfinite(logits).all()):
         raise ZooError("The network's outputs on the pruning data are not all finite numbers: mend the weights first.")
     return logits
-
-
-def _prefer_channels_last(work: nn.Module, inputs: Tensor) -> None:
-    """Convolutions on images run faster in channels-last layout; values do not change."""
-    if inputs.dim() == 4:
-        work.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:

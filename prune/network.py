@@ -32,7 +32,7 @@ class Search:
 
     exact_until: int = 0
     candidates: int = 5
-    refresh: float = 0.25
+    refresh: float = 0.5
 
     def __post_init__(self) -> None:
         if self.exact_until < 0 or self.candidates < 1 or not 0 <= self.refresh <= 1:

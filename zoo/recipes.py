@@ -59,6 +59,7 @@ TRAIN: dict[str, Recipe] = {
     "pointnet": _CLOUD,
     "pointnet2": _CLOUD,
     "resnet34": Recipe(epochs=90, lr=0.1, batch_size=64, label_smoothing=0.1, warmup=3),
+    "resnet34.imagenette": Recipe(epochs=30, lr=0.05, batch_size=64, label_smoothing=0.1, warmup=1),
     "vgg11": Recipe(epochs=160, lr=0.05, batch_size=128, weight_decay=5e-4, warmup=2),
 }
 

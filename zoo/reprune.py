@@ -36,7 +36,7 @@ from zoo.prune import METHODS, PruneReport, prune
 from zoo.recipes import recipe_for
 from zoo.train import train
 
-CLOUDS, IMAGES = 512, 256  # samples to prune on unless said otherwise
+CLOUDS, IMAGES = 128, 256  # samples to prune on unless said otherwise
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,19 @@ def reprune(
     weights: Path | None = None,
     images: int | None = None,
     finetune_epochs: int = 0,
+    exact_until: int | None = None,
+    candidates: int | None = None,
+    refresh: float | None = None,
+    settle: bool | None = None,
     seed: int = 0,
     run: Run | None = None,
     **given: Any,
 ) -> Repruned:
     """Prune an entry, or a network with the weights of a file, and save the result as a new entry.
 
-    The samples to prune on, 512 clouds or 256 images unless `images` says otherwise, are drawn from the training
+    The samples to prune on, 128 clouds or 256 images unless `images` says otherwise, are drawn from the training
     split by the seed, without augmentation. Both networks are evaluated on the test split and timed side by side.
+    exact_until, candidates, refresh and settle are those of `zoo.prune.prune`.
     `given` are fields of `Data` (dataset, data_dir, points, size, mean, std) that take the place of the card's.
 
     The new entry is called `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it costs no more MACs than the
@@ -105,6 +110,8 @@ def reprune(
     data, parent, train_set = _parent(name, weights, given, device)
     test_set = data.load("test")
     inputs, labels = _draw(train_set, images, seed)
+    asked = {"exact_until": exact_until, "candidates": candidates, "refresh": refresh, "settle": settle}
+    search: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     options: dict[str, Value] = {
         "eps": eps,
         "method": method,
@@ -112,6 +119,8 @@ def reprune(
         "weights": weights.name if weights else None,
         "images": len(labels),
         "finetune_epochs": finetune_epochs,
+        **{key: value for key, value in search.items() if value is not False},
+        "no_settle": settle is False or None,
         "seed": seed,
     }
     command = command_line("reprune", name if weights else parent.name, {**options, "name": run.name})
@@ -126,8 +135,9 @@ def reprune(
             eps=eps,
             method=method,
             seed=seed,
-            checkpoint=folder / "prune.pt",
+            checkpoint=folder / "prune.json",
             progress=run.progress,
+            **search,
         )
         new = run.name or _name(parent, pruned, train_set, data.dataset)
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
