@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -45,12 +46,14 @@ def done(out: Path) -> dict[str, dict]:
 @click.option("--eps", default=0.02)
 @click.option("--images", default=128, help="Pruning images, drawn from train/ by the seed.")
 @click.option("--batch-size", default=32)
+@click.option("--refresh", default=0.25, help="Of the global search (zoo.prune.network.Search).")
 @click.option("--methods", default=",".join(METHODS))
 @click.option("--equal", is_flag=True, help="At the combined method's widths instead of at eps.")
-@click.option("--hurried", is_flag=True, help="Local imitation without letting its weights settle.")
+@click.option("--settle/--hurried", default=True, help="Let the weights of a choice converge, or not.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(data: Path, weights: Path, arch: str, eps: float, images: int, batch_size: int, methods: str, equal: bool,
-         hurried: bool, out: Path) -> None:
+def main(
+    data: Path, weights: Path, arch: str, eps: float, images: int, methods: str, equal: bool, out: Path, **how: Any
+) -> None:
     train, test = load("train", data), load("test", data)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:images].tolist()
     parts = list(batches(train, [[order[i] for i in b] for b in consecutive(images, 64)], device=torch.device("cpu")))
@@ -74,13 +77,13 @@ def main(data: Path, weights: Path, arch: str, eps: float, images: int, batch_si
     if f"{arch} dense" not in done(out):
         note(f"{arch} dense", model)
     for method in methods.split(","):
-        key = f"{arch} {method} {'equal' if equal else eps}{' hurried' if hurried else ''}"
+        key = f"{arch} {method} {'equal' if equal else eps}{'' if how['settle'] else ' hurried'}"
         if key in done(out):
             continue
         goal = {"widths": done(out)[f"{arch} combined {eps}"]["widths"]} if equal else {"eps": eps}
         started = time.perf_counter()
-        small, report = prune(model, samples, method=method, batch_size=batch_size, settle=not hurried, **goal,
-                              checkpoint=out.with_suffix(f".{key.replace(' ', '-')}.journal"))  # fmt: skip
+        journal = out.with_suffix(f".{key.replace(' ', '-')}.journal")
+        small, report = prune(model, samples, method=method, checkpoint=journal, **goal, **how)
         note(key, small, widths=small.widths, seconds=time.perf_counter() - started, images=images,
              report=report.to_dict())
 

@@ -93,7 +93,9 @@ def global_imitation(
     picks = Picks(layer.size)
     if refine is not None or neurons is not None:
         wanted = layer.size if neurons is None else neurons
-        while picks.neurons() < wanted and len(picks.order) < 2 * layer.size:
+        # A neuron that the search never asks for is as good as removed, unless a number has to be reached.
+        most = (2 if neurons is None else 64) * layer.size
+        while picks.neurons() < wanted and len(picks.order) < most:
             _extend(picks, layer, search, start, generator)
         return _along_picks(picks, layer, eps, neurons, refine or (lambda scale: scale))
     assert eps is not None

@@ -91,9 +91,10 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--weights", type=click.Path(dir_okay=False, path_type=Path), help="Weights of the network NAME.")
 @click.option("--images", type=int, help="Training samples to prune on [128 clouds or 256 images].")
 @click.option("--finetune-epochs", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--groups", help="Names of the groups to prune, with commas between; all unless given.")
 @click.option("--exact-until", type=int, help="Global search: try every neuron up to so many [0; the paper: 25].")
 @click.option("--candidates", type=int, help="Global search: then try so many exactly [5].")
-@click.option("--refresh", type=float, help="Global search: age of a gradient, in parts of the neurons [0.5; paper: 0].")
+@click.option("--refresh", type=float, help="Global search: how long a gradient serves [0.5; the paper: 0].")
 @click.option("--settle/--no-settle", default=None, help="Let a choice's weights converge [settle; paper: no-settle].")
 @_options(_DATA, _ENTRY, _WHERE)
 def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:

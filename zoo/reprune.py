@@ -77,6 +77,7 @@ def reprune(
     weights: Path | None = None,
     images: int | None = None,
     finetune_epochs: int = 0,
+    groups: str | None = None,
     exact_until: int | None = None,
     candidates: int | None = None,
     refresh: float | None = None,
@@ -89,7 +90,7 @@ def reprune(
 
     The samples to prune on, 128 clouds or 256 images unless `images` says otherwise, are drawn from the training
     split by the seed, without augmentation. Both networks are evaluated on the test split and timed side by side.
-    exact_until, candidates, refresh and settle are those of `zoo.prune.prune`.
+    groups (names with commas between), exact_until, candidates, refresh and settle are those of `zoo.prune.prune`.
     `given` are fields of `Data` (dataset, data_dir, points, size, mean, std) that take the place of the card's.
 
     The new entry is called `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it costs no more MACs than the
@@ -119,6 +120,7 @@ def reprune(
         "weights": weights.name if weights else None,
         "images": len(labels),
         "finetune_epochs": finetune_epochs,
+        "groups": groups,
         **{key: value for key, value in search.items() if value is not False},
         "no_settle": settle is False or None,
         "seed": seed,
@@ -134,6 +136,7 @@ def reprune(
             (inputs.to(device), labels.to(device)),
             eps=eps,
             method=method,
+            groups=None if groups is None else [name.strip() for name in groups.split(",")],
             seed=seed,
             checkpoint=folder / "prune.json",
             progress=run.progress,
