@@ -24,7 +24,7 @@ from zoo.batches import batches, consecutive
 from zoo.evaluate import evaluate
 from zoo.measure import count
 from zoo.models import build
-from zoo.prune import prune
+from zoo.prune import Search, prune
 
 HALF = (0.5, 0.5, 0.5)
 METHODS = ("combined", "local", "global", "gfs", "l1")
@@ -52,8 +52,9 @@ def done(out: Path) -> dict[str, dict]:
 @click.option("--settle/--hurried", default=True, help="Let the weights of a choice converge, or not.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(
-    data: Path, weights: Path, arch: str, eps: float, images: int, methods: str, equal: bool, out: Path, **how: Any
-) -> None:
+    data: Path, weights: Path, arch: str, eps: float, images: int, batch_size: int, methods: str, equal: bool,
+    out: Path, **search: Any,
+) -> None:  # fmt: skip
     train, test = load("train", data), load("test", data)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:images].tolist()
     parts = list(batches(train, [[order[i] for i in b] for b in consecutive(images, 64)], device=torch.device("cpu")))
@@ -77,13 +78,14 @@ def main(
     if f"{arch} dense" not in done(out):
         note(f"{arch} dense", model)
     for method in methods.split(","):
-        key = f"{arch} {method} {'equal' if equal else eps}{'' if how['settle'] else ' hurried'}"
+        key = f"{arch} {method} {'equal' if equal else eps}{'' if search['settle'] else ' hurried'}"
         if key in done(out):
             continue
         goal = {"widths": done(out)[f"{arch} combined {eps}"]["widths"]} if equal else {"eps": eps}
         started = time.perf_counter()
         journal = out.with_suffix(f".{key.replace(' ', '-')}.journal")
-        small, report = prune(model, samples, method=method, checkpoint=journal, **goal, **how)
+        small, report = prune(model, samples, method=method, checkpoint=journal, batch_size=batch_size, **goal,
+                              search=Search(**search))  # fmt: skip
         note(key, small, widths=small.widths, seconds=time.perf_counter() - started, images=images,
              report=report.to_dict())
 

@@ -24,9 +24,10 @@ from zoo.prune.gates import Gates
 from zoo.prune.journal import Journal, fingerprint
 from zoo.prune.layer import Layer
 from zoo.prune.local import forward_selection, local_imitation, settled
-from zoo.prune.network import Search, global_imitation
+from zoo.prune.network import global_imitation
 from zoo.prune.paths import Path, smallest
 from zoo.prune.report import GroupReport, PruneReport
+from zoo.prune.search import Search
 from zoo.prune.uniform import uniform_widths
 
 METHODS = ("combined", "global", "gfs", "l1", "local", "uniform")
@@ -43,10 +44,7 @@ def prune(
     method: str = "combined",
     discrepancy: str = "cross_entropy",
     batch_size: int = 64,
-    exact_until: int = 0,
-    candidates: int = 5,
-    refresh: float = 0.5,
-    settle: bool = True,
+    search: Search | None = None,
     groups: Sequence[str] | None = None,
     memory: int = 4 * GIB,
     seed: int = 0,
@@ -70,11 +68,8 @@ def prune(
                  network may raise the cross-entropy by eps times the number of groups)
     discrepancy  cross_entropy or squared_error, what global imitation minimises (zoo.prune.discrepancy)
     batch_size   of a mini-batch of the global search, and of every forward
-    exact_until, candidates, refresh
-                 how many trials the global search affords (zoo.prune.network.Search); the paper's setting is
-                 exact_until=25, candidates=5, refresh=0, hours on a CPU
-    settle       let the weights converge, by local imitation's own steps, at each number of neurons that is tried,
-                 whichever search chose the neurons (zoo.prune.local.settled); False is the paper's search as it stands
+    search       how much work the searches may do (zoo.prune.Search); zoo.prune.PAPER is the paper's setting, hours
+                 on a CPU
     groups       names of the groups to prune; the others stay whole
     memory       bytes for what is kept in front of a layer; past it stages are run again
     checkpoint   a file that holds the finished groups: a killed run, called again alike, goes on from there
@@ -82,22 +77,15 @@ def prune(
     The same seed gives the same network. Raises ZooError for input that cannot be used.
     """
     inputs, labels = _checked_data(model, data)
-    search = Search(exact_until, candidates, refresh)
+    _check_goal(eps, widths, method, discrepancy)
+    search = search or Search()
     work = copy.deepcopy(model).eval().requires_grad_(False)
     every = groups_of(work)
     chosen = _chosen(every, groups)
-    if (eps is None) == (widths is None):
-        raise ZooError("Give either eps, the tolerance, or widths, the number of neurons of each group.")
-    if eps is not None and not (math.isfinite(eps) and eps >= 0):
-        raise ZooError(f"eps is a tolerance of the cross-entropy, a number that is not negative; got {eps}.")
-    if method not in METHODS:
-        raise ZooError(f"There is no pruning method '{method}'; {suggest(method, METHODS)}.")
-    if discrepancy not in DISCREPANCIES:
-        raise ZooError(f"There is no discrepancy '{discrepancy}'; {suggest(discrepancy, DISCREPANCIES)}.")
     wanted = _checked_widths(chosen, widths)
     settings = {
         "eps": eps, "widths": wanted, "method": method, "discrepancy": discrepancy, "batch_size": batch_size,
-        "search": asdict(search), "settle": settle, "groups": [group.name for group in chosen], "seed": seed,
+        "search": asdict(search), "groups": [group.name for group in chosen], "seed": seed,
     }  # fmt: skip
     journal = Journal(
         FilePath(checkpoint) if checkpoint is not None else None,
@@ -127,7 +115,7 @@ def prune(
             else:
                 generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
                 keep = None if wanted is None else wanted.get(group.name, group.size)
-                row, scale = _prune_group(layer, method, eps, keep, search, settle, generator)
+                row, scale = _prune_group(layer, method, eps, keep, search, generator)
                 journal.add(row, scale)
             report.groups.append(row)
             if row.after < group.size or bool((scale != 1).any()):
@@ -138,13 +126,7 @@ def prune(
 
 
 def _prune_group(
-    layer: Layer,
-    method: str,
-    eps: float | None,
-    keep: int | None,
-    search: Search,
-    settle: bool,
-    generator: torch.Generator,
+    layer: Layer, method: str, eps: float | None, keep: int | None, search: Search, generator: torch.Generator
 ) -> tuple[GroupReport, Tensor]:
     """Run the method's searches on one group and choose between them (algorithm 2)."""
     started = time.perf_counter()
@@ -156,7 +138,7 @@ def _prune_group(
     if method in ("combined", "local", "global", "gfs"):
         G = layer.gram()
     if method in ("combined", "local"):
-        found["local"] = _along(local_imitation(G, settle=settle), layer, eps, keep)
+        found["local"] = _along(local_imitation(G, settle=search.settle), layer, eps, keep)
     if method == "gfs":
         found["gfs"] = _along(forward_selection(G), layer, eps, keep)
     if method in ("l1", "uniform"):
@@ -165,7 +147,7 @@ def _prune_group(
         first = int((group.size * G.diagonal() - 2 * G.sum(1)).argmin())  # equation (3)
         found["global"] = global_imitation(
             layer, search=search, start=first, eps=eps, neurons=keep, generator=generator,
-            refine=(lambda scale: settled(G, scale)) if settle else None,
+            refine=(lambda scale: settled(G, scale)) if search.settle else None,
         )  # fmt: skip
     best, winner, gap, D = whole, "whole", 0.0, 0.0
     for name, scale in found.items():
@@ -203,6 +185,17 @@ def _logits(chain: Chain) -> Tensor:
     if not bool(torch.isfinite(logits).all()):
         raise ZooError("The network's outputs on the pruning data are not all finite numbers: mend the weights first.")
     return logits
+
+
+def _check_goal(eps: float | None, widths: Mapping[str, int] | None, method: str, discrepancy: str) -> None:
+    if (eps is None) == (widths is None):
+        raise ZooError("Give either eps, the tolerance, or widths, the number of neurons of each group.")
+    if eps is not None and not (math.isfinite(eps) and eps >= 0):
+        raise ZooError(f"eps is a tolerance of the cross-entropy, a number that is not negative; got {eps}.")
+    if method not in METHODS:
+        raise ZooError(f"There is no pruning method '{method}'; {suggest(method, METHODS)}.")
+    if discrepancy not in DISCREPANCIES:
+        raise ZooError(f"There is no discrepancy '{discrepancy}'; {suggest(discrepancy, DISCREPANCIES)}.")
 
 
 def _checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:

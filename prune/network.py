@@ -7,42 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from zoo.errors import ZooError
 from zoo.prune.layer import Layer
 from zoo.prune.paths import smallest
-
-
-@dataclass(frozen=True)
-class Search:
-    """How many trials the global search affords.
-
-    exact_until  up to so many neurons every candidate is tried exactly (the paper: 25); 0 starts at local imitation's
-                 first neuron instead
-    candidates   from then on the gradient ranks the neurons and so many, those with the largest predicted decrease,
-                 are tried exactly (the paper: 5)
-    refresh      one gradient serves this many steps for each neuron chosen so far (the paper: 0, one for each step).
-                 At k neurons a step moves the layer by 1/(1+k), so the gradient ages slowly; where it serves
-                 several steps, the best-ranked neurons are taken without trial
-    """
-
-    exact_until: int = 0
-    candidates: int = 5
-    refresh: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.exact_until < 0 or self.candidates < 1 or not 0 <= self.refresh <= 1:
-            raise ZooError(
-                f"The global search takes exact_until >= 0, candidates >= 1 and 0 <= refresh <= 1; got "
-                f"{self.exact_until}, {self.candidates} and {self.refresh}."
-            )
-
-
-PAPER = Search(exact_until=25, candidates=5, refresh=0.0)
+from zoo.prune.search import Search
 
 
 class Picks:

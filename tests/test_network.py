@@ -12,7 +12,8 @@ from zoo.prune.chain import Chain
 from zoo.prune.discrepancy import Target
 from zoo.prune.gates import Gates
 from zoo.prune.layer import Layer
-from zoo.prune.network import PAPER, Picks, Search, global_imitation
+from zoo.prune.network import Picks, global_imitation
+from zoo.prune.search import PAPER, Search
 
 N, M = 10, 48
 

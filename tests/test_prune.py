@@ -176,7 +176,6 @@ def test_a_network_of_ones_own():
         ({"discrepancy": "hinge"}, "no discrepancy 'hinge'"),
         ({"groups": ["hidden3"]}, "no neuron group 'hidden3'; did you mean hidden"),
         ({"eps": None, "widths": {"hidden1": 0}}, "can keep 1 to 40 neurons, not 0"),
-        ({"refresh": 2}, "global search takes"),
     ],
 )
 def test_bad_arguments_are_one_sentence(case, change, words):

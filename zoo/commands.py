@@ -99,10 +99,12 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @_options(_DATA, _ENTRY, _WHERE)
 def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
     """Prune the entry NAME again with tolerance EPS, measure it beside its parent, and add it to your zoo."""
+    from zoo.prune import Search
     from zoo.reprune import reprune as library
 
+    search = Search(**_take(given, "exact_until candidates refresh settle"))
     run = _run(given)
-    _print(library(entry, seed=seed, run=run, dataset=dataset, **given), as_json)
+    _print(library(entry, seed=seed, search=search, run=run, dataset=dataset, **given), as_json)
 
 
 @click.command("eval")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from zoo.entry import (
 from zoo.errors import ZooError, suggest
 from zoo.files import sha256_of
 from zoo.measure import count
-from zoo.prune import METHODS, PruneReport, prune
+from zoo.prune import METHODS, PruneReport, Search, prune
 from zoo.recipes import recipe_for
 from zoo.train import train
 
@@ -78,10 +78,7 @@ def reprune(
     images: int | None = None,
     finetune_epochs: int = 0,
     groups: str | None = None,
-    exact_until: int | None = None,
-    candidates: int | None = None,
-    refresh: float | None = None,
-    settle: bool | None = None,
+    search: Search | None = None,
     seed: int = 0,
     run: Run | None = None,
     **given: Any,
@@ -90,7 +87,7 @@ def reprune(
 
     The samples to prune on, 128 clouds or 256 images unless `images` says otherwise, are drawn from the training
     split by the seed, without augmentation. Both networks are evaluated on the test split and timed side by side.
-    groups (names with commas between), exact_until, candidates, refresh and settle are those of `zoo.prune.prune`.
+    `groups` (names with commas between) and `search` are those of `zoo.prune.prune`.
     `given` are fields of `Data` (dataset, data_dir, points, size, mean, std) that take the place of the card's.
 
     The new entry is called `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it costs no more MACs than the
@@ -111,8 +108,6 @@ def reprune(
     data, parent, train_set = _parent(name, weights, given, device)
     test_set = data.load("test")
     inputs, labels = _draw(train_set, images, seed)
-    asked = {"exact_until": exact_until, "candidates": candidates, "refresh": refresh, "settle": settle}
-    search: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
     options: dict[str, Value] = {
         "eps": eps,
         "method": method,
@@ -121,8 +116,7 @@ def reprune(
         "images": len(labels),
         "finetune_epochs": finetune_epochs,
         "groups": groups,
-        **{key: value for key, value in search.items() if value is not False},
-        "no_settle": settle is False or None,
+        **_search_options(search or Search()),
         "seed": seed,
     }
     command = command_line("reprune", name if weights else parent.name, {**options, "name": run.name})
@@ -140,7 +134,7 @@ def reprune(
             seed=seed,
             checkpoint=folder / "prune.json",
             progress=run.progress,
-            **search,
+            search=search,
         )
         new = run.name or _name(parent, pruned, train_set, data.dataset)
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
@@ -174,6 +168,13 @@ def reprune(
         )
         card = store.save_entry(pruned, card, run.out, overwrite=overwrite)
         return Repruned(card, before, pruning, *_paired(before, after))
+
+
+def _search_options(search: Search) -> dict[str, Value]:
+    """What a command line has to say to get these settings; defaults go without saying."""
+    changed = {key: value for key, value in asdict(search).items() if value != getattr(Search(), key)}
+    settle = changed.pop("settle", True)
+    return {**changed, "no_settle": None if settle else True}
 
 
 def _parent(

@@ -1,0 +1,39 @@
+"""How much work the searches may do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zoo.errors import ZooError
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings of the two greedy searches; the defaults are for a CPU.
+
+    exact_until  global: up to so many neurons every candidate is tried exactly (the paper: 25); 0 starts at local
+                 imitation's first neuron instead
+    candidates   global: from then on the gradient ranks the neurons, and so many, those with the largest predicted
+                 decrease, are tried exactly (the paper: 5)
+    refresh      global: one gradient serves this many steps for each neuron picked so far (the paper: 0, one for each
+                 step). At k picks a step moves the layer by 1/(1+k), so the gradient ages slowly; where it serves
+                 several steps, the best-ranked neurons are taken without trial
+    settle       both: at each number of neurons that is tried the weights converge by local imitation's own steps
+                 (`zoo.prune.local.settled`), whichever search chose the neurons; False is the paper's search as it
+                 stands
+    """
+
+    exact_until: int = 0
+    candidates: int = 5
+    refresh: float = 0.5
+    settle: bool = True
+
+    def __post_init__(self) -> None:
+        if self.exact_until < 0 or self.candidates < 1 or not 0 <= self.refresh <= 1:
+            raise ZooError(
+                f"The global search takes exact_until >= 0, candidates >= 1 and 0 <= refresh <= 1; got "
+                f"{self.exact_until}, {self.candidates} and {self.refresh}."
+            )
+
+
+PAPER = Search(exact_until=25, candidates=5, refresh=0.0, settle=False)
