@@ -62,7 +62,7 @@ def prune(
     data         inputs (M, ...) and labels (M,), on the model's device; with labels None or not integer, eps bounds
                  the discrepancy itself
     eps          tolerance in nats (section 3.2); or give `widths`
-    widths       group name -> neurons to keep, instead of eps; groups that are not named stay whole
+    widths       group name -> neurons to keep at most, instead of eps; groups that are not named stay whole
     method       combined, local or global imitation; the baselines gfs (greedy forward selection, equal weights,
                  local), l1 (Li et al. 2017), uniform (the same part of every group, the largest L1 norms; the whole
                  network may raise the cross-entropy by eps times the number of groups)

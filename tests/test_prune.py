@@ -93,13 +93,14 @@ def test_the_same_seed_gives_the_same_network(case):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_widths_instead_of_eps_are_met_exactly(case, method):
+def test_widths_instead_of_eps_are_met(case, method):
     model, data = case
     small, _ = prune(model, data, widths={"hidden1": 11}, method=method)
     assert small.widths["hidden1"] <= 11
     assert small.widths["hidden2"] == 30
-    if method != "local":  # a convex path may be best with fewer
+    if method in ("gfs", "l1", "uniform"):  # convex weights may be best with fewer
         assert small.widths["hidden1"] == 11
+    assert small.widths["hidden1"] >= 8
 
 
 def test_only_the_named_groups_are_touched(case):
