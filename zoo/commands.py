@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 
 import click
 
+from zoo.memory import keep_freed_memory
+
+keep_freed_memory()
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DATA = (
