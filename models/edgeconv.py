@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.models import choice
 from zoo.models.points import gather, knn
 
 
@@ -45,8 +46,8 @@ class EdgeConv(nn.Module):
         centre = points @ (W[:, C:] - W[:, :C]).t()  # BN O, (W2 - W1) x_i
         mean, var = self._statistics(neighbour, centre, rows, sign)
         gain = self.bn.weight * sign * torch.rsqrt(var + self.bn.eps)
-        y = torch.addcmul(self.bn.bias - gain * mean, gain, neighbour_max(neighbour, rows) + centre)
-        return F.leaky_relu(y, self.slope).view(B, N, -1).transpose(1, 2)
+        shift = self.bn.bias - gain * mean
+        return edge_max(neighbour, centre, rows, gain, shift, self.slope).view(B, N, -1).transpose(1, 2)
 
     def _statistics(self, neighbour: Tensor, centre: Tensor, rows: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (O,) of the signed edges; in training over all edges of the batch, and the running ones
@@ -108,14 +109,36 @@ def edge_conv_written_out(layer: EdgeConv, x: Tensor) -> Tensor:
     return F.leaky_relu(layer.bn(layer.conv(layer.edges(x))), layer.slope).amax(3)
 
 
+def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shift: Tensor, slope: float) -> Tensor:
+    """leaky_relu(gain (max over j of neighbour[rows[:, j]] + centre) + shift).
+
+    neighbour, centre (P, O), rows (P, k) indices into P, gain, shift (O,) -> (P, O).
+    """
+
+    def plain() -> Tensor:
+        y = torch.addcmul(shift, gain, neighbour_max(neighbour, rows) + centre)
+        return F.leaky_relu(y, slope, inplace=True)
+
+    grad = torch.is_grad_enabled() and any(each.requires_grad for each in (neighbour, centre, gain, shift))
+    kernels = choice.kernels() if neighbour.device.type == "cuda" and not grad else None
+    if kernels is None or neighbour.dtype == torch.float64:
+        return plain()
+    key = ("edge_max", *neighbour.shape, rows.shape[1], neighbour.dtype, neighbour.device)
+    ways = {"torch": plain, "triton": lambda: kernels.edge_max(neighbour, centre, rows, gain, shift, slope)}
+    return choice.fastest(key, ways)
+
+
 def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:
     """Maximum over neighbours: x (P, O), rows (P, k) indices into P -> (P, O). No (P, k, O) tensor is made."""
+    turns = rows.t().contiguous()
     if torch.is_grad_enabled() and x.requires_grad:
-        result: Tensor = _NeighbourMax.apply(x, rows)
+        result: Tensor = _NeighbourMax.apply(x, turns)
         return result
-    best = x[rows[:, 0]]
-    for j in range(1, rows.shape[1]):
-        best = torch.maximum(best, x[rows[:, j]])
+    best = x.index_select(0, turns[0])
+    value = torch.empty_like(best)
+    for turn in turns[1:]:
+        torch.index_select(x, 0, turn, out=value)
+        torch.maximum(best, value, out=best)
     return best
 
 
@@ -123,19 +146,25 @@ class _NeighbourMax(torch.autograd.Function):
     """The gradient goes to the (first) neighbour that is the maximum; its place is kept in one byte up to k = 256."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
-        best = x[rows[:, 0]]
-        slot = torch.zeros_like(best, dtype=torch.uint8 if rows.shape[1] <= 256 else torch.int32)
-        for j in range(1, rows.shape[1]):
-            value = x[rows[:, j]]
-            slot.masked_fill_(value > best, j)
-            best = torch.maximum(best, value)
-        ctx.save_for_backward(rows, slot)
+    def forward(ctx: Any, x: Tensor, turns: Tensor) -> Tensor:
+        best = x.index_select(0, turns[0])
+        bytes_ = len(turns) <= 256
+        slot = torch.zeros_like(best, dtype=torch.uint8 if bytes_ else torch.int32)
+        value, place = torch.empty_like(best), torch.empty_like(slot)
+        larger = torch.empty_like(best, dtype=torch.bool)
+        for j, turn in enumerate(turns[1:], 1):
+            torch.index_select(x, 0, turn, out=value)
+            torch.gt(value, best, out=larger)
+            # j only grows, so the last turn that was larger is the largest number: in bytes, cheaper than a mask.
+            torch.mul(larger.view(torch.uint8) if bytes_ else larger.int(), j, out=place)
+            torch.maximum(slot, place, out=slot)
+            torch.maximum(best, value, out=best)
+        ctx.save_for_backward(turns, slot)
         ctx.points = len(x)
         return best
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        rows, slot = ctx.saved_tensors
-        winner = rows.gather(1, slot.long())
+        turns, slot = ctx.saved_tensors
+        winner = turns.t().gather(1, slot.long())
         return grad.new_zeros(ctx.points, grad.shape[1]).scatter_add_(0, winner, grad), None

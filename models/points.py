@@ -5,34 +5,90 @@ torch_geometric's versions need compiled extensions that pip does not bring.
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.models import choice
 
-# One block of distances holds at most this many numbers (64 MiB in float32), whatever the size of the cloud.
-BLOCK = 16 * 1024 * 1024
+# One block of distances holds at most this many numbers (16 MiB in float32), whatever the size of the cloud.
+BLOCK = 4 * 1024 * 1024
 
 
 def knn(x: Tensor, k: int) -> Tensor:
     """Indices of the k nearest points of each point, itself among them.
 
-    x (B, C, N) -> (B, N, k), by squared Euclidean distance in the C channels; the order within the k is unspecified.
-    The N x N distances are computed in blocks of rows, so memory grows with N and not with its square.
+    x (B, C, N) -> (B, N, k), by squared Euclidean distance in the C channels, in float32 or better whatever autocast
+    says; the order within the k is unspecified, and so is the choice among equal distances. Only a block of the N x N
+    distances is alive at a time, so memory grows with N and not with its square.
     Raises ZooError if the cloud has fewer than k points.
     """
-    B, _, N = x.shape
+    N = x.shape[2]
     if k > N:
         raise ZooError(f"The cloud has {N} points, the network looks at k = {k} neighbours: give at least {k} points.")
+    x = x.detach()
+    with torch.autocast(x.device.type, enabled=False):
+        x = x if x.dtype == torch.float64 else x.float()
+        ways = {"two levels": lambda: _blocks(x, k, _folds(N, k)), "one level": lambda: _blocks(x, k, 1)}
+        if x.device.type != "cuda":
+            return ways["two levels"]()
+        kernels = choice.kernels()
+        if kernels is not None and x.dtype == torch.float32 and k <= kernels.MAX_NEIGHBOURS:
+            ways["triton"] = lambda: kernels.nearest(x.transpose(1, 2), k)
+        return choice.fastest(("knn", *x.shape, k, x.dtype, x.device), ways)
+
+
+def _folds(N: int, k: int) -> int:
+    """Into how many layers a row of N distances is folded: with s layers N / s maxima and k s candidates are sorted
+    through, fewest together at s^2 = N / k."""
+    folds = round(math.sqrt(N / k))
+    return folds if folds > 2 else 1
+
+
+def _blocks(x: Tensor, k: int, folds: int) -> Tensor:
+    """The search over blocks of rows, whose N x N distances are never all alive."""
+    B, _, N = x.shape
     points = x.transpose(1, 2)  # B N C
     # |x_i - x_j|^2 = |x_i|^2 - 2 x_i.x_j + |x_j|^2, and |x_i|^2 does not change the order within row i.
     half_norm = x.square().sum(1, keepdim=True) * 0.5  # B 1 N
+    if extra := -N % folds:  # columns infinitely far away make the row foldable
+        x, half_norm = F.pad(x, (0, extra)), F.pad(half_norm, (0, extra), value=math.inf)
     step = max(1, BLOCK // (B * N))
-    blocks = [
-        torch.topk(torch.baddbmm(half_norm, points[:, i : i + step], x, beta=-1), k, dim=2, sorted=False).indices
-        for i in range(0, N, step)
-    ]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+    found = []
+    for i in range(0, N, step):
+        nearness = torch.baddbmm(half_norm, points[:, i : i + step], x, beta=-1)
+        found.append(largest(nearness, k, folds))
+    index = found[0] if len(found) == 1 else torch.cat(found, 1)
+    # A row of NaN has no order; its neighbours must exist all the same.
+    return index.clamp_(max=N - 1) if extra else index
+
+
+def largest(values: Tensor, k: int, folds: int) -> Tensor:
+    """Indices (..., k) of the k largest of each row (..., n), in any order.
+
+    Folded into s layers, a row has n / s places with s values each. The k places with the largest maxima hold the k
+    largest values, since each of these k maxima is no smaller than any value elsewhere; so two short sorts replace
+    one long one. n has to be a multiple of s, and n / s no less than k.
+    """
+    if folds == 1:
+        return torch.topk(sortable(values), k, dim=-1, sorted=False).indices
+    places = values.shape[-1] // folds
+    maxima = values.unflatten(-1, (folds, places)).amax(-2)
+    place = torch.topk(sortable(maxima), k, dim=-1, sorted=False).indices
+    layer = places * torch.arange(folds, device=values.device)
+    candidates = (place.unsqueeze(-1) + layer).flatten(-2)
+    best = torch.topk(sortable(values.gather(-1, candidates)), k, dim=-1, sorted=False).indices
+    return candidates.gather(-1, best)
+
+
+def sortable(values: Tensor) -> Tensor:
+    """Integers that sort as these floats do: sorting them takes half the time, for they hold no NaN to look out for."""
+    bits = values.view(torch.int64 if values.dtype == torch.float64 else torch.int32)
+    lowest = torch.iinfo(bits.dtype).max
+    return bits ^ ((bits >> (torch.iinfo(bits.dtype).bits - 1)) & lowest)
 
 
 def farthest_points(x: Tensor, n: int) -> Tensor:
