@@ -11,6 +11,7 @@ most during one call, above what it held before. On a GPU it also prints the par
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import random
 import statistics
@@ -158,7 +159,7 @@ def floor_seconds(batch: int, device: torch.device) -> tuple[float, float]:
     """
     widths, k, N = (3, 64, 64, 128, 256), 20, POINTS
     macs = moved = 0
-    for into, out in zip(widths, widths[1:], strict=False):
+    for into, out in itertools.pairwise(widths):
         macs += N * N * into + 2 * N * into * out
         moved += 4 * N * (into + out + k * out) + 8 * N * k
     macs += N * 512 * 1024 + 2048 * 512 + 512 * 256 + 256 * 40

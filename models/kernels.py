@@ -1,6 +1,7 @@
 """Two Triton kernels for CUDA: neighbour search and EdgeConv's maximum, each in one pass over memory.
 
-Imported only where Triton is (`zoo.models.choice`). Set TRITON_INTERPRET=1 before the first import to run them on a CPU.
+Imported only where Triton is (`zoo.models.choice`). With TRITON_INTERPRET=1, set before the first import, they run on a
+CPU, slowly.
 """
 
 from __future__ import annotations
@@ -67,20 +68,22 @@ def nearest(points: Tensor, k: int) -> Tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _edge_max(neighbour, centre, rows, gain, shift, out, P, O, k, slope, POINTS: tl.constexpr,
+def _edge_max(neighbour, centre, rows, gain, shift, out, P, width, k, slope, POINTS: tl.constexpr,
               CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
     p = (tl.program_id(0) * POINTS + tl.arange(0, POINTS)).to(tl.int64)
     o = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    inside = (p[:, None] < P) & (o[None, :] < O)
+    inside = (p[:, None] < P) & (o[None, :] < width)
     best = tl.full((POINTS, CHANNELS), float("-inf"), tl.float32)
     for j in range(k):
         row = tl.load(rows + p * k + j, mask=p < P, other=0)
-        value = tl.load(neighbour + row[:, None] * O + o[None, :], mask=inside, other=0.0).to(tl.float32)
+        value = tl.load(neighbour + row[:, None] * width + o[None, :], mask=inside, other=0.0).to(tl.float32)
         best = tl.maximum(best, value, propagate_nan=tl.PropagateNan.ALL)
-    y = best + tl.load(centre + p[:, None] * O + o[None, :], mask=inside, other=0.0).to(tl.float32)
-    y = y * tl.load(gain + o, mask=o < O, other=0.0)[None, :] + tl.load(shift + o, mask=o < O, other=0.0)[None, :]
+    y = best + tl.load(centre + p[:, None] * width + o[None, :], mask=inside, other=0.0).to(tl.float32)
+    scale = tl.load(gain + o, mask=o < width, other=0.0)
+    offset = tl.load(shift + o, mask=o < width, other=0.0)
+    y = y * scale[None, :] + offset[None, :]
     y = tl.where(y > 0, y, y * slope)
-    tl.store(out + p[:, None] * O + o[None, :], y, mask=inside)
+    tl.store(out + p[:, None] * width + o[None, :], y, mask=inside)
 
 
 def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shift: Tensor, slope: float) -> Tensor:

@@ -44,6 +44,8 @@ def knn(x: Tensor, k: int) -> Tensor:
 def _folds(N: int, k: int) -> int:
     """Into how many layers a row of N distances is folded: with s layers N / s maxima and k s candidates are sorted
     through, fewest together at s^2 = N / k."""
+    if torch.compiler.is_exporting():
+        return 1
     folds = round(math.sqrt(N / k))
     return folds if folds > 2 else 1
 
@@ -56,11 +58,11 @@ def _blocks(x: Tensor, k: int, folds: int) -> Tensor:
     half_norm = x.square().sum(1, keepdim=True) * 0.5  # B 1 N
     if extra := -N % folds:  # columns infinitely far away make the row foldable
         x, half_norm = F.pad(x, (0, extra)), F.pad(half_norm, (0, extra), value=math.inf)
-    step = max(1, BLOCK // (B * N))
+    # An exported program takes any number of points, so it has no blocks to count.
+    step = N if torch.compiler.is_exporting() else max(1, BLOCK // (B * N))
     found = []
-    for i in range(0, N, step):
-        nearness = torch.baddbmm(half_norm, points[:, i : i + step], x, beta=-1)
-        found.append(largest(nearness, k, folds))
+    for block in [points] if step >= N else points.split(step, 1):
+        found.append(largest(torch.baddbmm(half_norm, block, x, beta=-1), k, folds))
     index = found[0] if len(found) == 1 else torch.cat(found, 1)
     # A row of NaN has no order; its neighbours must exist all the same.
     return index.clamp_(max=N - 1) if extra else index

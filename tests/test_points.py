@@ -7,7 +7,7 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.models import points
-from zoo.models.points import ball, farthest_points, gather, knn
+from zoo.models.points import ball, farthest_points, gather, knn, largest, sortable
 
 
 def cloud(seed, batch, channels, n, dtype=torch.float64):
@@ -120,3 +120,40 @@ def test_gather_is_indexing():
     for b in range(2):
         assert torch.equal(found[b], x[b][:, index[b]])
     assert torch.equal(gather(x, index[:, :, 0]), found[..., 0])
+
+
+@pytest.mark.parametrize(("n", "k", "folds"), [(96, 5, 8), (96, 24, 4), (30, 10, 3), (12, 12, 1)])
+def test_largest_in_two_levels_equals_one_long_sort_ties_included(n, k, folds):
+    """Integers of a small range tie everywhere: then the values agree, whichever of them were taken."""
+    for high in (10_000, 4):
+        values = torch.randint(-high, high, (7, 3, n), generator=torch.Generator().manual_seed(0)).float()
+        index = largest(values, k, folds)
+        assert all(len(set(row)) == k for row in index.flatten(0, 1).tolist())
+        torch.testing.assert_close(values.gather(2, index).sort(2).values, values.topk(k).values.flip(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sortable_integers_sort_as_the_floats_do(dtype):
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    values = torch.cat([values * 10.0 ** torch.arange(-30, 20).repeat(20), torch.tensor([0.0, math.inf, -math.inf])])
+    values = values.to(dtype)
+    order = sortable(values).argsort()
+    assert (values[order].diff()[1:-1] >= 0).all()
+    assert values[order[0]] == -math.inf
+    assert values[order[-1]] == math.inf
+
+
+@pytest.mark.parametrize("n", [100, 211, 400])
+def test_knn_of_clouds_that_do_not_fold_evenly(n):
+    """k = 5: rows of distances are folded 4, 6 and 9 times, so 211 and 400 are filled up with columns infinitely far."""
+    x = cloud(4, 2, 3, n)
+    rows = x.transpose(1, 2)
+    assert torch.equal(sets(knn(x, 5)), sets(torch.cdist(rows, rows).topk(5, largest=False).indices))
+
+
+def test_knn_of_nan_names_points_that_exist():
+    x = cloud(5, 1, 3, 211, torch.float32)
+    x[0, 0, 3] = math.nan
+    index = knn(x, 5)
+    assert index.min() >= 0
+    assert index.max() < 211
