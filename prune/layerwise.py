@@ -23,15 +23,16 @@ from zoo.prune.discrepancy import DISCREPANCIES, Target
 from zoo.prune.gates import Gates
 from zoo.prune.journal import Journal, fingerprint
 from zoo.prune.layer import Layer
-from zoo.prune.local import forward_selection, local_imitation, settled
+from zoo.prune.local import discrepancy, forward_selection, local_imitation, settled
 from zoo.prune.network import global_imitation
-from zoo.prune.paths import Path, smallest
+from zoo.prune.paths import Path
 from zoo.prune.report import GroupReport, PruneReport
 from zoo.prune.search import Search
 from zoo.prune.uniform import uniform_widths
 
 METHODS = ("combined", "global", "gfs", "l1", "local", "uniform")
 GIB = 2**30
+CPU_BATCH = 32
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -67,7 +68,7 @@ def prune(
                  local), l1 (Li et al. 2017), uniform (the same part of every group, the largest L1 norms; the whole
                  network may raise the cross-entropy by eps times the number of groups)
     discrepancy  cross_entropy or squared_error, what global imitation minimises (zoo.prune.discrepancy)
-    batch_size   of a mini-batch of the global search, and of every forward
+    batch_size   of a mini-batch of the global search, and of every forward at most
     search       how much work the searches may do (zoo.prune.Search); zoo.prune.PAPER is the paper's setting, hours
                  on a CPU
     groups       names of the groups to prune; the others stay whole
@@ -94,7 +95,9 @@ def prune(
     if inputs.dim() == 4:  # convolutions on images run faster so; values do not change
         work.to(memory_format=torch.channels_last)
     layout = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
-    batches = [batch.contiguous(memory_format=layout) for batch in torch.split(inputs, batch_size)]
+    # On a CPU what runs at a time should stay in its caches; the result does not depend on it.
+    together = batch_size if inputs.is_cuda else min(batch_size, CPU_BATCH)
+    batches = [batch.contiguous(memory_format=layout) for batch in torch.split(inputs, together)]
     report = PruneReport(method, eps, discrepancy, seed, len(inputs))
     scales: dict[str, Tensor] = {}
     with Gates(every) as gates:
@@ -133,21 +136,29 @@ def _prune_group(
     group = layer.group
     whole = torch.ones(group.size, dtype=torch.float64)
     found: dict[str, Tensor | None] = {}
+
+    def along(path: Path) -> Tensor | None:
+        if keep is not None:
+            return path.scale(keep)
+        assert eps is not None
+        return layer.meet(path, eps)
+
     if keep == group.size:
         method = "whole"
     if method in ("combined", "local", "global", "gfs"):
-        G = layer.gram()
+        G = layer.gram().cpu()
     if method in ("combined", "local"):
-        found["local"] = _along(local_imitation(G, settle=search.settle), layer, eps, keep)
+        found["local"] = along(local_imitation(G, settle=search.settle))
     if method == "gfs":
-        found["gfs"] = _along(forward_selection(G), layer, eps, keep)
+        found["gfs"] = along(forward_selection(G))
     if method in ("l1", "uniform"):
-        found[method] = _along(l1_norm(group), layer, eps, keep)
+        found[method] = along(l1_norm(group))
     if method in ("combined", "global"):
         first = int((group.size * G.diagonal() - 2 * G.sum(1)).argmin())  # equation (3)
         found["global"] = global_imitation(
             layer, search=search, start=first, eps=eps, neurons=keep, generator=generator,
             refine=(lambda scale: settled(G, scale)) if search.settle else None,
+            error=lambda scale: float(discrepancy(G, scale / group.size)),
         )  # fmt: skip
     best, winner, gap, D = whole, "whole", 0.0, 0.0
     for name, scale in found.items():
@@ -162,17 +173,6 @@ def _prune_group(
         time.perf_counter() - started,
     )  # fmt: skip
     return row, best
-
-
-def _along(path: Path, layer: Layer, eps: float | None, keep: int | None) -> Tensor | None:
-    """The scales of a path with the smallest number of neurons whose gap is below eps, or with `keep` neurons."""
-    if keep is not None:
-        return path.scale(keep)
-    assert eps is not None
-    n = smallest(
-        path.size, lambda n: layer.compare(path.scale(n))[0] < eps, resolution=max(1, path.size // 64)
-    )
-    return None if n == path.size else path.scale(n)
 
 
 def _neurons(scale: Tensor) -> int:

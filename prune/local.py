@@ -7,10 +7,15 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.prune.paths import Path
+
+Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 # The search ends when the best step lowers the discrepancy by less than this part of the target's energy.
 TOLERANCE = 1e-12
@@ -35,52 +40,80 @@ def greedy_steps(
     candidates together cost O(N). It ends when no step lowers D by more than `tolerance` of the target's energy.
 
     G (N, N) from `zoo.prune.gram.gram`. With `start` (N,), convex weights, it starts there and lets no neuron in that
-    has no weight there: steps only adjust or remove.
+    has no weight there: steps only adjust or remove. The search runs on the CPU: G is fetched from a GPU once.
     """
-    G = G.double().cpu()
+    G_ = G.double().numpy(force=True)
+    first = None if start is None else start.double().numpy(force=True)
+    for a, loss in _steps(G_, first, None if first is None else first > 0, tolerance):
+        yield torch.from_numpy(a.copy()), loss
+
+
+def _steps(
+    G: Array, start: Array | None, open_: BoolArray | None, tolerance: float
+) -> Iterator[tuple[Array, float]]:
+    """`greedy_steps` in NumPy, whose calls on a few thousand numbers cost a third of torch's. A is yielded as the
+    array that the next step changes. open_ (N,): the neurons that may have weight."""
     N = len(G)
     ones = G.sum(1)  # G 1
     target = float(ones.sum())
+    smallest_square = max(TOLERANCE * target, np.finfo(np.float64).tiny)
     diagonal = G.diagonal() * N**2
-
-    # One neuron alone: D(e_i) = N^2 G_ii - 2 N (G 1)_i + 1'G1.
-    a = torch.zeros(N, dtype=torch.float64)
+    base = diagonal - 2 * N * ones
     if start is None:
-        a[int((diagonal - 2 * N * ones).argmin())] = 1.0
+        # One neuron alone: D(e_i) = N^2 G_ii - 2 N (G 1)_i + 1'G1.
+        a = np.zeros(N)
+        a[base.argmin()] = 1.0
     else:
-        a += start
-    open_ = torch.ones(N, dtype=torch.bool) if start is None else start > 0
+        a = start.copy()
+    slope, square, step_, bound, rest = (np.empty(N) for _ in range(5))
     for step in itertools.count():
         # Everything is written in the residual r = N a - 1, whose G r and r'Gr = D lose no digits as D goes to 0.
+        np.multiply(a, N, out=rest)
+        rest -= 1
         if step % N == 0:  # anew now and then, for what the updates below do lose
-            Gr = G @ (N * a - 1)
-        loss = float((N * a - 1) @ Gr)
+            Gr = G @ rest
+        loss = float(rest @ Gr)
         yield a, loss
-        # Neuron i pulls in the direction d_i = N c_i - sum_j N a_j c_j.
-        slope = N * Gr - (Gr.sum() + loss)  # <residual, d_i>
-        GNa = Gr + ones
-        square = diagonal - 2 * N * GNa + N * (a @ GNa)  # |d_i|^2
-        inside = a > 0
-        lowest = torch.where(inside, -a / (1 - a), 0.0)
-        gamma = torch.minimum(torch.maximum(-slope / square, lowest), lowest.new_ones(()))
-        decrease = -gamma * (2 * slope + gamma * square)
+        # Neuron i pulls in the direction d_i = N c_i - sum_j N a_j c_j. With Ga = (Gr + G1) / N,
+        # |d_i|^2 = N^2 G_ii - 2 N (Gr + G1)_i + N a'(Gr + G1), and <residual, d_i> = N (Gr)_i - 1'Gr - r'Gr.
+        np.multiply(Gr, N, out=slope)
+        np.multiply(slope, -2, out=square)
+        square += base
+        square += N * float(a @ Gr + a @ ones)
+        slope -= float(Gr.sum()) + loss
         # Where the direction vanishes (a_i = 1, or a neuron that equals the layer) there is no step.
-        decrease = torch.where(open_ & (square > TOLERANCE * target) & torch.isfinite(decrease), decrease, 0.0)
-        i = int(decrease.argmax())
-        if decrease[i] <= tolerance * target:
+        possible = square > smallest_square
+        if open_ is not None:
+            possible &= open_
+        # -gamma_i, at most a_i / (1 - a_i), which is 0 outside, and at least -1.
+        step_.fill(0.0)
+        np.divide(slope, square, out=step_, where=possible)
+        np.subtract(1, a, out=bound)
+        np.maximum(bound, np.finfo(np.float64).tiny, out=bound)
+        np.divide(a, bound, out=bound)
+        np.minimum(step_, bound, out=step_)
+        np.maximum(step_, -1, out=step_)
+        # The loss falls by -gamma (2 slope + gamma |d|^2).
+        square *= step_
+        slope *= 2
+        slope -= square
+        slope *= step_
+        i = int(slope.argmax())
+        if not slope[i] > tolerance * target:
             return
-        g = float(gamma[i])
-        removed = bool(inside[i]) and g == float(lowest[i])
-        a = (1 - g) * a
-        a[i] = 0.0 if removed else a[i] + g
-        Gr = (1 - g) * Gr + g * (N * G[i] - ones)
+        gamma = -float(step_[i])
+        removed = a[i] > 0 and step_[i] == bound[i]
+        a *= 1 - gamma
+        a[i] = 0.0 if removed else a[i] + gamma
+        Gr *= 1 - gamma
+        Gr += gamma * (N * G[i] - ones)
 
 
 def local_imitation(G: Tensor, *, settle: bool = True, max_steps: int | None = None) -> Path:
     """For every number of neurons n, the scales of the best A with at most n neurons that `greedy_steps` visits.
 
     On its way to more neurons the search passes each n in a hurry: a new neuron mostly helps more than adjusting
-    those inside. With `settle` the steps at n go on, with no neuron more let in, until they converge; without it the
+    those inside. With `settle` the weights at n go on, with no neuron more let in, until they converge; without it the
     path is the paper's search as it stands. (On a layer of MobileNetV3-small, at 95 % of its neurons, this lowers D
     from 4.3 % to 0.7 % of the target's energy.)
 
@@ -91,32 +124,66 @@ def local_imitation(G: Tensor, *, settle: bool = True, max_steps: int | None = N
     limit = 20 * N if max_steps is None else max_steps
     best = [math.inf] * (N + 1)
     rows = torch.zeros(N + 1, N, dtype=torch.float64)
-    for a, loss in itertools.islice(greedy_steps(G), limit):
-        n = int(torch.count_nonzero(a))
+    for a, loss in itertools.islice(_steps(G.numpy(), None, None, TOLERANCE), limit):
+        n = int(np.count_nonzero(a))
         if loss < best[n]:
-            best[n], rows[n] = loss, a
-
-    return _complete(rows, best, N, (lambda scale: settled(G, scale, max_steps=limit)) if settle else None)
+            best[n] = loss
+            rows[n] = torch.from_numpy(a)
+    return _complete(rows, best, G, (lambda scale: settled(G, scale, max_steps=limit)) if settle else None)
 
 
 def settled(G: Tensor, scale: Tensor, *, max_steps: int | None = None) -> Tensor:
-    """Scales (N,) of the same neurons, or fewer, after greedy steps that let no neuron in, until they converge."""
+    """Scales (N,) of the same neurons, or fewer, with which D is smallest: the convex problem on these neurons.
+
+    `greedy_steps` that let no neuron in converge to them, slowly where neurons are alike. So they start at the
+    solution with all weights positive, if it is better, and make sure that it is one.
+    """
     N = len(G)
     limit = 20 * N if max_steps is None else max_steps
-    steps = greedy_steps(G, start=scale / N, tolerance=SETTLED)
-    a, _ = min(itertools.islice(steps, limit), key=lambda step: step[1])
-    return a * N
+    inside = (scale > 0).numpy()
+    start = scale.double() / N
+    leap = _without_bounds(G, start)
+    if discrepancy(G, leap) < discrepancy(G, start):
+        start = leap
+    best, least = start, math.inf
+    for a, loss in itertools.islice(_steps(G.numpy(), start.numpy(), inside, SETTLED), limit):
+        if loss < least:
+            best, least = torch.from_numpy(a.copy()), loss
+    return best * N
 
 
-def _complete(rows: Tensor, best: list[float], N: int, refine: Callable[[Tensor], Tensor] | None) -> Path:
+def _without_bounds(G: Tensor, a: Tensor) -> Tensor:
+    """The weights (N,) that minimise D on the neurons of a with sum 1 and no bounds; those that come out negative are
+    left out, and the others solved again, until none is."""
+    N = len(G)
+    ones = G.sum(1)
+    inside = torch.nonzero(a > 0).squeeze(1)
+    while True:
+        # With s = N a: minimise s'Gs - 2 s'G1 under 1's = N; the multiplier of the sum makes s = u + t v.
+        block = G[inside][:, inside]
+        block.diagonal().add_(1e-10 * block.diagonal().mean() + torch.finfo(G.dtype).tiny)
+        factor, failed = torch.linalg.cholesky_ex(block)
+        if int(failed):
+            return a
+        u, v = torch.cholesky_solve(torch.stack([ones[inside], torch.ones_like(ones[inside])], 1), factor).unbind(1)
+        s = u + (N - u.sum()) / v.sum() * v
+        if bool((s > 0).all()):
+            return torch.zeros_like(a).index_put((inside,), s / N)
+        if not bool((s > 0).any()):
+            return a
+        inside = inside[s > 0]
+
+
+def _complete(rows: Tensor, best: list[float], G: Tensor, refine: Callable[[Tensor], Tensor] | None) -> Path:
     """For n that the search did not visit, or visited with a larger D than a smaller n, the best with fewer neurons;
     the unpruned layer at N. Scales are s = N a, and the visited a sum to 1 up to rounding."""
+    N = len(G)
     for n in range(2, N + 1):
         if best[n] > best[n - 1]:
             best[n], rows[n] = best[n - 1], rows[n - 1]
     scales = rows[1:] * N
     scales[-1] = 1.0
-    return Path(scales, refine)
+    return Path(scales, refine, lambda scale: float(discrepancy(G, scale / N)))
 
 
 def forward_selection(G: Tensor) -> Path:
@@ -137,4 +204,4 @@ def forward_selection(G: Tensor) -> Path:
         GS = GS + G[i]
         chosen[i] = True
         order[n - 1] = i
-    return Path.ranked(order, lambda n: N / n)
+    return Path.ranked(order, lambda n: N / n, lambda scale: float(discrepancy(G, scale / N)))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from zoo.prune.layer import Layer
-from zoo.prune.paths import smallest
+from zoo.prune.paths import Path
 from zoo.prune.search import Search
 
 
@@ -50,6 +50,7 @@ def global_imitation(
     neurons: int | None,
     generator: torch.Generator,
     refine: Callable[[Tensor], Tensor] | None = None,
+    error: Callable[[Tensor], float] | None = None,
 ) -> Tensor | None:
     """Scales (N,) found by greedy global imitation, or None if no number of picks meets the goal.
 
@@ -59,7 +60,8 @@ def global_imitation(
 
     refine betters the scales of given neurons. Picks of equal weight 1/k are coarse (a neuron picked once and one
     picked twice differ by a factor of two, whatever they deserve), so without it a small eps is rarely met before
-    every neuron is in; the paper's search as it stands is the one without.
+    every neuron is in; the paper's search as it stands is the one without. error gives the local discrepancy of
+    scales, which says where along the picks to look for eps.
     """
     picks = Picks(layer.size)
     if refine is not None or neurons is not None:
@@ -68,7 +70,10 @@ def global_imitation(
         most = (2 if neurons is None else 64) * layer.size
         while picks.neurons() < wanted and len(picks.order) < most:
             _extend(picks, layer, search, start, generator)
-        return _along_picks(picks, layer, eps, neurons, refine or (lambda scale: scale))
+        if neurons is None:
+            assert eps is not None
+            return layer.meet(_path(picks, refine, error), eps)
+        return _path(picks, refine, error).scale(neurons) if picks.neurons() >= neurons else None
     assert eps is not None
     failed = 0  # the last number of picks that is taken to miss eps
     while True:
@@ -84,28 +89,19 @@ def global_imitation(
             return None
 
 
-def _along_picks(
-    picks: Picks, layer: Layer, eps: float | None, neurons: int | None, refine: Callable[[Tensor], Tensor]
-) -> Tensor | None:
-    """The refined scales after the last pick that still has n neurons, n the wanted number or the smallest that meets
-    eps; None where the picks have no such n."""
-    last: dict[int, int] = {}
-    seen: set[int] = set()
-    for k, neuron in enumerate(picks.order, 1):
-        seen.add(neuron)
-        last[len(seen)] = k
-    most = min(len(seen), layer.size - 1)
-    if neurons is not None:
-        return refine(picks.scale(last[neurons])) if neurons in last else None
-    assert eps is not None
-    tried: dict[int, Tensor] = {}
-
-    def passes(n: int) -> bool:
-        tried[n] = refine(picks.scale(last[n]))
-        return layer.compare(tried[n])[0] < eps
-
-    n = smallest(most + 1, passes, resolution=max(1, layer.size // 64))
-    return tried.get(n)
+def _path(
+    picks: Picks, refine: Callable[[Tensor], Tensor] | None, error: Callable[[Tensor], float] | None
+) -> Path:
+    """For every n the scales after the last pick that still has n neurons; where the picks have fewer, after all."""
+    N = picks.size
+    counts = torch.zeros(N, dtype=torch.float64)
+    rows = torch.zeros(N, N, dtype=torch.float64)
+    for neuron in picks.order:
+        counts[neuron] += 1
+        rows[int(torch.count_nonzero(counts)) - 1] = counts * (N / counts.sum())
+    rows[picks.neurons() :] = picks.scale()
+    rows[N - 1] = 1.0
+    return Path(rows, refine, error)
 
 
 def _first_that_passes(picks: Picks, layer: Layer, eps: float, failed: int, passing: int) -> Tensor:

@@ -28,12 +28,12 @@ def uniform_widths(
     def widths(part: int) -> dict[str, int]:
         return {name: max(1, round(part / PARTS * path.size)) for name, path in paths.items()}
 
-    def passes(part: int) -> bool:
+    def gap(part: int) -> float:
         for name, n in widths(part).items():
             gates.set(name, paths[name].scale(n))
         logits = torch.cat([chain.rest(state) for state in chain.states()])
         for name, scale in before.items():
             gates.set(name, scale)
-        return target.compare(logits)[0] < allowed
+        return target.compare(logits)[0]
 
-    return widths(smallest(PARTS, passes))
+    return widths(smallest(PARTS, gap, allowed))

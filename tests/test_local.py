@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from zoo.prune.local import discrepancy, forward_selection, greedy_steps, local_imitation
+from zoo.prune.local import discrepancy, forward_selection, greedy_steps, local_imitation, settled
 
 
 def contributions(n, seed, rows=60, outputs=3):
@@ -71,16 +71,21 @@ def test_a_neuron_is_removed_when_that_is_the_best_step():
 
 def test_the_path_has_at_most_n_neurons_and_never_gets_worse():
     c = contributions(40, 0)
-    path, G = local_imitation(c @ c.t()), c @ c.t()
-    losses = []
-    for n in range(1, 41):
-        scale = path.scale(n)
-        assert torch.count_nonzero(scale) <= n
-        assert scale.min() >= 0
-        assert scale.sum().item() == pytest.approx(40)
-        losses.append(discrepancy(G, scale / 40).item())
-    assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(losses))
-    assert torch.equal(path.scale(40), torch.ones(40, dtype=torch.float64))
+    G = c @ c.t()
+    losses = {}
+    for settle in (False, True):
+        path = local_imitation(G, settle=settle)
+        for n in range(1, 41):
+            scale = path.scale(n)
+            assert torch.count_nonzero(scale) <= n
+            assert scale.min() >= 0
+            assert scale.sum().item() == pytest.approx(40)
+            losses[settle, n] = discrepancy(G, scale / 40).item()
+            assert path.error(n) == pytest.approx(losses[settle, n])
+        assert torch.equal(path.scale(40), torch.ones(40, dtype=torch.float64))
+    visited = [losses[False, n] for n in range(1, 41)]
+    assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(visited))
+    assert all(losses[True, n] <= losses[False, n] * (1 + 1e-9) for n in range(1, 41))
 
 
 def test_of_duplicated_neurons_one_is_enough():
@@ -152,3 +157,21 @@ def test_settled_weights_solve_the_convex_problem_on_their_neurons():
         assert bool((support | (path.scale(n) == 0)).all())
         better += mine < 0.9 * discrepancy(G, hurried.scale(n) / 16).item()
     assert better >= 2
+
+
+@pytest.mark.parametrize("n", [7, 31])
+def test_settled_weights_of_alike_dead_and_repeated_neurons_are_as_good_as_many_plain_steps(n):
+    """G of too few rows, with a neuron that is always 0 and two that are the same: no inverse exists."""
+    c = contributions(n, 1, rows=2, outputs=2)
+    c[2] = 0
+    c[3] = c[4]
+    G = c @ c.t()
+    scale = torch.zeros(n, dtype=torch.float64)
+    scale[: n - 2] = n / (n - 2)
+    found = settled(G, scale)
+    assert found.min() >= 0
+    assert found.sum().item() == pytest.approx(n)
+    assert found[n - 2 :].abs().sum() == 0
+    support = scale > 0
+    optimum = discrepancy(G, simplex_least_squares(G, support)).item()
+    assert discrepancy(G, found / n).item() <= optimum + 1e-4 * G.sum().item()
