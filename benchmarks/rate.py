@@ -53,7 +53,7 @@ def main(as_json: bool) -> None:
     for seed in range(5):
         model, x = trained(seed)
         with torch.no_grad():
-            G = gram(groups_of(model)[0], [lambda model=model, x=x: model(x)])
+            G, _ = gram(groups_of(model)[0], [lambda model=model, x=x: model(x)])
         paths = {"local": local_imitation(G, settle=False), "local, settled": local_imitation(G),
                  "gfs": forward_selection(G)}  # fmt: skip
         for name, path in paths.items():

@@ -5,8 +5,8 @@ only `cut` makes a network.
 """
 
 from zoo.prune.cut import cut
-from zoo.prune.layerwise import METHODS, prune
+from zoo.prune.layerwise import MEMORY, METHODS, prune
 from zoo.prune.report import GroupReport, PruneReport
 from zoo.prune.search import PAPER, Search
 
-__all__ = ["METHODS", "PAPER", "GroupReport", "PruneReport", "Search", "cut", "prune"]
+__all__ = ["MEMORY", "METHODS", "PAPER", "GroupReport", "PruneReport", "Search", "cut", "prune"]

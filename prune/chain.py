@@ -82,6 +82,13 @@ def take(state: Any, samples: Tensor) -> Any:
     return type(state)(take(part, samples) for part in state)
 
 
+def repeat(state: Any, times: int) -> Any:
+    """The same samples several times, one round after another: rows (b, ...) -> (times b, ...)."""
+    if times == 1:
+        return state
+    return join([state] * times)
+
+
 def join(states: Sequence[Any]) -> Any:
     """Several states as one, batch after batch."""
     if isinstance(states[0], Tensor):

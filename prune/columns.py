@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,6 +41,32 @@ def pieces(reader: Reader, x: Tensor) -> Iterator[Tensor]:
     step = max(1, PIECE // per_sample)
     for i in range(0, len(x), step):
         yield rows(reader, x[i : i + step])
+
+
+def sampled(
+    reader: Reader, x: Tensor, part: float, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]] | None:
+    """Two independent halves (P, K) of the rows at random output positions of a k x k convolution, a few samples at a
+    time: `part` of all positions (two at least). None for a reader that has a single column a channel."""
+    module = reader.module
+    if not isinstance(module, nn.Conv2d) or module.kernel_size == (1, 1):
+        return None
+    return _halves(_Geometry.of(module), x, part, generator)
+
+
+def _halves(shape: _Geometry, x: Tensor, part: float, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    B, C, H, W = x.shape
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = shape.kernel, shape.stride, shape.padding, shape.dilation
+    height, width = (H + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (W + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    half = max(1, round(part * height * width / 2))
+    step = max(1, PIECE // (C * kh * kw * 2 * half))
+    for i in range(0, B, step):
+        padded = F.pad(x[i : i + step], (pw, pw, ph, ph))
+        drawn = torch.randperm(height * width, generator=generator)[: 2 * half].to(x.device)
+        top, left = drawn // width * sh, drawn % width * sw
+        taps = [padded[:, :, top + dh * a, left + dw * b] for a in range(kh) for b in range(kw)]
+        patches = torch.stack(taps, 2).permute(0, 3, 1, 2)  # B positions C kh*kw
+        yield patches[:, :half].flatten(0, 1).flatten(1), patches[:, half:].flatten(0, 1).flatten(1)
 
 
 class _Geometry:

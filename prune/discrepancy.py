@@ -11,16 +11,21 @@ from torch import Tensor
 DISCREPANCIES = ("cross_entropy", "squared_error")
 
 
-def discrepancy(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
-    """Summed over the samples: logits and reference (b, C) -> scalar, 0 where they agree.
+def discrepancies(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
+    """Of each sample: logits and reference (b, C) -> (b,), 0 where they agree.
 
     cross_entropy  that between the reference's and the pruned network's class probabilities, less the reference's own
                    entropy (Ye et al. 2020, section 3.1)
     squared_error  |f_A(x) - F(x)|^2 (section 2)
     """
     if kind == "squared_error":
-        return (logits - reference).square().sum()
-    return F.kl_div(F.log_softmax(logits, 1), F.log_softmax(reference, 1), reduction="sum", log_target=True)
+        return (logits - reference).square().sum(1)
+    return F.kl_div(F.log_softmax(logits, 1), F.log_softmax(reference, 1), reduction="none", log_target=True).sum(1)
+
+
+def discrepancy(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
+    """Summed over the samples (scalar)."""
+    return discrepancies(kind, logits, reference).sum()
 
 
 class Target:
@@ -50,9 +55,13 @@ class Target:
         """Mean discrepancy (scalar, differentiable) of some samples (b,): logits (b, C)."""
         return discrepancy(self.kind, logits, self.reference[samples]) / len(logits)
 
-    def batch_gap(self, logits: Tensor, samples: Tensor) -> float:
-        """The gap on some samples alone: a cheap look before `compare`."""
+    def discrepancies(self, logits: Tensor, samples: Tensor) -> Tensor:
+        """(b,) the discrepancy of each of some samples: logits (b, C)."""
+        return discrepancies(self.kind, logits, self.reference[samples])
+
+    def gaps(self, logits: Tensor, samples: Tensor) -> Tensor:
+        """(b,) float64, the gap of each of some samples: logits (b, C). `compare` gives their mean over all."""
         if self.labels is None or self._before is None:
-            return float(self.batch_discrepancy(logits, samples))
+            return self.discrepancies(logits, samples).double()
         after = F.cross_entropy(logits, self.labels[samples], reduction="none").double()
-        return float((after - self._before[samples]).mean())
+        return after - self._before[samples]

@@ -28,7 +28,7 @@ class Gates:
         ]
 
     def set(self, group: str, scale: Tensor | None) -> None:
-        """Scale (N,) of one group, or None for the unpruned one."""
+        """Scale (N,) of one group, or one for each sample (b, N), or None for the unpruned one."""
         self._scales[group] = scale
 
     def get(self, group: str) -> Tensor | None:
@@ -53,11 +53,15 @@ class Gates:
 
 
 def spread(reader: Reader, scale: Tensor, x: Tensor) -> Tensor:
-    """The scale (N,) laid along the reader's input channels, 1 where a channel is no neuron of the group; shaped to
-    multiply x."""
+    """The scale (N,) or (b, N) laid along the reader's input channels, 1 where a channel is no neuron of the group;
+    shaped to multiply x. A linear layer may read several rows of each sample: x (b m, C), sample after sample."""
     dim = reader.channel_dim % x.dim()
     channels = reader.channels.to(x.device)
-    factor = torch.ones(x.shape[dim], dtype=x.dtype, device=x.device)
-    values = scale.to(factor).repeat_interleave(channels.shape[1])
-    factor = factor.index_put((channels.flatten(),), values)
-    return factor.view([-1 if d == dim else 1 for d in range(x.dim())])
+    factor = torch.ones((*scale.shape[:-1], x.shape[dim]), dtype=x.dtype, device=x.device)
+    values = scale.to(factor).repeat_interleave(channels.shape[1], -1)
+    factor = factor.index_copy(-1, channels.flatten(), values)
+    shape = [-1 if d == dim else 1 for d in range(x.dim())]
+    if scale.dim() == 2:
+        factor = factor.repeat_interleave(len(x) // len(scale), 0)
+        shape[0] = len(x)
+    return factor.view(shape)

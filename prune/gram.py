@@ -10,6 +10,7 @@ and one pass over the data suffices (Ye et al. 2020, section 2.1 "Solving Greedy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -17,47 +18,95 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader
-from zoo.prune.columns import pieces
+from zoo.prune.columns import pieces, sampled
+
+WIDE = 512
 
 
 class ReaderGram:
-    """Phi^T Phi (K', K') of one reader over the columns its group owns, accumulated in float64."""
+    """Phi^T Phi (K', K') of one reader over the columns its group owns, accumulated in float64.
 
-    def __init__(self, reader: Reader) -> None:
+    With part < 1 the positions of a k x k convolution are sampled, in two independent halves.
+    """
+
+    def __init__(self, reader: Reader, part: float = 1.0, generator: torch.Generator | None = None) -> None:
         self.reader = reader
         self.columns = reader.all_columns
-        self.total: Tensor | None = None
+        self.part = part
+        self.generator = generator or torch.Generator().manual_seed(0)
+        self.halves: list[Tensor | None] = [None, None]
+        self.sampled = False
         self.all = self.columns.numel() == reader.weight.shape[1]
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
         """Take in one input of the reader."""
-        for phi in pieces(self.reader, x):
-            if not self.all:
-                phi = phi[:, self.columns.flatten().to(phi.device)]
-            gram = (phi.t() @ phi).double()
-            self.total = gram if self.total is None else self.total.add_(gram)
+        drawn = sampled(self.reader, x, self.part, self.generator) if self.part < 1 else None
+        if drawn is None:
+            for phi in pieces(self.reader, x):
+                self._add(0, phi)
+            return
+        self.sampled = True
+        for halves in drawn:
+            for half, phi in enumerate(halves):
+                self._add(half, phi)
 
-    def contributions(self) -> Tensor:
-        """G (N, N), float64."""
-        if self.total is None:
+    def _add(self, half: int, phi: Tensor) -> None:
+        if not self.all:
+            phi = phi[:, self.columns.flatten().to(phi.device)]
+        gram = _square(phi).double()
+        total = self.halves[half]
+        self.halves[half] = gram if total is None else total.add_(gram)
+
+    def contributions(self) -> tuple[Tensor, Tensor]:
+        """G (N, N), float64, of each half; the second is 0 where nothing was sampled."""
+        if self.halves[0] is None:
             raise ZooError("The reader was not called on the data: is it part of the network's forward?")
         N, m = self.columns.shape
-        flat = self.columns.flatten().to(self.total.device)
+        flat = self.columns.flatten().to(self.halves[0].device)
         W = self.reader.weight[:, flat].double()
-        # Where the group owns every column, the statistics are in the weight's own order; bring them into the group's.
-        phi = self.total[flat][:, flat] if self.all else self.total
-        return (phi * (W.t() @ W)).view(N, m, N, m).sum((1, 3))
+        weight = W.t() @ W
+
+        def of(total: Tensor) -> Tensor:
+            # Where the group owns every column, the statistics are in the weight's own order; bring them into the
+            # group's.
+            phi = total[flat][:, flat] if self.all else total
+            return (phi * weight).view(N, m, N, m).sum((1, 3))
+
+        first = of(self.halves[0])
+        return first, torch.zeros_like(first) if self.halves[1] is None else of(self.halves[1])
 
 
-def gram(group: NeuronGroup, passes: Iterable[Callable[[], object]]) -> Tensor:
-    """G (N, N) of a group, float64, on the device of the data.
+def _square(phi: Tensor) -> Tensor:
+    """Phi^T Phi (K, K), of a wide Phi only the blocks on and above the diagonal: the others are their mirror."""
+    K = phi.shape[1]
+    if K < WIDE:
+        return phi.t() @ phi
+    total, step = phi.new_empty(K, K), -(-K // 8)
+    for i in range(0, K, step):
+        block = phi[:, i : i + step].t() @ phi[:, i:]
+        total[i : i + step, i:] = block
+        total[i:, i : i + step] = block.t()
+    return total
+
+
+def gram(
+    group: NeuronGroup,
+    passes: Iterable[Callable[[], object]],
+    *,
+    part: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, float | None]:
+    """G (N, N) of a group, float64, on the device of the data, and how uncertain it is for the sampling.
 
     Each element of `passes` runs the part of the network from before the group's readers to behind them on one
     batch. The readers' statistics are added, each divided by its target's energy ||sum_i c_i||^2, so D(1) = 0 and
     D(0) = number of readers whose target is not zero.
+
+    part < 1 samples the positions of k x k convolutions. The second value is then the relative standard error of G in
+    the Frobenius norm, estimated from two independent halves of the positions, those in place of all; else None.
     """
-    grams = [ReaderGram(reader) for reader in group.readers]
+    grams = [ReaderGram(reader, part, generator) for reader in group.readers]
     handles = [
         reader.module.register_forward_pre_hook(_feed(statistics), prepend=False)
         for reader, statistics in zip(group.readers, grams, strict=True)
@@ -68,15 +117,18 @@ def gram(group: NeuronGroup, passes: Iterable[Callable[[], object]]) -> Tensor:
     finally:
         for handle in handles:
             handle.remove()
-    total = None
+    total = difference = torch.zeros(())
     for statistics in grams:
-        G = statistics.contributions()
+        first, second = statistics.contributions()
+        G = first + second
         energy = G.sum()
-        if energy > 0:
-            G = G / energy
-        total = G if total is None else total + G
-    assert total is not None  # a group has at least one reader
-    return total
+        scale = 1 / energy if energy > 0 else 1.0
+        total = total.to(G) + scale * G
+        if statistics.sampled:
+            difference = difference.to(G) + scale * (first - second)
+    if not any(statistics.sampled for statistics in grams):
+        return total, None
+    return total, math.sqrt(1 - part) * float(difference.norm() / total.norm())
 
 
 def _feed(statistics: ReaderGram) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

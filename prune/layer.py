@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from zoo.models.groups import NeuronGroup
-from zoo.prune.chain import Chain, join, take
+from zoo.prune.chain import Chain, join, repeat, take
 from zoo.prune.discrepancy import Target
 from zoo.prune.gates import Gates
 from zoo.prune.gram import gram
 from zoo.prune.paths import Path, smallest
+
+# A mean of fewer samples than this says too little about its own error.
+ENOUGH = 32
 
 
 class Layer:
@@ -29,6 +32,8 @@ class Layer:
         self.gates = gates
         self.target = target
         self.batch_size = batch_size
+        # Many samples fill a GPU; on a CPU few stay in its caches.
+        self.at_once = 1024 if target.reference.is_cuda else 64
         self._logits: dict[bytes, Tensor] = {}
 
     @property
@@ -42,6 +47,29 @@ class Layer:
         if key not in self._logits:
             self._logits[key] = torch.cat([self._forward(state, scale) for state in self.chain.states()])
         return self._logits[key]
+
+    @torch.no_grad()
+    def gap(self, scale: Tensor, eps: float) -> float:
+        """The gap that `compare` gives; but as soon as the batches seen leave no doubt that it is above eps, theirs.
+
+        No doubt: their mean lies above eps by 4 of its standard errors. Most numbers of neurons that a search looks at
+        are far off, and that shows early.
+        """
+        key = scale.numpy(force=True).tobytes()
+        if key in self._logits:
+            return self.compare(scale)[0]
+        total, parts, gaps = sum(self.chain.sizes), [], scale.new_zeros(0)
+        for state in self.chain.states():
+            parts.append(self._forward(state, scale))
+            samples = len(gaps) + torch.arange(len(parts[-1]), device=parts[-1].device)
+            gaps = torch.cat([gaps.to(parts[-1].device), self.target.gaps(parts[-1], samples)])
+            if ENOUGH <= len(gaps) < total:
+                error = gaps.std() * math.sqrt((1 / len(gaps)) - (1 / total))
+                if not float(gaps.mean() - 4 * error) <= eps:  # NaN included
+                    mean = float(gaps.mean())
+                    return mean if math.isfinite(mean) else math.inf
+        self._logits[key] = torch.cat(parts)
+        return self.compare(scale)[0]
 
     def compare(self, scale: Tensor) -> tuple[float, float]:
         """(gap, discrepancy) on the whole pruning data with the group scaled by s (N,)."""
@@ -64,20 +92,22 @@ class Layer:
         local = path.error(7 * N // 8) if N > 7 else None
         ratio = self.glance(path.scale(7 * N // 8)) / local if local else None
         n = smallest(
-            N, lambda n: self.compare(path.scale(n))[0], eps, resolution=N // 64, error=path.error,
+            N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 64, error=path.error,
             ratio=ratio if ratio is not None and 0 < ratio < math.inf else None,
         )  # fmt: skip
         return None if n == N else path.scale(n)
 
-    def gram(self) -> Tensor:
-        """The statistics G (N, N) of local imitation over the whole pruning data."""
+    def gram(self, *, part: float = 1.0, generator: torch.Generator | None = None) -> tuple[Tensor, float | None]:
+        """The statistics G (N, N) of local imitation over the whole pruning data, on the CPU, and their sampling error
+        (`zoo.prune.gram.gram`)."""
         _, end = self.chain.span(self.group)
 
         def passes() -> Iterator[Any]:
             for state in self.chain.states():
                 yield lambda state=state: self._ungated(state, end)
 
-        return gram(self.group, passes())
+        G, error = gram(self.group, passes(), part=part, generator=generator)
+        return G.cpu(), error
 
     def minibatch(self, generator: torch.Generator) -> tuple[Any, Tensor]:
         """A random mini-batch: the state in front of the readers, and the numbers (b,) of its samples."""
@@ -99,10 +129,15 @@ class Layer:
         return output
 
     @torch.no_grad()
-    def try_on(self, state: Any, samples: Tensor, scale: Tensor) -> float:
-        """The mean discrepancy of a mini-batch with the group scaled by s (N,); infinite if it is not a number."""
-        D = float(self.target.batch_discrepancy(self._forward(state, scale), samples))
-        return D if math.isfinite(D) else math.inf
+    def try_on(self, state: Any, samples: Tensor, scales: Tensor) -> Tensor:
+        """(c,) the mean discrepancy of a mini-batch with the group scaled by each of c scales (c, N), infinite where it
+        is not a number. Several candidates share one forward, up to `at_once` samples."""
+        b, losses = len(samples), []
+        for some in scales.split(max(1, self.at_once // b)):
+            logits = self._forward(repeat(state, len(some)), some.repeat_interleave(b, 0))
+            D = self.target.discrepancies(logits, samples.repeat(len(some)))
+            losses.append(D.view(-1, b).mean(1).double())
+        return torch.nan_to_num(torch.cat(losses), nan=math.inf, posinf=math.inf)
 
     def gradient(self, state: Any, samples: Tensor, scale: Tensor) -> tuple[Tensor, float]:
         """The gradient (N,) of a mini-batch's mean discrepancy with respect to the scales, from one backward pass
@@ -112,7 +147,7 @@ class Layer:
             logits = self._forward(state, scale)
             D = self.target.batch_discrepancy(logits, samples)
             (gradient,) = torch.autograd.grad(D, scale)
-        return gradient.double(), self.target.batch_gap(logits.detach(), samples)
+        return gradient.double(), float(self.target.gaps(logits.detach(), samples).mean())
 
     @torch.no_grad()
     def _ungated(self, state: Any, end: int) -> Any:

@@ -31,7 +31,7 @@ from zoo.prune.search import Search
 from zoo.prune.uniform import uniform_widths
 
 METHODS = ("combined", "global", "gfs", "l1", "local", "uniform")
-GIB = 2**30
+MEMORY = 4 * 2**30  # bytes
 CPU_BATCH = 32
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -47,7 +47,7 @@ def prune(
     batch_size: int = 64,
     search: Search | None = None,
     groups: Sequence[str] | None = None,
-    memory: int = 4 * GIB,
+    memory: int = MEMORY,
     seed: int = 0,
     checkpoint: FilePath | str | None = None,
     progress: bool = False,
@@ -136,6 +136,7 @@ def _prune_group(
     group = layer.group
     whole = torch.ones(group.size, dtype=torch.float64)
     found: dict[str, Tensor | None] = {}
+    uncertain: float | None = None
 
     def along(path: Path) -> Tensor | None:
         if keep is not None:
@@ -146,7 +147,8 @@ def _prune_group(
     if keep == group.size:
         method = "whole"
     if method in ("combined", "local", "global", "gfs"):
-        G = layer.gram().cpu()
+        drawn = torch.Generator().manual_seed(generator.initial_seed())
+        G, uncertain = layer.gram(part=search.positions, generator=drawn)
     if method in ("combined", "local"):
         found["local"] = along(local_imitation(G, settle=search.settle))
     if method == "gfs":
@@ -170,7 +172,7 @@ def _prune_group(
     counts = {name: None if scale is None else _neurons(scale) for name, scale in found.items()}
     row = GroupReport(
         group.name, group.size, _neurons(best), winner, counts.get("local"), counts.get("global"), D, gap,
-        time.perf_counter() - started,
+        time.perf_counter() - started, uncertain,
     )  # fmt: skip
     return row, best
 

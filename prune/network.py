@@ -35,10 +35,11 @@ class Picks:
     def neurons(self, k: int | None = None) -> int:
         return len(set(self.order[:k]))
 
-    def with_one_more(self, neuron: int) -> Tensor:
-        counts = self.counts()
-        counts[neuron] += 1
-        return counts * (self.size / counts.sum())
+    def with_one_more(self, neurons: Tensor) -> Tensor:
+        """(c, N) the scales after one more pick, for each of c neurons."""
+        counts = self.counts().repeat(len(neurons), 1)
+        counts[torch.arange(len(neurons)), neurons] += 1
+        return counts * (self.size / (len(self.order) + 1))
 
 
 def global_imitation(
@@ -141,5 +142,4 @@ def _extend(picks: Picks, layer: Layer, search: Search, start: int, generator: t
 
 def _best(picks: Picks, layer: Layer, state: object, samples: Tensor, candidates: Tensor) -> int:
     """The candidate with the smallest discrepancy after one more pick, tried exactly."""
-    trials = [layer.try_on(state, samples, picks.with_one_more(int(i))) for i in candidates]
-    return int(candidates[min(range(len(trials)), key=trials.__getitem__)])
+    return int(candidates[layer.try_on(state, samples, picks.with_one_more(candidates)).argmin()])

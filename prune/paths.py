@@ -88,7 +88,7 @@ def smallest(
                 slope = (gaps[passing] - gaps[failing]) / (passing - failing)
                 n = math.ceil(failing + (eps - gaps[failing]) / slope)
             else:
-                n = _first(lambda m: (error(m) or 0.0) * ratio < eps, failing, passing)
+                n = _first_below(eps / ratio, error, failing, passing)
             n = min(max(n, low), high)
         gaps[n] = gap(n)
         passed = gaps[n] < eps
@@ -102,9 +102,9 @@ def smallest(
     return passing
 
 
-def _first(passes: Callable[[int], bool], failing: int, passing: int) -> int:
-    """By bisection, the first number in (failing, passing] that passes; `passing` is known to."""
+def _first_below(bound: float, error: Callable[[int], float | None], failing: int, passing: int) -> int:
+    """By bisection, the first number in (failing, passing] whose error is below the bound; `passing` if none is."""
     while passing - failing > 1:
         middle = (failing + passing) // 2
-        failing, passing = (failing, middle) if passes(middle) else (middle, passing)
+        failing, passing = (failing, middle) if (error(middle) or 0.0) < bound else (middle, passing)
     return passing

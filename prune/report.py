@@ -17,6 +17,7 @@ class GroupReport:
     discrepancy     mean discrepancy at the network's output against the network just before this group was pruned
     gap             mean cross-entropy on the pruning data, less that just before this group was pruned
     seconds         for this group
+    uncertain       relative standard error of the statistics G for sampled positions; None where all were used
     """
 
     name: str
@@ -28,6 +29,7 @@ class GroupReport:
     discrepancy: float
     gap: float
     seconds: float
+    uncertain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class PruneReport:
     def table(self) -> str:
         """For people: one line a group."""
         width = max([5, *(len(group.name) for group in self.groups)])
-        lines = [f"{'group':<{width}}  neurons      kept by  local global  discrepancy      gap  seconds"]
+        some = any(group.uncertain is not None for group in self.groups)
+        head = f"{'group':<{width}}  neurons      kept by  local global  discrepancy      gap  seconds"
+        lines = [head + ("  error of G" if some else "")]
         for g in self.groups:
             neurons = f"{g.before:>4} > {g.after:<4}"
             local = "-" if g.local is None else str(g.local)
@@ -60,6 +64,7 @@ class PruneReport:
             lines.append(
                 f"{g.name:<{width}}  {neurons} {g.winner:>9}  {local:>5} {global_:>6}  {g.discrepancy:>11.5f} "
                 f"{g.gap:>+8.4f} {g.seconds:>8.1f}"
+                + ("" if g.uncertain is None else f"  {100 * g.uncertain:>8.2f} %")
             )
         before, after = sum(g.before for g in self.groups), sum(g.after for g in self.groups)
         lines.append(f"{'all':<{width}}  {before:>4} > {after:<4}{'':>48}{self.seconds:>8.1f}")

@@ -21,12 +21,15 @@ class Search:
     settle       both: at each number of neurons that is tried the weights converge by local imitation's own steps
                  (`zoo.prune.local.settled`), whichever search chose the neurons; False is the paper's search as it
                  stands
+    positions    local: this part of the output positions of a k x k convolution enters the statistics, drawn anew for
+                 every few samples; the report says by how much G is uncertain for it
     """
 
     exact_until: int = 0
     candidates: int = 5
     refresh: float = 0.5
     settle: bool = True
+    positions: float = 1.0
 
     def __post_init__(self) -> None:
         if self.exact_until < 0 or self.candidates < 1 or not 0 <= self.refresh <= 1:
@@ -34,6 +37,9 @@ class Search:
                 f"The global search takes exact_until >= 0, candidates >= 1 and 0 <= refresh <= 1; got "
                 f"{self.exact_until}, {self.candidates} and {self.refresh}."
             )
+        if not 0 < self.positions <= 1:
+            raise ZooError(f"positions is the part of the positions to look at, above 0 and at most 1; got "
+                           f"{self.positions}.")  # fmt: skip
 
 
 PAPER = Search(exact_until=25, candidates=5, refresh=0.0, settle=False)

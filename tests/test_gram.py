@@ -6,8 +6,8 @@ from torch import nn
 
 from zoo.models import NeuronGroup, Reader, dgcnn, groups_of, mobilenet_v3_small
 from zoo.models.edgeconv import EdgeConv
-from zoo.prune.columns import pieces, rows
-from zoo.prune.gram import gram
+from zoo.prune.columns import pieces, rows, sampled
+from zoo.prune.gram import _square, gram
 
 
 def explicit(reader, x):
@@ -42,7 +42,7 @@ def case(request):
 def test_gram_is_the_explicit_one(case):
     reader, x = case
     group = NeuronGroup("g", (), (reader,))
-    G = gram(group, [lambda: reader.module(x)])
+    G, _ = gram(group, [lambda: reader.module(x)])
     expected = explicit(reader, x)
     torch.testing.assert_close(G, expected / expected.sum(), rtol=1e-9, atol=1e-12)
 
@@ -85,7 +85,7 @@ def test_batches_add_up_and_readers_add_their_normalised_statistics():
     for handle in handles:
         handle.remove()
     expected = sum(explicit(r, seen[r]) / explicit(r, seen[r]).sum() for r in group.readers)
-    G = gram(group, [lambda: model(x[:4]), lambda: model(x[4:])])
+    G, _ = gram(group, [lambda: model(x[:4]), lambda: model(x[4:])])
     torch.testing.assert_close(G, expected, rtol=1e-9, atol=1e-12)
     assert len(group.readers) == 2
 
@@ -94,6 +94,62 @@ def test_the_energy_of_squeeze_excitation_groups_counts_both_readers():
     model = mobilenet_v3_small(num_classes=3).eval()
     group = groups_of(model)[0]
     with torch.no_grad():
-        G = gram(group, [lambda: model(torch.randn(2, 3, 32, 32))])
+        G, _ = gram(group, [lambda: model(torch.randn(2, 3, 32, 32))])
     assert len(group.readers) == 2
     assert G.sum().item() == pytest.approx(2)
+
+
+CONVS = {
+    "3 x 3": (nn.Conv2d(4, 3, 3, padding=1), (5, 4, 9, 8)),
+    "3 x 3, stride 2": (nn.Conv2d(4, 3, 3, stride=2, padding=1), (5, 4, 9, 8)),
+    "2 x 3, dilated, no padding": (nn.Conv2d(4, 3, (2, 3), dilation=(2, 1)), (5, 4, 9, 8)),
+}
+
+
+@pytest.mark.parametrize("name", CONVS)
+@pytest.mark.parametrize("piece", [1, 10**9])
+def test_all_sampled_positions_together_are_the_rows(name, piece, monkeypatch):
+    monkeypatch.setattr("zoo.prune.columns.PIECE", piece)
+    conv, shape = CONVS[name]
+    x = torch.randn(shape, dtype=torch.float64)
+    x = torch.cat([x, x], 3)[..., : shape[3] + shape[3] % 2]
+    reader = Reader.of(conv.double(), 4)
+    halves = list(sampled(reader, x, 1.0, torch.Generator().manual_seed(0)))
+    phi = torch.cat([half for pair in halves for half in pair])
+    whole = rows(reader, x)
+    assert len(phi) >= len(whole) - 1 * len(x)  # an odd number of positions does not halve
+    found = {tuple(row) for row in phi.tolist()}
+    assert found <= {tuple(row) for row in whole.tolist()}
+    assert len(found) == len(phi)
+
+
+def test_the_error_told_for_sampled_positions_is_that_of_many_draws():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 5, 3, padding=1)
+    x = torch.nn.functional.avg_pool2d(torch.randn(4, 6, 40, 40), 5, 1).relu()
+    group = NeuronGroup("g", (), (Reader.of(conv, 6),))
+    truth, none = gram(group, [lambda: conv(x)])
+    assert none is None
+    told, real = [], []
+    for seed in range(40):
+        G, error = gram(group, [lambda: conv(x)], part=0.1, generator=torch.Generator().manual_seed(seed))
+        told.append(error**2)
+        real.append(float((G - truth).norm() / truth.norm()) ** 2)
+    assert 0.6 < (sum(told) / sum(real)) ** 0.5 < 1.6
+    assert sum(real) / 40 > 1e-6
+
+
+def test_a_reader_of_single_columns_is_never_sampled():
+    linear = nn.Linear(6, 3)
+    x = torch.randn(10, 6)
+    group = NeuronGroup("g", (), (Reader.of(linear, 6),))
+    G, error = gram(group, [lambda: linear(x)], part=0.1)
+    assert error is None
+    torch.testing.assert_close(G, gram(group, [lambda: linear(x)])[0])
+
+
+def test_blocks_above_the_diagonal_and_their_mirror_are_the_square(monkeypatch):
+    monkeypatch.setattr("zoo.prune.gram.WIDE", 4)
+    for K in (4, 7, 8, 33):
+        phi = torch.randn(20, K, dtype=torch.float64)
+        torch.testing.assert_close(_square(phi), phi.t() @ phi)

@@ -1,13 +1,14 @@
 """Global imitation against brute force, and its gradients against finite differences."""
 
 import itertools
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from zoo.errors import ZooError
-from zoo.models import groups_of, mlp, stages_of
+from zoo.models import build, groups_of, mlp, stages_of
 from zoo.prune.chain import Chain
 from zoo.prune.discrepancy import Target
 from zoo.prune.gates import Gates
@@ -46,10 +47,49 @@ def test_trials_are_the_written_out_discrepancy(layer):
     layer, model, x = layer
     state, samples = layer.minibatch(torch.Generator().manual_seed(0))
     assert torch.equal(samples, torch.arange(M))
-    for scale in (torch.rand(N, dtype=torch.float64) * 2, torch.ones(N, dtype=torch.float64)):
-        expected = written_out(model, x, scale)
-        assert layer.try_on(state, samples, scale) == pytest.approx(expected, abs=1e-12)
-        assert layer.compare(scale)[1] == pytest.approx(expected, abs=1e-12)
+    scales = torch.cat([torch.rand(6, N, dtype=torch.float64) * 2, torch.ones(1, N, dtype=torch.float64)])
+    expected = [written_out(model, x, scale) for scale in scales]
+    for layer.at_once in (1, 2 * M, 1000):  # candidates one by one, two and all in one forward
+        assert layer.try_on(state, samples, scales).tolist() == pytest.approx(expected, abs=1e-12)
+    assert [layer.compare(scale)[1] for scale in scales] == pytest.approx(expected, abs=1e-12)
+
+
+def test_several_candidates_at_once_are_the_same_for_every_kind_of_reader():
+    """Convolutions, squeeze-excitation and linear layers of MobileNetV3; and edges, points and clouds of a DGCNN."""
+    for model, x in ((build("mobilenet_v3_small", num_classes=5), torch.randn(3, 3, 32, 32)),
+                     (build("dgcnn", num_classes=5, k=4), torch.randn(3, 3, 24))):  # fmt: skip
+        model.eval().requires_grad_(False)
+        groups = groups_of(model)
+        with Gates(groups) as gates, torch.no_grad():
+            chain = Chain(stages_of(model), [x], memory=2**30)
+            target = Target("squared_error", torch.zeros(3, 5), None)
+            for group in (groups[0], groups[len(groups) // 2], groups[-1]):
+                chain.advance(chain.span(group)[0])
+                layer = Layer(group, chain, gates, target, batch_size=3)
+                scales = torch.rand(4, group.size, dtype=torch.float64) + 0.5
+                state, samples = layer.minibatch(torch.Generator().manual_seed(0))
+                layer.at_once = 1
+                one_by_one = layer.try_on(state, samples, scales)
+                layer.at_once = 9
+                torch.testing.assert_close(layer.try_on(state, samples, scales), one_by_one, rtol=1e-4, atol=1e-6)
+                assert one_by_one.unique().numel() == 4
+
+
+def test_a_gap_that_is_surely_too_large_is_told_early_and_any_other_exactly(layer, monkeypatch):
+    monkeypatch.setattr("zoo.prune.layer.ENOUGH", 20)
+    layer, *_ = layer
+    seen = []
+    forward = layer._forward
+    monkeypatch.setattr(layer, "_forward", lambda state, scale: seen.append(len(state)) or forward(state, scale))
+    whole = torch.ones(N, dtype=torch.float64)
+    near = whole.clone()
+    near[3] = 0.9
+    assert -1 < layer.gap(near, -1.0) < 1
+    assert seen == [20], "a gap of about 0 is surely above -1"
+    assert layer.gap(whole, 0.02) == pytest.approx(0, abs=1e-12)
+    assert seen == [20, 20, 20, 8]
+    assert layer.gap(near, 0.02) == layer.compare(near)[0]
+    assert layer.gap(whole * math.nan, 0.02) == math.inf
 
 
 def test_gradients_are_finite_differences(layer):
@@ -133,7 +173,7 @@ def test_picks_are_the_convex_updates():
         gamma = 1 / (1 + k)
         a = (1 - gamma) * a
         a[i] += gamma
-        torch.testing.assert_close(picks.with_one_more(i), 4 * a)
+        torch.testing.assert_close(picks.with_one_more(torch.tensor([i]))[0], 4 * a)
         picks.order.append(i)
         torch.testing.assert_close(picks.scale(), 4 * a)
     assert picks.neurons() == 4

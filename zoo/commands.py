@@ -100,13 +100,15 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--candidates", type=int, help="Global search: then try so many exactly [5].")
 @click.option("--refresh", type=float, help="Global search: how long a gradient serves [0.5; the paper: 0].")
 @click.option("--settle/--no-settle", default=None, help="Let a choice's weights converge [settle; paper: no-settle].")
+@click.option("--positions", type=float, help="Part of a k x k convolution's positions in the statistics [1].")
+@click.option("--memory", type=click.FloatRange(0), help="GiB for what is kept in front of a layer [4].")
 @_options(_DATA, _ENTRY, _WHERE)
 def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
     """Prune the entry NAME again with tolerance EPS, measure it beside its parent, and add it to your zoo."""
     from zoo.prune import Search
     from zoo.reprune import reprune as library
 
-    search = Search(**_take(given, "exact_until candidates refresh settle"))
+    search = Search(**_take(given, "exact_until candidates refresh settle positions"))
     run = _run(given)
     _print(library(entry, seed=seed, search=search, run=run, dataset=dataset, **given), as_json)
 

@@ -32,7 +32,7 @@ from zoo.entry import (
 from zoo.errors import ZooError, suggest
 from zoo.files import sha256_of
 from zoo.measure import count
-from zoo.prune import METHODS, PruneReport, Search, prune
+from zoo.prune import MEMORY, METHODS, PruneReport, Search, prune
 from zoo.recipes import recipe_for
 from zoo.train import train
 
@@ -79,6 +79,7 @@ def reprune(
     finetune_epochs: int = 0,
     groups: str | None = None,
     search: Search | None = None,
+    memory: float | None = None,
     seed: int = 0,
     run: Run | None = None,
     **given: Any,
@@ -87,7 +88,7 @@ def reprune(
 
     The samples to prune on, 128 clouds or 256 images unless `images` says otherwise, are drawn from the training
     split by the seed, without augmentation. Both networks are evaluated on the test split and timed side by side.
-    `groups` (names with commas between) and `search` are those of `zoo.prune.prune`.
+    `groups` (names with commas between), `search` and `memory` (in GiB) are those of `zoo.prune.prune`.
     `given` are fields of `Data` (dataset, data_dir, points, size, mean, std) that take the place of the card's.
 
     The new entry is called `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it costs no more MACs than the
@@ -107,7 +108,7 @@ def reprune(
     device = choose_device(run.device)
     data, parent, train_set = _parent(name, weights, given, device)
     test_set = data.load("test")
-    inputs, labels = _draw(train_set, images, seed)
+    inputs, labels = draw(train_set, images, seed)
     options: dict[str, Value] = {
         "eps": eps,
         "method": method,
@@ -135,6 +136,7 @@ def reprune(
             checkpoint=folder / "prune.json",
             progress=run.progress,
             search=search,
+            memory=MEMORY if memory is None else int(memory * 2**30),
         )
         new = run.name or _name(parent, pruned, train_set, data.dataset)
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
@@ -204,7 +206,7 @@ def _parent(
     return data, _Parent(f"{name}.{data.dataset}", name, model.to(device).eval(), {}, sha256_of(weights)), train_set
 
 
-def _draw(train_set: LabelledDataset, images: int | None, seed: int) -> tuple[Tensor, Tensor]:
+def draw(train_set: LabelledDataset, images: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """Inputs (M, ...) and labels (M,) of M samples of the training split, on the CPU, drawn by the seed."""
     total = len(train_set)
     if images is not None and images > total:

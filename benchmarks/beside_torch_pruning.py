@@ -1,0 +1,108 @@
+"""Beside Torch-Pruning (pip install torch-pruning): the same network, the same images, the same MACs.
+
+    python benchmarks/beside_torch_pruning.py --data DIR --weights DIR --out results.jsonl
+
+MobileNetV2 with ImageNet weights, 256 images of the training folder, no fine-tuning, top-1 on the validation folder.
+Ours runs first, at eps; Torch-Pruning then gets the pruning ratio, the same for all layers, whose network has the MACs
+closest to ours from below. It runs as it comes: magnitude and Taylor importance by groups, the classifier left alone.
+Each run is a process of its own; the time is that of pruning, of Torch-Pruning at the final ratio.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import torch
+import torch.nn.functional as F
+from imagenet import load
+from safetensors.torch import load_file
+from torch import nn
+
+from zoo.batches import batches, consecutive
+from zoo.evaluate import evaluate
+from zoo.measure import count
+from zoo.memory import keep_freed_memory
+from zoo.models import build
+from zoo.prune import prune
+
+OURS, THEIRS = ("local", "combined"), ("magnitude", "taylor")
+SHAPE = (3, 224, 224)
+
+
+def theirs(model: nn.Module, kind: str, ratio: float, x: torch.Tensor, y: torch.Tensor) -> nn.Module:
+    import torch_pruning as tp
+
+    model = copy.deepcopy(model)
+    kinds = {"magnitude": tp.importance.GroupMagnitudeImportance, "taylor": tp.importance.GroupTaylorImportance}
+    pruner = tp.pruner.BasePruner(model, x[:1], importance=kinds[kind](), pruning_ratio=ratio,
+                                  ignored_layers=[model.classifier[-1]])  # fmt: skip
+    if kind == "taylor":
+        for images, labels in zip(x.split(32), y.split(32), strict=True):
+            (F.cross_entropy(model(images), labels, reduction="sum") / len(x)).backward()
+    pruner.step()
+    return model
+
+
+def run(method: str, data: Path, weights: Path, images: int, eps: float, macs: float) -> dict[str, object]:
+    keep_freed_memory()
+    train, test = load("train", data), load("test", data)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:images].tolist()
+    parts = list(batches(train, [[order[i] for i in b] for b in consecutive(images, 64)], device=torch.device("cpu")))
+    x, y = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+    model = build("mobilenet_v2")
+    model.load_state_dict(load_file(weights / "mobilenet_v2.imagenet.safetensors"))
+    model.eval()
+    ratio = None
+    if method in THEIRS:
+        low, high = 0.0, 0.9
+        for _ in range(10):
+            ratio = (low + high) / 2
+            small = theirs(model, method, ratio, x[:32], y[:32])
+            low, high = (low, ratio) if count(small, SHAPE).macs <= macs else (ratio, high)
+        ratio = high
+    begin = time.perf_counter()
+    small = prune(model, (x, y), eps=eps, method=method)[0] if ratio is None else theirs(model, method, ratio, x, y)
+    seconds = time.perf_counter() - begin
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    found, cost = evaluate(small.eval(), test), count(small, SHAPE)
+    return {"method": method, "images": images, "seconds": seconds, "peak_bytes": peak, "macs": cost.macs,
+            "parameters": cost.parameters, "correct": found.correct, "total": found.total,
+            "cross_entropy": found.cross_entropy, "ratio": ratio}  # fmt: skip
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--images", default=256)
+@click.option("--eps", default=0.02)
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--one", hidden=True)
+@click.option("--macs", default=0.0, hidden=True)
+def main(out: Path, one: str | None, **given: object) -> None:
+    if one is not None:
+        click.echo(json.dumps(run(one, **given)))  # type: ignore[arg-type]
+        return
+    for method in (*OURS, *THEIRS):
+        words = [each for name, value in given.items() for each in (f"--{name}", str(value))]
+        command = [sys.executable, __file__, *words, "--out", str(out), "--one", method]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise click.ClickException(done.stderr[-1000:])
+        row = json.loads(done.stdout.splitlines()[-1])
+        if method == "local":
+            given["macs"] = row["macs"]
+        with open(out, "a") as file:
+            file.write(json.dumps(row) + "\n")
+        click.echo(f"{method}: {row['correct']}/{row['total']} at {row['macs'] / 1e6:.1f}M MACs, "
+                   f"{row['seconds']:.0f} s, peak {row['peak_bytes'] / 2**30:.2f} GiB")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

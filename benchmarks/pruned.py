@@ -1,0 +1,64 @@
+"""Pruned against dense, both fast: speed-up of the forward pass at several eps, in every mode that the device has.
+
+    python benchmarks/pruned.py [NAME] [--eps 0.02,0.05,0.1] [--device cuda] [--json results.json]
+
+NAME is an entry of the zoo, `dgcnn.shapes` unless given. It is pruned at each eps by the combined method on 128 samples
+drawn by seed 0 (256 images), and timed beside the dense network in the same run, interleaved: batch 1 and 32, eager,
+compiled and, on a GPU, as a CUDA graph. Milliseconds are printed for a GPU only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+
+import zoo
+from zoo.entry import Data
+from zoo.measure import count, device_name, forward_times
+from zoo.memory import keep_freed_memory
+from zoo.prune import prune
+from zoo.reprune import CLOUDS, IMAGES, draw
+
+
+@click.command()
+@click.argument("name", default="dgcnn.shapes")
+@click.option("--eps", default="0.02,0.05,0.1")
+@click.option("--device", default="cpu")
+@click.option("--data-dir", type=click.Path(path_type=Path))
+@click.option("--repeats", default=20)
+@click.option("--modes", default=None, help="eager,compiled,cuda_graph")
+@click.option("--json", "to", type=click.Path(path_type=Path))
+def main(name: str, eps: str, device: str, data_dir: Path | None, repeats: int, modes: str | None, to: Path | None,
+         ) -> None:  # fmt: skip
+    keep_freed_memory()
+    place = torch.device(device)
+    train = Data.of(zoo.info(name), data_dir=data_dir).load("train")
+    shape = train.sample_shape
+    x, y = draw(train, IMAGES if len(shape) == 3 else CLOUDS, 0)
+    dense = zoo.get(name).to(place)
+    networks = {"dense": dense}
+    for each in eps.split(","):
+        networks[f"eps {each}"], _ = prune(dense, (x.to(place), y.to(place)), eps=float(each))
+    macs = {key: count(model, shape).macs for key, model in networks.items()}
+    rows = []
+    wanted = modes.split(",") if modes else ["eager", "compiled", *(["cuda_graph"] if place.type == "cuda" else [])]
+    click.echo(f"{name}, {device_name(place)}, torch {torch.__version__}")
+    for batch in (1, 32):
+        inputs = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0)).to(place)
+        for mode in wanted:
+            times = forward_times(networks, inputs, mode=mode, repeats=repeats, warmup=3)
+            for key, each in times.items():
+                rows.append({"network": key, "batch": batch, "mode": mode, "macs": macs[key], **asdict(each)})
+                ms = f", {each.median * 1e3:.3f} ms" if place.type == "cuda" else ""
+                click.echo(f"batch {batch:>2}, {mode:<10} {key:<9} {macs[key] / 1e6:7.1f}M MACs "
+                           f"{each.speedup:.2f}x ({each.speedup_low:.2f} to {each.speedup_high:.2f}){ms}")  # fmt: skip
+    if to is not None:
+        to.write_text(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""How the cost of a group grows with its neurons and with the images.
+
+    python benchmarks/scaling.py
+
+A group of N neurons is the hidden layer of a two-layer network on random, correlated inputs; "statistics" is the one
+pass that gathers G, "path" the greedy search over every n, "settle" the convex weights at one n. The exponent is the
+slope of log seconds against log size over the larger half of the sizes, where the fixed cost no longer counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import torch
+
+from zoo.memory import keep_freed_memory
+from zoo.models import groups_of, mlp
+from zoo.prune.gram import gram
+from zoo.prune.local import local_imitation, settled
+
+SIZES = [64, 128, 256, 512, 1024, 2048, 4096]
+
+
+def seconds(call: Callable[[], object], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def exponent(sizes: list[int], times: list[float]) -> float:
+    """Least-squares slope of log seconds against log size over the larger half."""
+    x = torch.tensor([math.log(n) for n in sizes[len(sizes) // 2 :]])
+    y = torch.tensor([math.log(t) for t in times[len(times) // 2 :]])
+    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+
+
+@click.command()
+@click.option("--rounds", default=3)
+@click.option("--json", "to", type=click.Path(path_type=Path))
+def main(rounds: int, to: Path | None) -> None:
+    keep_freed_memory()
+    torch.manual_seed(0)
+    columns: dict[str, list[float]] = {"statistics": [], "path": [], "settle": []}
+    for N in SIZES:
+        model = mlp(in_features=64, num_classes=64, widths={"hidden1": N, "hidden2": 64}).eval()
+        group, x = groups_of(model)[0], torch.randn(1024, 64)
+        columns["statistics"].append(seconds(lambda: gram(group, [lambda: model(x)]), rounds))  # noqa: B023
+        G, _ = gram(group, [lambda: model(x)])  # noqa: B023
+        columns["path"].append(seconds(lambda: local_imitation(G), 1 if N > 1024 else rounds))  # noqa: B023
+        hurried = local_imitation(G, settle=False, max_steps=4 * N).scale(3 * N // 4)
+        columns["settle"].append(seconds(lambda: settled(G, hurried), rounds))  # noqa: B023
+        click.echo(f"{N:>5} neurons, 1024 images: "
+                   + ", ".join(f"{name} {each[-1]:.4f} s" for name, each in columns.items()))  # fmt: skip
+    model = mlp(in_features=64, num_classes=64, widths={"hidden1": 1024, "hidden2": 64}).eval()
+    group, images = groups_of(model)[0], []
+    for M in SIZES:
+        x = torch.randn(M, 64)
+        images.append(seconds(lambda: gram(group, [lambda: model(x)]), rounds))  # noqa: B023
+        click.echo(f" 1024 neurons, {M:>4} images: statistics {images[-1]:.4f} s")
+    rows = {f"{name}, neurons": exponent(SIZES, each) for name, each in columns.items()}
+    rows["statistics, images"] = exponent(SIZES, images)
+    for name, value in rows.items():
+        click.echo(f"{name}: seconds grow as the size to the {value:.2f}")
+    if to is not None:
+        to.write_text(json.dumps({"sizes": SIZES, **columns, "images": images, "exponents": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
