@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
+import math
 import statistics
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -18,26 +18,28 @@ _ROUNDS = 5
 
 @functools.cache
 def kernels() -> Any:
-    """`zoo.models.kernels`, or None where Triton is not installed."""
-    return importlib.import_module("zoo.models.kernels") if importlib.util.find_spec("triton") else None
+    """`zoo.models.kernels`, or None where Triton is not installed or does not load."""
+    try:
+        return importlib.import_module("zoo.models.kernels")
+    except (ImportError, AttributeError, RuntimeError):
+        return None
 
 
-def fastest(key: Hashable, ways: Mapping[str, Callable[[], Tensor]]) -> Tensor:
-    """The result of the way that was fastest for this key, by device events; the first way if it cannot be measured.
+def fastest(key: Hashable, ways: Mapping[str, Callable[[], Tensor]], device: torch.device) -> Tensor:
+    """The result of the way that was fastest for this key on this GPU, by device events.
 
-    While a CUDA graph is captured nothing is measured: there the choice of an earlier eager call holds. A compiled or
-    exported program takes the first way, which its compiler can fuse. The ways return the same up to rounding.
+    A way that fails while it is measured is out of the race; the first way is plain torch and may not. While a CUDA
+    graph is captured nothing is measured: there the choice of an earlier eager call holds, or the first way. The ways
+    return the same up to rounding; where distances tie up to rounding, neighbours may differ from one run to another.
     """
-    if torch.compiler.is_compiling():
-        return next(iter(ways.values()))()
-    name = _CHOSEN.get(key)
-    if name is None:
-        if torch.cuda.is_current_stream_capturing():
+    with torch.cuda.device(device):  # Triton launches on the current one
+        name = _CHOSEN.get(key)
+        if name is None:
             name = next(iter(ways))
-        else:
-            times = {each: _milliseconds(way) for each, way in ways.items()}
-            name = _CHOSEN[key] = min(times, key=times.__getitem__)
-    return ways[name]()
+            if not torch.cuda.is_current_stream_capturing():
+                times = {each: _milliseconds(way, must=each == name) for each, way in ways.items()}
+                name = _CHOSEN[key] = min(times, key=times.__getitem__)
+        return ways[name]()
 
 
 def chosen() -> dict[Hashable, str]:
@@ -45,8 +47,13 @@ def chosen() -> dict[Hashable, str]:
     return dict(_CHOSEN)
 
 
-def _milliseconds(way: Callable[[], Tensor]) -> float:
-    way()  # compiles, and fills caches
+def _milliseconds(way: Callable[[], Tensor], *, must: bool) -> float:
+    try:
+        way()  # compiles, and fills caches
+    except Exception:  # whatever a compiler, a driver or a missing tool may raise
+        if must:
+            raise
+        return math.inf
     times = []
     for _ in range(_ROUNDS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]

@@ -31,6 +31,16 @@ class PointConv(nn.Conv1d):
         return F.linear(x.transpose(1, 2), self.weight.squeeze(2), self.bias).transpose(1, 2)
 
 
+class PointNorm(nn.BatchNorm1d):
+    """Batch norm of x (P, C) that writes over its input where no gradient and no statistics need it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or torch.is_grad_enabled() or self.running_mean is None or self.running_var is None:
+            return super().forward(x)
+        gain = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return x.mul_(gain).add_(self.bias - gain * self.running_mean)
+
+
 class DGCNN(nn.Module):
     """x (B, 3, N) with N >= k -> logits (B, num_classes).
 
@@ -46,7 +56,7 @@ class DGCNN(nn.Module):
             self.add_module(name, EdgeConv(into, widths[name], k=k, slope=slope))
             into = widths[name]
         self.conv5 = PointConv(sum(widths[name] for name in EDGES), widths["conv5"], 1, bias=False)
-        self.bn5 = nn.BatchNorm1d(widths["conv5"])
+        self.bn5 = PointNorm(widths["conv5"])
         self.linear1 = nn.Linear(2 * widths["conv5"], widths["linear1"], bias=False)
         self.bn6 = nn.BatchNorm1d(widths["linear1"])
         self.linear2 = nn.Linear(widths["linear1"], widths["linear2"])
@@ -70,12 +80,7 @@ class DGCNN(nn.Module):
         B, _, N = features[0].shape
         points = torch.cat([x.transpose(1, 2) for x in features], 2)  # B N C: the layout that the layers compute in
         y = self.conv5(points.transpose(1, 2)).transpose(1, 2).reshape(B * N, -1)  # the largest tensor there is
-        if self.bn5.training or torch.is_grad_enabled():
-            y = self.bn5(y)
-        else:  # the same in place
-            gain = self.bn5.weight * torch.rsqrt(self.bn5.running_var + self.bn5.eps)  # type: ignore[operator]
-            y.mul_(gain).add_(self.bn5.bias - gain * self.bn5.running_mean)
-        return F.leaky_relu(y, self.slope, inplace=True).view(B, N, -1).transpose(1, 2)  # B E N
+        return F.leaky_relu(self.bn5(y), self.slope, inplace=True).view(B, N, -1).transpose(1, 2)  # B E N
 
     def _first(self, x: Tensor) -> Tensor:
         # Without a gradient amax is the fast one, with one max is.

@@ -120,12 +120,14 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
         return F.leaky_relu(y, slope, inplace=True)
 
     grad = torch.is_grad_enabled() and any(each.requires_grad for each in (neighbour, centre, gain, shift))
-    kernels = choice.kernels() if neighbour.device.type == "cuda" and not grad else None
-    if kernels is None or neighbour.dtype == torch.float64:
+    if neighbour.device.type != "cuda" or grad or neighbour.dtype == torch.float64 or torch.compiler.is_compiling():
         return plain()
-    key = ("edge_max", *neighbour.shape, rows.shape[1], neighbour.dtype, neighbour.device)
+    kernels = choice.kernels()
+    if kernels is None:
+        return plain()
+    key = ("edge_max", *neighbour.shape, rows.shape[1], neighbour.dtype, shift.dtype, neighbour.device)
     ways = {"torch": plain, "triton": lambda: kernels.edge_max(neighbour, centre, rows, gain, shift, slope)}
-    return choice.fastest(key, ways)
+    return choice.fastest(key, ways, neighbour.device)
 
 
 def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:

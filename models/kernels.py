@@ -93,7 +93,8 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
     """
     P, O = neighbour.shape  # noqa: E741  # channels out, as everywhere
     neighbour, centre, rows = neighbour.contiguous(), centre.contiguous(), rows.contiguous()
-    out = torch.empty_like(neighbour)
+    # The dtype of torch's own arithmetic: under autocast neighbours are bfloat16 and gains float32.
+    out = torch.empty_like(neighbour, dtype=torch.promote_types(neighbour.dtype, shift.dtype))
     channels = min(128, triton.next_power_of_2(O))
     points = max(1, 1024 // channels)
     _edge_max[(triton.cdiv(P, points), triton.cdiv(O, channels))](

@@ -33,12 +33,12 @@ def knn(x: Tensor, k: int) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
         ways = {"two levels": lambda: _blocks(x, k, _folds(N, k)), "one level": lambda: _blocks(x, k, 1)}
-        if x.device.type != "cuda":
+        if x.device.type != "cuda" or torch.compiler.is_compiling():
             return ways["two levels"]()
         kernels = choice.kernels()
         if kernels is not None and x.dtype == torch.float32 and k <= kernels.MAX_NEIGHBOURS:
             ways["triton"] = lambda: kernels.nearest(x.transpose(1, 2), k)
-        return choice.fastest(("knn", *x.shape, k, x.dtype, x.device), ways)
+        return choice.fastest(("knn", *x.shape, k, x.dtype, x.device), ways, x.device)
 
 
 def _folds(N: int, k: int) -> int:
@@ -46,7 +46,7 @@ def _folds(N: int, k: int) -> int:
     through, fewest together at s^2 = N / k."""
     if torch.compiler.is_exporting():
         return 1
-    folds = round(math.sqrt(N / k))
+    folds = round(math.sqrt(int(N) / k))
     return folds if folds > 2 else 1
 
 

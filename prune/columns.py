@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -47,17 +48,21 @@ def sampled(
     reader: Reader, x: Tensor, part: float, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]] | None:
     """Two independent halves (P, K) of the rows at random output positions of a k x k convolution, a few samples at a
-    time: `part` of all positions (two at least). None for a reader that has a single column a channel."""
+    time: `part` of all positions (two at least). None for a reader that has a single column a channel, and where that
+    part is all."""
     module = reader.module
     if not isinstance(module, nn.Conv2d) or module.kernel_size == (1, 1):
+        return None
+    positions = math.prod(_Geometry.of(module).output(x))
+    if 2 * max(1, round(part * positions / 2)) >= positions:
         return None
     return _halves(_Geometry.of(module), x, part, generator)
 
 
 def _halves(shape: _Geometry, x: Tensor, part: float, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    B, C, H, W = x.shape
+    B, C = x.shape[:2]
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = shape.kernel, shape.stride, shape.padding, shape.dilation
-    height, width = (H + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (W + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+    height, width = shape.output(x)
     half = max(1, round(part * height * width / 2))
     step = max(1, PIECE // (C * kh * kw * 2 * half))
     for i in range(0, B, step):
@@ -75,6 +80,16 @@ class _Geometry:
     def __init__(self, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
                  dilation: tuple[int, int]) -> None:
         self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
+
+    def output(self, x: Tensor) -> tuple[int, int]:
+        """Height and width of the output for an input (B, C, H, W)."""
+        height, width = (
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, padding, dilation in zip(
+                x.shape[2:], self.kernel, self.stride, self.padding, self.dilation, strict=True
+            )
+        )
+        return height, width
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> _Geometry:

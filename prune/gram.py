@@ -128,7 +128,7 @@ def gram(
             difference = difference.to(G) + scale * (first - second)
     if not any(statistics.sampled for statistics in grams):
         return total, None
-    return total, math.sqrt(1 - part) * float(difference.norm() / total.norm())
+    return total, math.sqrt(1 - part) * float(difference.norm() / total.norm().clamp_min(torch.finfo(total.dtype).tiny))
 
 
 def _feed(statistics: ReaderGram) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

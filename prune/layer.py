@@ -33,7 +33,7 @@ class Layer:
         self.target = target
         self.batch_size = batch_size
         # Many samples fill a GPU; on a CPU few stay in its caches.
-        self.at_once = 1024 if target.reference.is_cuda else 64
+        self.at_once = 16 * batch_size if target.reference.is_cuda else batch_size
         self._logits: dict[bytes, Tensor] = {}
 
     @property

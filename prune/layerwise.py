@@ -68,7 +68,8 @@ def prune(
                  local), l1 (Li et al. 2017), uniform (the same part of every group, the largest L1 norms; the whole
                  network may raise the cross-entropy by eps times the number of groups)
     discrepancy  cross_entropy or squared_error, what global imitation minimises (zoo.prune.discrepancy)
-    batch_size   of a mini-batch of the global search, and of every forward at most
+    batch_size   of a mini-batch of the global search, and of every forward at most; but on a GPU up to 16 candidates of
+                 the global search share one
     search       how much work the searches may do (zoo.prune.Search); zoo.prune.PAPER is the paper's setting, hours
                  on a CPU
     groups       names of the groups to prune; the others stay whole
@@ -92,10 +93,13 @@ def prune(
         FilePath(checkpoint) if checkpoint is not None else None,
         "" if checkpoint is None else fingerprint(model, inputs, labels, settings),
     )
+    # The first batches stand for all when a look ends early (Layer.gap): they must not hold one class.
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed)).to(inputs.device)
+    inputs, labels = inputs[order], None if labels is None else labels[order]
     if inputs.dim() == 4:  # convolutions on images run faster so; values do not change
         work.to(memory_format=torch.channels_last)
     layout = torch.channels_last if inputs.dim() == 4 else torch.contiguous_format
-    # On a CPU what runs at a time should stay in its caches; the result does not depend on it.
+    # On a CPU what runs at a time should stay in its caches.
     together = batch_size if inputs.is_cuda else min(batch_size, CPU_BATCH)
     batches = [batch.contiguous(memory_format=layout) for batch in torch.split(inputs, together)]
     report = PruneReport(method, eps, discrepancy, seed, len(inputs))

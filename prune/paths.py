@@ -93,7 +93,7 @@ def smallest(
         gaps[n] = gap(n)
         passed = gaps[n] < eps
         expected = error(n)
-        if ratio is not None and expected:
+        if ratio is not None and expected and 0 < expected < math.inf:
             # A gap that chance makes small, or negative, says no more than that the guess was too high.
             ratio = max(gaps[n] / expected, ratio / 2) if gaps[n] < math.inf else 2 * ratio
         step = 2 * step if side == (1 if passed else -1) else resolution

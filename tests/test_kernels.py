@@ -1,5 +1,6 @@
 """The Triton kernels in Triton's interpreter, in a process of their own: against plain torch and against the layer."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -14,6 +15,7 @@ from zoo.models.points import knn
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
+NOWHERE = torch.device("cuda:0")
 PRELUDE = """
 import torch
 from zoo.models import kernels
@@ -96,22 +98,33 @@ def test_the_choice_is_measured_once_and_the_fastest_way_is_taken(monkeypatch):
     times, asked = {"slow": 3.0, "fast": 1.0, "other": 2.0}, []
     ways = {name: lambda name=name: name for name in times}
 
-    def measure(way):
-        asked.append(way())
+    def measure(way, *, must):
+        asked.append((way(), must))
         return times[way()]
 
     monkeypatch.setattr(choice, "_milliseconds", measure)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    assert [choice.fastest("key", ways) for _ in range(3)] == ["fast"] * 3
-    assert asked == list(times)
+    assert [choice.fastest("key", ways, NOWHERE) for _ in range(3)] == ["fast"] * 3
+    assert asked == [("slow", True), ("fast", False), ("other", False)]
     assert choice.chosen() == {"key": "fast"}
 
 
 def test_nothing_is_measured_while_a_graph_is_captured(monkeypatch):
     monkeypatch.setattr(choice, "_CHOSEN", {"seen": "b"})
-    monkeypatch.setattr(choice, "_milliseconds", lambda way: pytest.fail("measured during capture"))
+    monkeypatch.setattr(choice, "_milliseconds", lambda way, must: pytest.fail("measured during capture"))
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     ways = {"a": lambda: "a", "b": lambda: "b"}
-    assert choice.fastest("unseen", ways) == "a"
-    assert choice.fastest("seen", ways) == "b"
+    assert choice.fastest("unseen", ways, NOWHERE) == "a"
+    assert choice.fastest("seen", ways, NOWHERE) == "b"
     assert choice.chosen() == {"seen": "b"}
+
+
+def test_a_way_that_fails_is_out_of_the_race_and_the_plain_one_is_not_excused(monkeypatch):
+    def fails():
+        raise RuntimeError("no compiler")
+
+    assert choice._milliseconds(fails, must=False) == float("inf")
+    with pytest.raises(RuntimeError, match="no compiler"):
+        choice._milliseconds(fails, must=True)

@@ -43,6 +43,16 @@ def test_compile_captures_one_graph_with_the_same_logits_and_gradients(small, tr
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_compiled_network_takes_clouds_of_another_size(small):
+    model, _ = small
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        for n in (40, 300, 217):
+            x = torch.randn(2, 3, n)
+            assert relative(compiled(x), model(x)) < 1e-5
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_inductor_code_of_a_layer_is_right_to_1e_5():
     torch.manual_seed(0)
