@@ -16,8 +16,9 @@ MAX_NEIGHBOURS = 64
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _nearest(points, half_norm, index, N, C, k, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr,
-             KEPT: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
+def _nearest(  # type: ignore[no-untyped-def]
+    points, half_norm, index, N, C, k, ROWS: tl.constexpr, COLS: tl.constexpr, DEPTH: tl.constexpr, KEPT: tl.constexpr
+):
     cloud = tl.program_id(1).to(tl.int64)
     points += cloud * N * C
     half_norm += cloud * N
@@ -68,8 +69,9 @@ def nearest(points: Tensor, k: int) -> Tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _edge_max(neighbour, centre, rows, gain, shift, out, P, width, k, slope, POINTS: tl.constexpr,
-              CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]  # fmt: skip
+def _edge_max(  # type: ignore[no-untyped-def]
+    neighbour, centre, rows, gain, shift, out, P, width, k, slope, POINTS: tl.constexpr, CHANNELS: tl.constexpr
+):
     p = (tl.program_id(0) * POINTS + tl.arange(0, POINTS)).to(tl.int64)
     o = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     inside = (p[:, None] < P) & (o[None, :] < width)

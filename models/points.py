@@ -61,7 +61,7 @@ def _blocks(x: Tensor, k: int, folds: int) -> Tensor:
     # An exported program takes any number of points, so it has no blocks to count.
     step = N if torch.compiler.is_exporting() else max(1, BLOCK // (B * N))
     found = []
-    for block in [points] if step >= N else points.split(step, 1):
+    for block in [points] if step >= N else torch.split(points, step, 1):
         found.append(largest(torch.baddbmm(half_norm, block, x, beta=-1), k, folds))
     index = found[0] if len(found) == 1 else torch.cat(found, 1)
     # A row of NaN has no order; its neighbours must exist all the same.
@@ -78,7 +78,7 @@ def largest(values: Tensor, k: int, folds: int) -> Tensor:
     if folds == 1:
         return torch.topk(sortable(values), k, dim=-1, sorted=False).indices
     places = values.shape[-1] // folds
-    maxima = values.unflatten(-1, (folds, places)).amax(-2)
+    maxima = values.view(*values.shape[:-1], folds, places).amax(-2)
     place = torch.topk(sortable(maxima), k, dim=-1, sorted=False).indices
     layer = places * torch.arange(folds, device=values.device)
     candidates = (place.unsqueeze(-1) + layer).flatten(-2)

@@ -134,7 +134,7 @@ class Layer:
         """(c,) the mean discrepancy of a mini-batch with the group scaled by each of c scales (c, N), infinite where it
         is not a number. Several candidates share one forward, up to `at_once` samples."""
         b, losses = len(samples), []
-        for some in scales.split(max(1, self.at_once // b)):
+        for some in torch.split(scales, max(1, self.at_once // b)):
             logits = self._forward(repeat(state, len(some)), some.repeat_interleave(b, 0))
             D = self.target.discrepancies(logits, samples.repeat(len(some)))
             losses.append(D.view(-1, b).mean(1).double())
