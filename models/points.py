@@ -43,11 +43,17 @@ def knn(x: Tensor, k: int) -> Tensor:
 
 def _folds(N: int, k: int) -> int:
     """Into how many layers a row of N distances is folded: with s layers N / s maxima and k s candidates are sorted
-    through, fewest together at s^2 = N / k."""
+    through, fewest together at s^2 = N / k. A number near it that divides N needs no columns to fill up."""
     if torch.compiler.is_exporting():
         return 1
-    folds = round(math.sqrt(int(N) / k))
-    return folds if folds > 2 else 1
+    best = round(math.sqrt(int(N) / k))
+    if best < 3:
+        return 1
+    for away in range(best // 3 + 1):
+        for folds in (best + away, best - away):
+            if N % folds == 0:
+                return folds
+    return best
 
 
 def _blocks(x: Tensor, k: int, folds: int) -> Tensor:

@@ -145,7 +145,7 @@ def test_sortable_integers_sort_as_the_floats_do(dtype):
 
 @pytest.mark.parametrize("n", [100, 211, 400])
 def test_knn_of_clouds_that_do_not_fold_evenly(n):
-    """k = 5: rows of distances are folded 4, 6 and 9 times; 211 and 400 are filled up with columns infinitely far."""
+    """k = 5: rows of distances fold into 4, 6 (7) and 10 layers; 211 is filled up with columns infinitely far."""
     x = cloud(4, 2, 3, n)
     rows = x.transpose(1, 2)
     assert torch.equal(sets(knn(x, 5)), sets(torch.cdist(rows, rows).topk(5, largest=False).indices))
