@@ -14,7 +14,7 @@ from torch import nn
 
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup, Reader, build, mlp
-from zoo.prune import METHODS, cut, prune
+from zoo.prune import METHODS, Search, cut, prune
 
 
 def trained(seed=0):
@@ -237,3 +237,25 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_network(case, tmp_path):
     assert len(report.groups) == 2
     assert all(torch.equal(value, expected[name]) for name, value in small.state_dict().items())
     assert cut(model, {}).widths == model.widths
+
+
+def test_sampled_positions_are_reported_with_their_error_and_prune_alike():
+    torch.manual_seed(1)
+    model = build("vgg11", num_classes=3, widths={f"features.{i}": 12 for i in (0, 4, 8, 11, 15, 18, 22, 25)}).eval()
+    data = torch.randn(24, 3, 32, 32), torch.randint(0, 3, (24,))
+    _, whole = prune(model, data, eps=0.01, method="local")
+    again, report = prune(model, data, eps=0.01, method="local", search=Search(positions=0.5))
+    assert all(group.uncertain is None for group in whole.groups)
+    first = report.groups[0]
+    assert first.uncertain is not None
+    assert 1e-4 < first.uncertain < 0.5
+    assert "error of G" in report.table()
+    assert "error of G" not in whole.table()
+    assert abs(first.after - whole.groups[0].after) <= 4
+    assert prune(model, data, eps=0.01, method="local", search=Search(positions=0.5))[0].widths == again.widths
+
+
+@pytest.mark.parametrize("part", [0.0, -0.1, 1.1, float("nan")])
+def test_a_part_of_the_positions_lies_between_0_and_1(part):
+    with pytest.raises(ZooError, match="positions is the part of the positions"):
+        Search(positions=part)
