@@ -52,7 +52,7 @@ class Layer:
     def gap(self, scale: Tensor, eps: float) -> float:
         """The gap that `compare` gives; but as soon as the batches seen leave no doubt that it is above eps, theirs.
 
-        No doubt: their mean lies above eps by 3 of its standard errors. Most numbers of neurons that a search looks at
+        No doubt: their mean lies above eps by 4 of its standard errors. Most numbers of neurons that a search looks at
         are far off, and that shows early.
         """
         key = scale.numpy(force=True).tobytes()
@@ -65,7 +65,7 @@ class Layer:
             gaps = torch.cat([gaps.to(parts[-1].device), self.target.gaps(parts[-1], samples)])
             if ENOUGH <= len(gaps) < total:
                 error = gaps.std() * math.sqrt((1 / len(gaps)) - (1 / total))
-                if not float(gaps.mean() - 3 * error) <= eps:  # NaN included
+                if not float(gaps.mean() - 4 * error) <= eps:  # NaN included
                     mean = float(gaps.mean())
                     return mean if math.isfinite(mean) else math.inf
         self._logits[key] = torch.cat(parts)
@@ -82,7 +82,7 @@ class Layer:
         return float(self.target.batch_discrepancy(logits, torch.arange(len(logits), device=logits.device)))
 
     def meet(self, path: Path, eps: float) -> Tensor | None:
-        """The scales (N,) along a path with the smallest number of neurons whose gap is below eps, up to N / 32; None
+        """The scales (N,) along a path with the smallest number of neurons whose gap is below eps, up to N / 64; None
         where no number of neurons but N meets it.
 
         Along one path the discrepancy at the output is nearly proportional to the local one (MobileNetV2: within a
@@ -93,7 +93,7 @@ class Layer:
         local = path.error(7 * N // 8) if N > 7 else None
         ratio = 2 * self.glance(path.scale(7 * N // 8)) / local if local else None
         n = smallest(
-            N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 32, error=path.error,
+            N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 64, error=path.error,
             ratio=ratio if ratio is not None and 0 < ratio < math.inf else None,
         )  # fmt: skip
         return None if n == N else path.scale(n)

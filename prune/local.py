@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zoo.prune.paths import Path
+from zoo.prune.simplex import best_weights
 
 Array = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 # The search ends when the best step lowers the discrepancy by less than this part of the target's energy.
 TOLERANCE = 1e-12
-# Settling at a given number of neurons is a trial, made for a few n of every group: less is enough.
-SETTLED = 1e-9
 
 
 def discrepancy(G: Tensor, a: Tensor) -> Tensor:
@@ -29,9 +27,7 @@ def discrepancy(G: Tensor, a: Tensor) -> Tensor:
     return ((rest @ G) * rest).sum(-1)
 
 
-def greedy_steps(
-    G: Tensor, *, start: Tensor | None = None, tolerance: float = TOLERANCE
-) -> Iterator[tuple[Tensor, float]]:
+def greedy_steps(G: Tensor, *, tolerance: float = TOLERANCE) -> Iterator[tuple[Tensor, float]]:
     """The bi-directional greedy search of equations (3) and (4): yields (A, D(A)), A (N,) float64, after each step.
 
     It starts at the best single neuron. Each step moves A by gamma towards (or away from) the one neuron that lowers
@@ -39,32 +35,24 @@ def greedy_steps(
     for a neuron outside and [-a_i / (1 - a_i), 1] for one inside, so a step adds, adjusts or removes a neuron. All
     candidates together cost O(N). It ends when no step lowers D by more than `tolerance` of the target's energy.
 
-    G (N, N) from `zoo.prune.gram.gram`. With `start` (N,), convex weights, it starts there and lets no neuron in that
-    has no weight there: steps only adjust or remove. The search runs on the CPU: G is fetched from a GPU once.
+    G (N, N) from `zoo.prune.gram.gram`. The search runs on the CPU: G is fetched from a GPU once.
     """
-    G_ = G.double().numpy(force=True)
-    first = None if start is None else start.double().numpy(force=True)
-    for a, loss in _steps(G_, first, None if first is None else first > 0, tolerance):
+    for a, loss in _steps(G.double().numpy(force=True), tolerance):
         yield torch.from_numpy(a.copy()), loss
 
 
-def _steps(
-    G: Array, start: Array | None, open_: BoolArray | None, tolerance: float
-) -> Iterator[tuple[Array, float]]:
+def _steps(G: Array, tolerance: float) -> Iterator[tuple[Array, float]]:
     """`greedy_steps` in NumPy, whose calls on a few thousand numbers cost a third of torch's. A is yielded as the
-    array that the next step changes. open_ (N,): the neurons that may have weight."""
+    array that the next step changes."""
     N = len(G)
     ones = G.sum(1)  # G 1
     target = float(ones.sum())
     smallest_square = max(TOLERANCE * target, np.finfo(np.float64).tiny)
     diagonal = G.diagonal() * N**2
     base = diagonal - 2 * N * ones
-    if start is None:
-        # One neuron alone: D(e_i) = N^2 G_ii - 2 N (G 1)_i + 1'G1.
-        a = np.zeros(N)
-        a[base.argmin()] = 1.0
-    else:
-        a = start.copy()
+    # One neuron alone: D(e_i) = N^2 G_ii - 2 N (G 1)_i + 1'G1.
+    a = np.zeros(N)
+    a[base.argmin()] = 1.0
     slope, square, step_, bound, rest = (np.empty(N) for _ in range(5))
     for step in itertools.count():
         # Everything is written in the residual r = N a - 1, whose G r and r'Gr = D lose no digits as D goes to 0.
@@ -83,8 +71,6 @@ def _steps(
         slope -= float(Gr.sum()) + loss
         # Where the direction vanishes (a_i = 1, or a neuron that equals the layer) there is no step.
         possible = square > smallest_square
-        if open_ is not None:
-            possible &= open_
         # -gamma_i, at most a_i / (1 - a_i), which is 0 outside, and at least -1.
         step_.fill(0.0)
         np.divide(slope, square, out=step_, where=possible)
@@ -117,61 +103,25 @@ def local_imitation(G: Tensor, *, settle: bool = True, max_steps: int | None = N
     path is the paper's search as it stands. (On a layer of MobileNetV3-small, at 95 % of its neurons, this lowers D
     from 4.3 % to 0.7 % of the target's energy.)
 
-    G (N, N). At most max_steps steps are made, 20 N unless given, and as many to settle.
+    G (N, N). At most max_steps steps are made, 20 N unless given.
     """
     N = len(G)
     G = G.double().cpu()
     limit = 20 * N if max_steps is None else max_steps
     best = [math.inf] * (N + 1)
     rows = torch.zeros(N + 1, N, dtype=torch.float64)
-    for a, loss in itertools.islice(_steps(G.numpy(), None, None, TOLERANCE), limit):
+    for a, loss in itertools.islice(_steps(G.numpy(), TOLERANCE), limit):
         n = int(np.count_nonzero(a))
         if loss < best[n]:
             best[n] = loss
             rows[n] = torch.from_numpy(a)
-    return _complete(rows, best, G, (lambda scale: settled(G, scale, max_steps=limit)) if settle else None)
+    return _complete(rows, best, G, (lambda scale: settled(G, scale)) if settle else None)
 
 
-def settled(G: Tensor, scale: Tensor, *, max_steps: int | None = None) -> Tensor:
-    """Scales (N,) of the same neurons, or fewer, with which D is smallest: the convex problem on these neurons.
-
-    `greedy_steps` that let no neuron in converge to them, slowly where neurons are alike. So they start at the
-    solution with all weights positive, if it is better, and make sure that it is one.
-    """
-    N = len(G)
-    limit = 20 * N if max_steps is None else max_steps
-    inside = (scale > 0).numpy()
-    start = scale.double() / N
-    leap = _without_bounds(G, start)
-    if discrepancy(G, leap) < discrepancy(G, start):
-        start = leap
-    best, least = start, math.inf
-    for a, loss in itertools.islice(_steps(G.numpy(), start.numpy(), inside, SETTLED), limit):
-        if loss < least:
-            best, least = torch.from_numpy(a.copy()), loss
-    return best * N
-
-
-def _without_bounds(G: Tensor, a: Tensor) -> Tensor:
-    """The weights (N,) that minimise D on the neurons of a with sum 1 and no bounds; those that come out negative are
-    left out, and the others solved again, until none is."""
-    N = len(G)
-    ones = G.sum(1)
-    inside = torch.nonzero(a > 0).squeeze(1)
-    while True:
-        # With s = N a: minimise s'Gs - 2 s'G1 under 1's = N; the multiplier of the sum makes s = u + t v.
-        block = G[inside][:, inside]
-        block.diagonal().add_(1e-10 * block.diagonal().mean() + torch.finfo(G.dtype).tiny)
-        factor, failed = torch.linalg.cholesky_ex(block)
-        if int(failed):
-            return a
-        u, v = torch.cholesky_solve(torch.stack([ones[inside], torch.ones_like(ones[inside])], 1), factor).unbind(1)
-        s = u + (N - u.sum()) / v.sum() * v
-        if bool((s > 0).all()):
-            return torch.zeros_like(a).index_put((inside,), s / N)
-        if not bool((s > 0).any()):
-            return a
-        inside = inside[s > 0]
+def settled(G: Tensor, scale: Tensor) -> Tensor:
+    """Scales (N,) of the same neurons, or fewer, with which D is smallest: the convex problem on these neurons."""
+    a = best_weights(G, scale > 0)
+    return len(G) * (a if discrepancy(G, a) < discrepancy(G, scale / len(G)) else scale.double() / len(G))
 
 
 def _complete(rows: Tensor, best: list[float], G: Tensor, refine: Callable[[Tensor], Tensor] | None) -> Path:

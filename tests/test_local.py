@@ -83,8 +83,9 @@ def test_the_path_has_at_most_n_neurons_and_never_gets_worse():
             losses[settle, n] = discrepancy(G, scale / 40).item()
             assert path.error(n) == pytest.approx(losses[settle, n])
         assert torch.equal(path.scale(40), torch.ones(40, dtype=torch.float64))
-    visited = [losses[False, n] for n in range(1, 41)]
-    assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(visited))
+    for settle in (False, True):
+        along = [losses[settle, n] for n in range(1, 41)]
+        assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(along))
     assert all(losses[True, n] <= losses[False, n] * (1 + 1e-9) for n in range(1, 41))
 
 
@@ -129,12 +130,12 @@ def test_forward_selection_is_brute_force():
         torch.testing.assert_close(path.scale(size), expected)
 
 
-def simplex_least_squares(G, support):
+def simplex_least_squares(G, support, steps=20_000):
     """The best convex weights on a support by projected gradient descent: slow, independent of the search."""
     n = len(G)
     a = support.double() / support.sum()
     step = 1 / (2 * n**2 * torch.linalg.eigvalsh(G)[-1])
-    for _ in range(20_000):
+    for _ in range(steps):
         moved = a - step * 2 * n * (n * (G @ a) - G.sum(1))
         moved = torch.where(support, moved, -torch.inf)
         ordered = moved[support].sort(descending=True).values  # projection onto the simplex (Duchi et al. 2008)
@@ -147,13 +148,13 @@ def simplex_least_squares(G, support):
 def test_settled_weights_solve_the_convex_problem_on_their_neurons():
     c = contributions(16, 5)
     G = c @ c.t()
-    hurried, path = local_imitation(G, settle=False), local_imitation(G, max_steps=5000)
+    hurried, path = local_imitation(G, settle=False), local_imitation(G)
     better = 0
     for n in (4, 8, 12, 15):
         support = hurried.scale(n) > 0
         optimum = discrepancy(G, simplex_least_squares(G, support)).item()
         mine = discrepancy(G, path.scale(n) / 16).item()
-        assert mine == pytest.approx(optimum, rel=1e-2, abs=1e-6 * G.sum().item())
+        assert mine == pytest.approx(optimum, rel=1e-6, abs=1e-9 * G.sum().item())
         assert bool((support | (path.scale(n) == 0)).all())
         better += mine < 0.9 * discrepancy(G, hurried.scale(n) / 16).item()
     assert better >= 2
@@ -174,4 +175,18 @@ def test_settled_weights_of_alike_dead_and_repeated_neurons_are_as_good_as_many_
     assert found[n - 2 :].abs().sum() == 0
     support = scale > 0
     optimum = discrepancy(G, simplex_least_squares(G, support)).item()
-    assert discrepancy(G, found / n).item() <= optimum + 1e-4 * G.sum().item()
+    assert discrepancy(G, found / n).item() <= optimum + 1e-8 * G.sum().item()
+
+
+def test_a_neuron_that_left_comes_in_again():
+    """Solved on these 22 neurons without signs, some come out negative; left out for good, they leave D at 140.05. At
+    the optimum the slope is the same for every neuron with weight, and none without has a lower one (KKT)."""
+    c = contributions(40, 7)
+    G = c @ c.t()
+    inside = local_imitation(G, settle=False).scale(22) > 0
+    found = settled(G, inside.double() * 40 / 22)
+    assert discrepancy(G, found / 40).item() < 126
+    slope = G @ (found - 1)
+    level = slope[found > 0].mean()
+    torch.testing.assert_close(slope[found > 0], level.expand(int((found > 0).sum())), rtol=0, atol=1e-6)
+    assert slope[inside & (found == 0)].min() > level
