@@ -118,17 +118,17 @@ class DGCNN(nn.Module):
         groups, edges, offset = [], self._edges(), 0
         for name, edge, after in zip(EDGES, edges, [*edges[1:], None], strict=True):
             size = edge.conv.out_channels
-            readers = [Reader.of(after, size)] if after is not None else []
-            readers.append(Reader.of(self.conv5, size, offset=offset))
+            readers = [Reader.of(after, size, norm=after.bn)] if after is not None else []
+            readers.append(Reader.of(self.conv5, size, offset=offset, norm=self.bn5))
             groups.append(NeuronGroup(name, (edge.conv, edge.bn), tuple(readers), scale_on_writer=True))
             offset += size
         E = self.conv5.out_channels
-        pooled = Reader(self.linear1, torch.stack([torch.arange(E), E + torch.arange(E)], 1))
+        pooled = Reader(self.linear1, torch.stack([torch.arange(E), E + torch.arange(E)], 1), self.bn6)
         groups.append(NeuronGroup("conv5", (self.conv5, self.bn5), (pooled,)))
         for name, layer, bn, reader in (
             ("linear1", self.linear1, self.bn6, self.linear2),
             ("linear2", self.linear2, self.bn7, self.linear3),
-        ):
+        ):  # both readers have a bias
             groups.append(NeuronGroup(name, (layer, bn), (Reader.of(reader, layer.out_features),)))
         return groups
 

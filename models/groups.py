@@ -43,15 +43,17 @@ class Reader:
     module    nn.Linear, nn.Conv1d/2d (not grouped), or a module that offers `Mixing`
     channels  (N, m) which channels of the module's *input* hold neuron i; m > 1 where a neuron is read several
               times, for example by a linear layer on [max, mean] or on a flattened map
+    norm      the batch norm that follows it directly: where the layer has no bias, a constant can go there
     """
 
     module: nn.Module
     channels: Tensor
+    norm: nn.Module | None = None
 
     @staticmethod
-    def of(module: nn.Module, size: int, *, offset: int = 0) -> Reader:
+    def of(module: nn.Module, size: int, *, offset: int = 0, norm: nn.Module | None = None) -> Reader:
         """The usual case: neuron i is input channel offset + i."""
-        return Reader(module, offset + torch.arange(size).unsqueeze(1))
+        return Reader(module, offset + torch.arange(size).unsqueeze(1), norm)
 
     @property
     def layer(self) -> nn.Module:

@@ -43,6 +43,10 @@ class _Inverted:
         first = self.project[0]
         return first if isinstance(first, nn.Conv2d) else first[0]  # type: ignore[index]
 
+    @property
+    def project_norm(self) -> nn.Module:
+        return self.project[1] if len(self.project) == 2 else self.project[0][1]  # type: ignore[index]
+
     def group(self, stem: nn.Module) -> NeuronGroup | None:
         """The hidden width, or None where the stem that it is made of is also read by a residual connection."""
         if not self.expands and self.residual:
@@ -50,7 +54,7 @@ class _Inverted:
         convs = self.expand if self.expands else [stem, *self.expand]
         writers = [layer for conv in convs for layer in (conv[0], conv[1])]  # type: ignore[index]
         size = writers[0].out_channels
-        readers = [Reader.of(self.project_conv, size)]
+        readers = [Reader.of(self.project_conv, size, norm=self.project_norm)]
         if self.gate is not None:
             writers.append(self.gate.fc2)
             readers.insert(0, Reader.of(self.gate.fc1, size))

@@ -42,8 +42,7 @@ class ResNet34(ResNet):  # type: ignore[misc]
 
     def neuron_groups(self) -> list[NeuronGroup]:
         return [
-            NeuronGroup(name, (block.conv1, block.bn1), (Reader.of(block.conv2, block.conv1.out_channels),))
-            for name, block in self._blocks()
+            NeuronGroup(name, (block.conv1, block.bn1), (_reader(block),)) for name, block in self._blocks()
         ]
 
     def stages(self) -> list[Stage]:
@@ -55,6 +54,10 @@ class ResNet34(ResNet):  # type: ignore[misc]
             stages.append(Stage(f"{name}.in", _Enter(block), (block.conv1, block.bn1)))
             stages.append(Stage(f"{name}.out", _Leave(block), modules))
         return [*stages, Stage("head", lambda x: self.fc(self.avgpool(x).flatten(1)), (self.avgpool, self.fc))]
+
+
+def _reader(block: BasicBlock) -> Reader:
+    return Reader.of(block.conv2, block.conv1.out_channels, norm=block.bn2)
 
 
 class _Enter:

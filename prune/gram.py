@@ -11,7 +11,7 @@ and one pass over the data suffices (Ye et al. 2020, section 2.1 "Solving Greedy
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,30 +54,37 @@ class ReaderGram:
     def _add(self, half: int, phi: Tensor) -> None:
         if not self.all:
             phi = phi[:, self.columns.flatten().to(phi.device)]
-        gram = _square(phi).double()
+        gram = square(phi).double()
         total = self.halves[half]
         self.halves[half] = gram if total is None else total.add_(gram)
 
-    def contributions(self) -> tuple[Tensor, Tensor]:
-        """G (N, N), float64, of each half; the second is 0 where nothing was sampled."""
+    def contributions(self, gamma: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """G (N, N), float64, of each half; the second is 0 where nothing was sampled. gamma: see `contributions`."""
         if self.halves[0] is None:
             raise ZooError("The reader was not called on the data: is it part of the network's forward?")
-        N, m = self.columns.shape
         flat = self.columns.flatten().to(self.halves[0].device)
-        W = self.reader.weight[:, flat].double()
-        weight = W.t() @ W
 
         def of(total: Tensor) -> Tensor:
             # Where the group owns every column, the statistics are in the weight's own order; bring them into the
             # group's.
-            phi = total[flat][:, flat] if self.all else total
-            return (phi * weight).view(N, m, N, m).sum((1, 3))
+            return contributions(total[flat][:, flat] if self.all else total, self.reader, gamma)
 
         first = of(self.halves[0])
         return first, torch.zeros_like(first) if self.halves[1] is None else of(self.halves[1])
 
 
-def _square(phi: Tensor) -> Tensor:
+def contributions(phi: Tensor, reader: Reader, gamma: Tensor | None = None) -> Tensor:
+    """G (N, N) from Phi^T Phi over the owned columns, neuron after neuron (N m, N m).
+
+    gamma (O, O) weights the reader's outputs: W^T gamma W in place of W^T W.
+    """
+    N, m = reader.all_columns.shape
+    W = reader.weight[:, reader.all_columns.flatten().to(phi.device)].double()
+    weight = W.t() @ (W if gamma is None else gamma @ W)
+    return (phi * weight).view(N, m, N, m).sum((1, 3))
+
+
+def square(phi: Tensor) -> Tensor:
     """Phi^T Phi (K, K), of a wide Phi only the blocks on and above the diagonal: the others are their mirror."""
     K = phi.shape[1]
     if K < WIDE:
@@ -96,12 +103,15 @@ def gram(
     *,
     part: float = 1.0,
     generator: torch.Generator | None = None,
+    weights: Sequence[Tensor] | None = None,
+    samples: int = 1,
 ) -> tuple[Tensor, float | None]:
     """G (N, N) of a group, float64, on the device of the data, and how uncertain it is for the sampling.
 
     Each element of `passes` runs the part of the network from before the group's readers to behind them on one
     batch. The readers' statistics are added, each divided by its target's energy ||sum_i c_i||^2, so D(1) = 0 and
-    D(0) = number of readers whose target is not zero.
+    D(0) = number of readers whose target is not zero. With `weights`, Gamma (O, O) of each reader
+    (`zoo.prune.repair.fisher`), D is in nats for a sample instead, of `samples` in all.
 
     part < 1 samples the positions of k x k convolutions. The second value is then the relative standard error of G in
     the Frobenius norm, estimated from two independent halves of the positions, those in place of all; else None.
@@ -118,11 +128,11 @@ def gram(
         for handle in handles:
             handle.remove()
     total = difference = torch.zeros(())
-    for statistics in grams:
-        first, second = statistics.contributions()
+    for index, statistics in enumerate(grams):
+        first, second = statistics.contributions(None if weights is None else weights[index])
         G = first + second
         energy = G.sum()
-        scale = 1 / energy if energy > 0 else 1.0
+        scale = 0.5 / samples if weights is not None else 1 / energy if energy > 0 else 1.0
         total = total.to(G) + scale * G
         if statistics.sampled:
             difference = difference.to(G) + scale * (first - second)

@@ -55,6 +55,34 @@ class Journal:
             file.write(text.encode())
 
 
+class Record:
+    """Named lists of numbers that stay valid for any goal, in one JSON file that is replaced in one step.
+
+    A file with another fingerprint is written anew: it is a cache, and what it held can be computed again.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.values: dict[str, list[float]] = {}
+        if path is not None and path.exists():
+            try:
+                content = json.loads(path.read_text())
+                if content["fingerprint"] == fingerprint:
+                    self.values = {str(name): [float(v) for v in row] for name, row in content["values"].items()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self.values = {}
+        self.reused = tuple(self.values)
+
+    def add(self, name: str, values: list[float]) -> None:
+        """Note a list, on disk before this returns."""
+        self.values[name] = values
+        if self.path is not None:
+            text = json.dumps({"fingerprint": self.fingerprint, "values": self.values})
+            with new_file(self.path) as file:
+                file.write(text.encode())
+
+
 def fingerprint(model: nn.Module, inputs: Tensor, labels: Tensor | None, settings: dict[str, Any]) -> str:
     """A hash of the network's state, the pruning data and the settings."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

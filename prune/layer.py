@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from zoo.prune.discrepancy import Target
 from zoo.prune.gates import Gates
 from zoo.prune.gram import gram
 from zoo.prune.paths import Path, smallest
+from zoo.prune.repair.moments import ReaderMoments
+from zoo.prune.repair.repairer import Repairer
 
 # A mean of fewer samples than this says too little about its own error.
 ENOUGH = 32
@@ -23,7 +26,9 @@ ENOUGH = 32
 class Layer:
     """A group, the data in front of its readers, and the target it is held against.
 
-    Trials start in front of the group's first reader; nothing before it is computed again.
+    Trials start in front of the group's first reader; nothing before it is computed again. With a `repairer` a trial is
+    that of the neurons with a scale above 0, the readers solved anew for them; not so in the global search, whose many
+    candidates `try_on` and `gradient` scale.
     """
 
     def __init__(self, group: NeuronGroup, chain: Chain, gates: Gates, target: Target, *, batch_size: int) -> None:
@@ -34,6 +39,7 @@ class Layer:
         self.batch_size = batch_size
         # Many samples fill a GPU; on a CPU few stay in its caches.
         self.at_once = 16 * batch_size if target.reference.is_cuda else batch_size
+        self.repairer: Repairer | None = None
         self._logits: dict[bytes, Tensor] = {}
 
     @property
@@ -45,7 +51,8 @@ class Layer:
         """Logits (M, C) of the whole pruning data with the group scaled by s (N,); computed once for each scale."""
         key = scale.numpy(force=True).tobytes()
         if key not in self._logits:
-            self._logits[key] = torch.cat([self._forward(state, scale) for state in self.chain.states()])
+            with self._trial(scale) as gate:
+                self._logits[key] = torch.cat([self._forward(state, gate) for state in self.chain.states()])
         return self._logits[key]
 
     @torch.no_grad()
@@ -59,17 +66,23 @@ class Layer:
         if key in self._logits:
             return self.compare(scale)[0]
         total, parts, gaps = sum(self.chain.sizes), [], scale.new_zeros(0)
-        for state in self.chain.states():
-            parts.append(self._forward(state, scale))
-            samples = len(gaps) + torch.arange(len(parts[-1]), device=parts[-1].device)
-            gaps = torch.cat([gaps.to(parts[-1].device), self.target.gaps(parts[-1], samples)])
-            if ENOUGH <= len(gaps) < total:
-                error = gaps.std() * math.sqrt((1 / len(gaps)) - (1 / total))
-                if not float(gaps.mean() - 4 * error) <= eps:  # NaN included
-                    mean = float(gaps.mean())
-                    return mean if math.isfinite(mean) else math.inf
+        with self._trial(scale) as gate:
+            for state in self.chain.states():
+                parts.append(self._forward(state, gate))
+                samples = len(gaps) + torch.arange(len(parts[-1]), device=parts[-1].device)
+                gaps = torch.cat([gaps.to(parts[-1].device), self.target.gaps(parts[-1], samples)])
+                if ENOUGH <= len(gaps) < total:
+                    error = gaps.std() * math.sqrt((1 / len(gaps)) - (1 / total))
+                    if not float(gaps.mean() - 4 * error) <= eps:  # NaN included
+                        mean = float(gaps.mean())
+                        return mean if math.isfinite(mean) else math.inf
         self._logits[key] = torch.cat(parts)
         return self.compare(scale)[0]
+
+    @torch.no_grad()
+    def forward(self, scale: Tensor) -> Tensor:
+        """Logits (M, C) of the whole pruning data with the group scaled by s (N,) and its readers as they are now."""
+        return torch.cat([self._forward(state, scale) for state in self.chain.states()])
 
     def compare(self, scale: Tensor) -> tuple[float, float]:
         """(gap, discrepancy) on the whole pruning data with the group scaled by s (N,)."""
@@ -78,7 +91,8 @@ class Layer:
     @torch.no_grad()
     def glance(self, scale: Tensor) -> float:
         """The discrepancy on the first batch alone: a cheap look before `compare`."""
-        logits = self._forward(self.chain.state(0), scale)
+        with self._trial(scale) as gate:
+            logits = self._forward(self.chain.state(0), gate)
         return float(self.target.batch_discrepancy(logits, torch.arange(len(logits), device=logits.device)))
 
     def meet(self, path: Path, eps: float) -> Tensor | None:
@@ -98,28 +112,74 @@ class Layer:
         )  # fmt: skip
         return None if n == N else path.scale(n)
 
-    def gram(self, *, part: float = 1.0, generator: torch.Generator | None = None) -> tuple[Tensor, float | None]:
+    def gram(
+        self,
+        *,
+        part: float = 1.0,
+        generator: torch.Generator | None = None,
+        weights: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, float | None]:
         """The statistics G (N, N) of local imitation over the whole pruning data, on the CPU, and their sampling error
         (`zoo.prune.gram.gram`)."""
-        _, end = self.chain.span(self.group)
-
-        def passes() -> Iterator[Any]:
-            for state in self.chain.states():
-                yield lambda state=state: self._ungated(state, end)
-
-        G, error = gram(self.group, passes(), part=part, generator=generator)
+        samples = sum(self.chain.sizes)
+        G, error = gram(self.group, self._passes(), part=part, generator=generator, weights=weights, samples=samples)
         return G.cpu(), error
+
+    def moments(self) -> list[ReaderMoments]:
+        """Those of each reader over the whole pruning data (`zoo.prune.repair.moments`)."""
+        found = [ReaderMoments(reader) for reader in self.group.readers]
+        handles = [
+            reader.module.register_forward_pre_hook(lambda module, inputs, to=each: to.add(inputs[0]))  # type: ignore[misc]
+            for reader, each in zip(self.group.readers, found, strict=True)
+        ]
+        try:
+            for forward in self._passes():
+                forward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+    def _passes(self) -> Iterator[Callable[[], Any]]:
+        """From before the group's readers to behind them, batch by batch."""
+        _, end = self.chain.span(self.group)
+        for state in self.chain.states():
+            yield lambda state=state: self._ungated(state, end)  # type: ignore[misc]
+
+    @contextmanager
+    def _trial(self, scale: Tensor, part: str = "all") -> Iterator[Tensor]:
+        """What to gate the group with for a trial of a scale (N,); with a repairer its readers are solved for it."""
+        if self.repairer is None:
+            yield scale
+            return
+        kept = scale > 0
+        with self.repairer.worn(kept, part=part):
+            yield kept.to(scale)
 
     def minibatch(self, generator: torch.Generator) -> tuple[Any, Tensor]:
         """A random mini-batch: the state in front of the readers, and the numbers (b,) of its samples."""
         chosen = torch.randperm(sum(self.chain.sizes), generator=generator)[: self.batch_size].sort().values
-        parts, start = [], 0
+        return join([state for state, _ in self._of(chosen)]), chosen
+
+    def _of(self, chosen: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        """The states of some samples, ascending numbers (b,), batch by batch, and their numbers."""
+        start = 0
         for batch, size in enumerate(self.chain.sizes):
             inside = chosen[(chosen >= start) & (chosen < start + size)] - start
             if len(inside):
-                parts.append(take(self.chain.state(batch), inside))
+                yield take(self.chain.state(batch), inside), inside + start
             start += size
-        return join(parts), chosen
+
+    @torch.no_grad()
+    def divergence(self, scale: Tensor, samples: Tensor, *, part: str = "all") -> float:
+        """The mean discrepancy of some samples, ascending numbers (b,), with the group scaled by s (N,); with a
+        repairer the readers are solved from the samples of a `part` (`Repairer.solve`)."""
+        with self._trial(scale, part) as gate:
+            sums = [
+                float(self.target.discrepancies(self._forward(state, gate), numbers).double().sum())
+                for state, numbers in self._of(samples)
+            ]
+        return sum(sums) / len(samples)
 
     def _forward(self, state: Any, scale: Tensor | None) -> Tensor:
         self.gates.set(self.group.name, scale)

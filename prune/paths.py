@@ -53,6 +53,12 @@ class Path:
             self._refined[n] = self._refine(self._rows[n - 1])
         return self._refined[n]
 
+    def profile(self) -> Tensor | None:
+        """(N,) the local discrepancy with n = 1 ... N neurons, not refined; None where the criterion does not know."""
+        if self._error is None:
+            return None
+        return torch.tensor([self._error(row) for row in self._rows], dtype=torch.float64)
+
     def error(self, n: int) -> float | None:
         """The local discrepancy with n neurons, or None where the criterion does not know it."""
         return None if self._error is None else self._error(self.scale(n))

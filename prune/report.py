@@ -33,8 +33,24 @@ class GroupReport:
 
 
 @dataclass(frozen=True)
+class StepReport:
+    """The whole network on the pruning data after a step: its mean divergence from the unpruned one, and the rise of
+    the mean cross-entropy with the labels (None without labels). seconds: of the first, all but those of the groups."""
+
+    name: str
+    divergence: float
+    gap: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class PruneReport:
-    """A whole pass; `groups` in the order data flows, `samples` the number of pruning samples."""
+    """A whole pass; `groups` in the order data flows, `samples` the number of pruning samples.
+
+    steps   the network when its groups are pruned, and after each last step
+    budget  what the widths had to meet, or None
+    reused  the groups whose prices came from an earlier run's file
+    """
 
     method: str
     eps: float | None
@@ -42,10 +58,13 @@ class PruneReport:
     seed: int
     samples: int
     groups: list[GroupReport] = field(default_factory=list)
+    steps: list[StepReport] = field(default_factory=list)
+    budget: dict[str, Any] | None = None
+    reused: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
-        return sum(group.seconds for group in self.groups)
+        return sum(group.seconds for group in self.groups) + sum(step.seconds for step in self.steps)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -68,4 +87,11 @@ class PruneReport:
             )
         before, after = sum(g.before for g in self.groups), sum(g.after for g in self.groups)
         lines.append(f"{'all':<{width}}  {before:>4} > {after:<4}{'':>48}{self.seconds:>8.1f}")
+        if self.steps:
+            lines += ["", "the whole network on the pruning data   divergence      gap  seconds"]
+        for step in self.steps:
+            gap = "-" if step.gap is None else f"{step.gap:+.4f}"
+            lines.append(f"{step.name:<38} {step.divergence:>11.5f} {gap:>8} {step.seconds:>8.1f}")
+        if self.reused:
+            lines += ["", f"prices taken over from an earlier run: {', '.join(self.reused)}"]
         return "\n".join(lines)

@@ -7,7 +7,7 @@ from torch import nn
 from zoo.models import NeuronGroup, Reader, dgcnn, groups_of, mobilenet_v3_small
 from zoo.models.edgeconv import EdgeConv
 from zoo.prune.columns import pieces, rows, sampled
-from zoo.prune.gram import _square, gram
+from zoo.prune.gram import gram, square
 
 
 def explicit(reader, x):
@@ -162,4 +162,4 @@ def test_blocks_above_the_diagonal_and_their_mirror_are_the_square(monkeypatch):
     monkeypatch.setattr("zoo.prune.gram.WIDE", 4)
     for K in (4, 7, 8, 33):
         phi = torch.randn(20, K, dtype=torch.float64)
-        torch.testing.assert_close(_square(phi), phi.t() @ phi)
+        torch.testing.assert_close(square(phi), phi.t() @ phi)

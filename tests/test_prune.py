@@ -172,7 +172,7 @@ def test_a_network_of_ones_own():
     [
         ({"eps": -0.1}, "not negative; got -0.1"),
         ({"eps": float("nan")}, "not negative; got nan"),
-        ({"eps": None}, "either eps"),
+        ({"eps": None}, "Give one goal: eps"),
         ({"method": "locale"}, "no pruning method 'locale'; did you mean local"),
         ({"discrepancy": "hinge"}, "no discrepancy 'hinge'"),
         ({"groups": ["hidden3"]}, "no neuron group 'hidden3'; did you mean hidden"),

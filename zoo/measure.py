@@ -42,22 +42,29 @@ def count(model: nn.Module, sample_shape: tuple[int, ...]) -> Counts:
     A module with a method `count_macs(*inputs) -> (macs, batch-norm output elements)` speaks for itself and for
     all modules inside it: that is how a layer that computes less than its parts suggest counts what it does.
     """
-    macs = norms = 0
+    counted = count_layers(model, sample_shape)
+    macs, norms = (sum(each[i] for each in counted.values()) for i in (0, 1))
+    return Counts(sum(p.numel() for p in model.parameters()), macs, macs + 2 * norms)
+
+
+def count_layers(model: nn.Module, sample_shape: tuple[int, ...]) -> dict[nn.Module, tuple[int, int]]:
+    """The same layer by layer: (MACs, batch-norm output elements) of one sample."""
+    counted: dict[nn.Module, tuple[int, int]] = {}
+
+    def note(module: nn.Module, macs: int, norms: int) -> None:
+        before = counted.get(module, (0, 0))  # a module may be called more than once
+        counted[module] = (before[0] + macs, before[1] + norms)
 
     def own(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs, norms
-        counted = module.count_macs(*inputs)  # type: ignore[operator]
-        macs += counted[0]
-        norms += counted[1]
+        note(module, *module.count_macs(*inputs))  # type: ignore[operator]
 
     def layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal macs, norms
         if isinstance(module, _BatchNorm):
-            norms += output.numel()
+            note(module, 0, output.numel())
         elif isinstance(module, nn.Linear):
-            macs += output.numel() * module.in_features
+            note(module, output.numel() * module.in_features, 0)
         elif isinstance(module, _ConvNd):
-            macs += output.numel() * module.weight[0].numel()
+            note(module, output.numel() * module.weight[0].numel(), 0)
 
     handles = []
     spoken_for: set[nn.Module] = set()
@@ -78,7 +85,7 @@ def count(model: nn.Module, sample_shape: tuple[int, ...]) -> Counts:
     finally:
         for handle in handles:
             handle.remove()
-    return Counts(sum(p.numel() for p in model.parameters()), macs, macs + 2 * norms)
+    return counted
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""How many neurons each group keeps so that the whole meets a budget at the least divergence: one price for all.
+
+The paper prunes each layer by the same eps (Ye, Wu, Liu 2020, section 2.4). Here each group has a curve, the divergence
+at the output that n neurons cause, and a neuron of every group is worth the same price per unit of cost: at a price p a
+group keeps the n that minimises divergence(n) + p cost(n), and p is found by bisection (Lagrangian relaxation;
+Shoham and Gersho 1988).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+
+KINDS = ("macs", "parameters", "milliseconds")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At most so many MACs of one sample, parameters, or milliseconds on this device; one of the three.
+
+    A number up to 1 is a part of the unpruned network's. Each group keeps a multiple of `round_to` neurons, or all, and
+    `minimum` at least.
+    """
+
+    macs: float | None = None
+    parameters: float | None = None
+    milliseconds: float | None = None
+    round_to: int = 1
+    minimum: int = 1
+
+    def __post_init__(self) -> None:
+        given = [value for kind in KINDS if (value := getattr(self, kind)) is not None]
+        if len(given) != 1:
+            raise ZooError("A budget is one of MACs, parameters or milliseconds.")
+        if not (math.isfinite(given[0]) and given[0] > 0):
+            raise ZooError(f"A budget is a number above 0 (up to 1: a part of the whole network's); got {given[0]}.")
+        if self.round_to < 1 or self.minimum < 1:
+            raise ZooError(
+                f"round_to and minimum are numbers of neurons from 1 up; got {self.round_to} and {self.minimum}."
+            )
+
+    @property
+    def kind(self) -> str:
+        """macs, parameters or milliseconds."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    def bound(self, whole: float) -> float:
+        """The cost allowed, when the unpruned network costs `whole`."""
+        value = float(getattr(self, self.kind))
+        return value * whole if value <= 1 else value
+
+    def allowed(self, size: int) -> Tensor:
+        """The numbers of neurons that a group of N may keep, ascending."""
+        n = torch.arange(1, size + 1)
+        return n[((n % self.round_to == 0) & (n >= self.minimum)) | (n == size)]
+
+
+class Costs(Protocol):
+    """What widths cost."""
+
+    sizes: dict[str, int]
+
+    def __call__(self, widths: Mapping[str, int]) -> float:
+        """The whole network's cost; a group that is not named is whole."""
+
+    def along(self, widths: Mapping[str, int], group: str) -> Tensor:
+        """(N + 1,) what n = 0 ... N neurons of one group add, while the others have these widths."""
+
+
+def allocate(curves: Mapping[str, Tensor], costs: Costs, budget: Budget) -> dict[str, int]:
+    """The widths of the groups in `curves` ((N + 1,) each, divergence in nats for n = 0 ... N) with the least sum of
+    divergences that was found at a cost within the budget.
+
+    Raises ZooError if even the narrowest network costs more.
+    """
+    allowed = {name: budget.allowed(len(curve) - 1) for name, curve in curves.items()}
+    whole = {name: len(curve) - 1 for name, curve in curves.items()}
+    bound = budget.bound(costs({}))
+    narrowest = {name: int(n[0]) for name, n in allowed.items()}
+    if costs(narrowest) > bound:
+        raise ZooError(
+            f"A budget of {bound:.4g} {budget.kind} cannot be met: the narrowest network these groups allow takes "
+            f"{costs(narrowest):.4g}, the unpruned one {costs({}):.4g}."
+        )
+    if costs({}) <= bound:
+        return whole
+
+    def at(price: float) -> dict[str, int]:
+        widths = dict(whole)
+        for _ in range(4):  # a neuron's cost depends on the widths of its neighbours
+            before = dict(widths)
+            for name, n in allowed.items():
+                total = curves[name][n] + price * costs.along(widths, name)[n]
+                widths[name] = int(n[total.argmin()])
+            if widths == before:
+                break
+        return widths
+
+    low, high = -40.0, 40.0  # logarithms of the price: 1e-17 to 1e17 nats
+    best = narrowest
+    for _ in range(60):
+        middle = (low + high) / 2
+        widths = at(math.exp(middle))
+        if costs(widths) > bound:
+            low = middle
+        else:
+            high, best = middle, widths
+    return _fill(best, curves, costs, allowed, bound)
+
+
+def _fill(
+    widths: dict[str, int], curves: Mapping[str, Tensor], costs: Costs, allowed: Mapping[str, Tensor], bound: float
+) -> dict[str, int]:
+    """Spend what the price left over: the next width of the group that gains most for its cost, while one fits."""
+    widths = dict(widths)
+    while True:
+        best, gain = None, 0.0
+        spent = costs(widths)
+        for name, n in allowed.items():
+            above = n[n > widths[name]]
+            if not len(above):
+                continue
+            more = {**widths, name: int(above[0])}
+            extra = costs(more) - spent
+            fall = float(curves[name][widths[name]] - curves[name][more[name]])
+            if spent + extra <= bound and fall / max(extra, 1e-12) > gain:
+                best, gain = more, fall / max(extra, 1e-12)
+        if best is None:
+            return widths
+        widths = best

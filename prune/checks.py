@@ -1,0 +1,66 @@
+"""Input of a pruning pass that cannot be used, said in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError, suggest
+from zoo.models.groups import NeuronGroup
+from zoo.prune.discrepancy import DISCREPANCIES
+
+
+def check_goal(goals: Mapping[str, object], methods: Sequence[str], method: str, discrepancy: str) -> None:
+    """Exactly one goal of eps, widths and a budget; a method and a discrepancy that exist."""
+    if sum(goal is not None for goal in goals.values()) != 1:
+        raise ZooError(
+            "Give one goal: eps, the tolerance; widths, the number of neurons of each group; or a budget for the whole."
+        )
+    eps = goals["eps"]
+    if isinstance(eps, float | int) and not (math.isfinite(eps) and eps >= 0):
+        raise ZooError(f"eps is a tolerance of the cross-entropy, a number that is not negative; got {eps}.")
+    if method not in methods:
+        raise ZooError(f"There is no pruning method '{method}'; {suggest(method, methods)}.")
+    if discrepancy not in DISCREPANCIES:
+        raise ZooError(f"There is no discrepancy '{discrepancy}'; {suggest(discrepancy, DISCREPANCIES)}.")
+
+
+def checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Inputs and class labels (or None) on the model's device."""
+    inputs, labels = data
+    if len(inputs) == 0:
+        raise ZooError("There are no pruning samples: give at least one.")
+    if not bool(torch.isfinite(inputs).all()):
+        bad = int(torch.isfinite(inputs).flatten(1).all(1).logical_not().nonzero()[0])
+        raise ZooError(f"Pruning sample {bad} holds NaN or infinite values: mend or remove it.")
+    if labels is not None and len(labels) != len(inputs):
+        raise ZooError(f"{len(inputs)} pruning samples came with {len(labels)} labels: give one label for each.")
+    device = next((parameter.device for parameter in model.parameters()), inputs.device)
+    if labels is not None and labels.is_floating_point():
+        labels = None
+    return inputs.to(device), None if labels is None else labels.to(device)
+
+
+def chosen_groups(every: list[NeuronGroup], names: Sequence[str] | None) -> list[NeuronGroup]:
+    """The groups of these names, all of them for None."""
+    known = [group.name for group in every]
+    for name in names or ():
+        if name not in known:
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, known)}.")
+    return [group for group in every if names is None or group.name in names]
+
+
+def checked_widths(chosen: list[NeuronGroup], widths: Mapping[str, int] | None) -> dict[str, int] | None:
+    """The widths as they are, if every one is possible."""
+    if widths is None:
+        return None
+    sizes = {group.name: group.size for group in chosen}
+    for name, width in widths.items():
+        if name not in sizes:
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, sizes)}.")
+        if not 1 <= width <= sizes[name]:
+            raise ZooError(f"Group {name} can keep 1 to {sizes[name]} neurons, not {width}.")
+    return dict(widths)

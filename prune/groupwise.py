@@ -1,0 +1,114 @@
+"""One group: run the method's searches and choose between them (Ye, Wu, Liu 2020, algorithm 2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ZooError
+from zoo.prune.criteria import l1_norm
+from zoo.prune.layer import Layer
+from zoo.prune.local import discrepancy, forward_selection, local_imitation, settled
+from zoo.prune.network import global_imitation
+from zoo.prune.paths import Path
+from zoo.prune.repair.options import Repair
+from zoo.prune.report import GroupReport
+from zoo.prune.search import Search
+
+PATHS = ("gfs", "l1", "local", "repaired")
+Weights = Mapping[str, Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by its name, and how its searches and the repair run."""
+
+    name: str
+    search: Search
+    repair: Repair
+
+    def check(self, *, budgeted: bool) -> None:
+        """Raise ZooError for settings that exclude each other."""
+        if budgeted and self.name not in PATHS:
+            raise ZooError(f"A budget needs one path for each group: method {', '.join(PATHS)}, not {self.name}.")
+        if self.name == "repaired" and not self.repair.readers:
+            raise ZooError("Method repaired chooses neurons for readers that are solved anew: leave the repair on.")
+        if self.repair.readers and self.search.positions < 1:
+            raise ZooError("The repair looks at all positions: leave positions at 1.")
+
+
+def path_of(how: Method, layer: Layer, weights: Weights | None) -> Path:
+    """The method's path for a group: what to keep for every number of neurons."""
+    if how.name == "l1":
+        return l1_norm(layer.group)
+    if how.name == "repaired":
+        assert layer.repairer is not None  # for the type checker
+        return layer.repairer.path(how.repair.direction, exchanges=how.repair.exchanges)
+    G, _ = _gram(how, layer, weights, torch.Generator().manual_seed(0))
+    return forward_selection(G) if how.name == "gfs" else local_imitation(G, settle=how.search.settle)
+
+
+def _gram(how: Method, layer: Layer, weights: Weights | None, drawn: torch.Generator) -> tuple[Tensor, float | None]:
+    if layer.repairer is not None:
+        return layer.repairer.gram(), None
+    of_group = None if weights is None else weights[layer.group.name]
+    return layer.gram(part=how.search.positions, generator=drawn, weights=of_group)
+
+
+def prune_group(
+    layer: Layer, how: Method, eps: float | None, keep: int | None, weights: Weights | None, generator: torch.Generator
+) -> tuple[GroupReport, Tensor]:
+    """Run the method's searches on one group and choose between them; the scales (N,) of the winner."""
+    started = time.perf_counter()
+    group, method, search = layer.group, how.name, how.search
+    whole = torch.ones(group.size, dtype=torch.float64)
+    found: dict[str, Tensor | None] = {}
+    uncertain: float | None = None
+
+    def along(path: Path) -> Tensor | None:
+        if keep is not None:
+            return path.scale(keep)
+        assert eps is not None
+        return layer.meet(path, eps)
+
+    if keep == group.size:
+        method = "whole"
+    if method in ("combined", "local", "global", "gfs"):
+        G, uncertain = _gram(how, layer, weights, torch.Generator().manual_seed(generator.initial_seed()))
+    if method in ("combined", "local"):
+        found["local"] = along(local_imitation(G, settle=search.settle))
+    if method == "gfs":
+        found["gfs"] = along(forward_selection(G))
+    if method in ("l1", "uniform"):
+        found[method] = along(l1_norm(group))
+    if method == "repaired":
+        found["repaired"] = along(path_of(how, layer, weights))
+    if method in ("combined", "global"):
+        first = int((group.size * G.diagonal() - 2 * G.sum(1)).argmin())  # equation (3)
+        found["global"] = global_imitation(
+            layer, search=search, start=first, eps=eps, neurons=keep, generator=generator,
+            refine=(lambda scale: settled(G, scale)) if search.settle else None,
+            error=lambda scale: float(discrepancy(G, scale / group.size)),
+        )  # fmt: skip
+    best, winner, gap, D = whole, "whole", 0.0, 0.0
+    for name, scale in found.items():
+        if scale is None or neurons(scale) >= group.size:
+            continue
+        its_gap, its_D = layer.compare(scale)
+        if winner == "whole" or (neurons(scale), its_D) < (neurons(best), D):
+            best, winner, gap, D = scale, name, its_gap, its_D
+    counts = {name: None if scale is None else neurons(scale) for name, scale in found.items()}
+    row = GroupReport(
+        group.name, group.size, neurons(best), winner, counts.get("local"), counts.get("global"), D, gap,
+        time.perf_counter() - started, uncertain,
+    )  # fmt: skip
+    return row, best
+
+
+def neurons(scale: Tensor) -> int:
+    """How many neurons have a scale that is not 0."""
+    return int(torch.count_nonzero(scale))

@@ -1,0 +1,67 @@
+"""The curve of every group: what n neurons cost the network at its output when this group alone is pruned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from zoo.models.groups import NeuronGroup
+from zoo.prune.journal import Record
+from zoo.prune.layer import ENOUGH, Layer
+from zoo.prune.paths import Path
+from zoo.prune.repair.moments import HELD
+from zoo.prune.workspace import Workspace
+
+# Parts of a group at which the divergence is looked at; between them it goes with the local error.
+PARTS = (0.9, 0.75, 0.6, 0.4, 0.2)
+SMALLEST = 1e-7  # nats: what float32 can still tell
+ROUNDING = 1e-8  # of the largest local error: below it errors are rounding
+
+
+def curves(
+    space: Workspace, groups: Sequence[NeuronGroup], path_of: Callable[[Layer], Path], record: Record, *, progress: bool
+) -> dict[str, Tensor]:
+    """Group name -> (N + 1,) divergence in nats with n = 0 ... N neurons of this group and all of the others.
+
+    Along one path the divergence is nearly proportional to the local error, so a few looks give all n. They use the
+    samples that the readers were not solved on, where there are enough. path_of gives a layer its path, and its
+    repairer if it has one. A group that is in the record already is not computed again.
+    """
+    found: dict[str, Tensor] = {}
+    chain = space.chain()
+    reference = None
+    for group in tqdm(groups, "prices", disable=None if progress else True, leave=False):
+        if group.name not in record.values:
+            reference = space.logits(chain) if reference is None else reference
+            layer = space.layer(group, chain, reference)
+            record.add(group.name, _curve(layer, path_of(layer)).tolist())
+        found[group.name] = torch.tensor(record.values[group.name], dtype=torch.float64)
+    return found
+
+
+def _curve(layer: Layer, path: Path) -> Tensor:
+    N = path.size
+    total = sum(layer.chain.sizes)
+    held = torch.arange(HELD - 1, total, HELD)
+    samples = held if len(held) >= ENOUGH else torch.arange(total)
+    part = "fit" if len(held) >= ENOUGH else "all"
+    local = path.profile()
+    errors = torch.ones(N, dtype=torch.float64) if local is None else local.clamp_min(ROUNDING * float(local.max()))
+    looks = sorted({n for share in PARTS if 1 <= (n := round(share * N)) < N})
+    ratios = []
+    for n in looks:
+        divergence = layer.divergence(path.scale(n), samples, part=part)
+        seen = divergence if math.isfinite(divergence) else 1e6
+        ratios.append(math.log(max(seen, SMALLEST)) - math.log(float(errors[n - 1])))
+    n = np.arange(1, N + 1)
+    ratio = torch.from_numpy(np.interp(n, looks, ratios)) if looks else torch.zeros(N, dtype=torch.float64)
+    curve = torch.cat([torch.full((1,), torch.inf, dtype=torch.float64), errors * ratio.exp()])
+    curve[N] = 0.0
+    return curve.flip(0).cummax(0).values.flip(0)  # more neurons are never worse
+
+

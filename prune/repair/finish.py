@@ -1,0 +1,97 @@
+"""Last steps on a network that is cut: batch norms recalibrated, and a short distillation. Both without labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import tqdm
+
+from zoo.errors import ZooError
+
+TEMPERATURE = 2.0
+RATE = 5e-5
+BATCH = 32
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, batches: Sequence[Tensor]) -> None:
+    """Every batch norm takes its mean and variance from these inputs, in place: the plain average over batches."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    try:
+        for batch in batches:
+            # Of a single value per channel there is no variance: it would be an error in training, and says nothing.
+            if len(batch) > 1:
+                model(batch)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+
+def distil(
+    model: nn.Module, teacher: nn.Module, inputs: Tensor, *, epochs: int, seed: int, progress: bool = False
+) -> None:
+    """Train `model` in place towards the teacher's class probabilities on inputs (M, ...), without labels.
+
+    The divergence at temperature 2 (Hinton, Vinyals, Dean 2015), AdamW, the rate falling along half a cosine. Batch
+    norms keep their statistics. Images are mirrored at random, and half of the batches carry a patch of another image
+    (Yun et al. 2019, CutMix): the teacher says what they show, so few images last longer.
+
+    Raises ZooError if the result is not finite; the model is then as it was.
+    """
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    parameters = [parameter.requires_grad_(True) for parameter in model.parameters()]
+    size = min(BATCH, len(inputs))
+    steps = epochs * (len(inputs) // size)
+    optimiser = torch.optim.AdamW(parameters, RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: min(1.0, (step + 1) / 10) * (1 + math.cos(math.pi * step / steps)) / 2
+    )
+    generator = torch.Generator().manual_seed(seed)
+    bar = tqdm(total=steps, desc="distil", disable=None if progress else True, leave=False)
+    model.eval()
+    for _ in range(epochs):
+        order = torch.randperm(len(inputs), generator=generator)
+        for numbers in order[: len(inputs) // size * size].view(-1, size):
+            batch = inputs[numbers.to(inputs.device)]
+            if batch.dim() == 4:
+                batch = _varied(batch, generator).contiguous(memory_format=torch.channels_last)
+            with torch.no_grad():
+                wanted = F.log_softmax(teacher(batch) / TEMPERATURE, 1)
+            given = F.log_softmax(model(batch) / TEMPERATURE, 1)
+            loss = TEMPERATURE**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            bar.update()
+            bar.set_postfix_str(f"divergence {float(loss.detach()):.3f}")
+    bar.close()
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+        model.load_state_dict(before)
+        raise ZooError("Distillation diverged: the weights are no numbers any more. Leave it out for this network.")
+
+
+def _varied(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (b, C, H, W), all mirrored or none, and in half of the cases with a patch of another one."""
+    if torch.rand(1, generator=generator) < 0.5:
+        images = images.flip(3)
+    if torch.rand(1, generator=generator) < 0.5:
+        H, W = images.shape[2:]
+        h = max(1, int(H * (0.3 + 0.5 * torch.rand(1, generator=generator))))
+        w = max(1, int(W * (0.3 + 0.5 * torch.rand(1, generator=generator))))
+        top, left = (int(torch.randint(0, most, (1,), generator=generator)) for most in (H - h + 1, W - w + 1))
+        patch = images.flip(0)[:, :, top : top + h, left : left + w]
+        images = images.clone()
+        images[:, :, top : top + h, left : left + w] = patch
+    return images

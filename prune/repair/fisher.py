@@ -1,0 +1,98 @@
+"""What an error at a reader's output does at the network's output: the second moment of the loss's gradient there.
+
+A small change d of a reader's output at one position raises the divergence of the class probabilities by d' F d / 2, F
+the Fisher information. Gamma (O, O) is F summed over the positions of a sample, its mean over samples: W^T Gamma W in
+place of W^T W brings the local discrepancy (Ye, Wu, Liu 2020, section 2.1) to the unit of the global one, nats for a
+sample, up to what positions do together. It needs no labels: they are drawn from the network's own probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.models.groups import Mixing, NeuronGroup, Reader
+
+
+def output_weights(
+    model: nn.Module,
+    groups: Sequence[NeuronGroup],
+    batches: Iterable[Tensor],
+    generator: torch.Generator,
+    *,
+    labels: Iterable[Tensor] | None = None,
+    discrimination: float = 0.0,
+) -> dict[str, list[Tensor]]:
+    """Group name -> Gamma (O, O), float64, of each of its readers, from one backward pass over the batches.
+
+    discrimination  the part of Gamma that comes from the gradients of the loss with the true `labels` (a list of (b,)):
+                    directions that tell the true class count, whatever the network thinks (after Zhuang et al. 2018,
+                    Discrimination-aware Channel Pruning)
+    """
+    if discrimination and labels is None:
+        raise ZooError("The discrimination-aware weighting needs the labels of the pruning samples.")
+    readers = {id(reader.module): reader for group in groups for reader in group.readers}
+    total: dict[int, Tensor] = {}
+    part = 1.0
+    handles = [
+        reader.module.register_forward_hook(lambda module, inputs, output: _listen(module, output, add))
+        for reader in readers.values()
+    ]
+
+    def add(module: nn.Module, gradient: Tensor) -> None:
+        reader = readers[id(module)]
+        rows = _rows(reader, gradient)
+        key = id(module)
+        total[key] = total.get(key, 0) + part * (rows.t() @ rows).double()
+
+    samples = 0
+    given = iter(labels) if labels is not None else None
+    try:
+        for batch in batches:
+            samples += len(batch)
+            with torch.enable_grad():
+                logits = model(batch.detach().clone().requires_grad_())
+                drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator).squeeze(1)
+                part = 1 - discrimination
+                if part:
+                    F.cross_entropy(logits, drawn.to(logits.device), reduction="sum").backward(
+                        retain_graph=bool(discrimination)
+                    )
+                if discrimination and given is not None:
+                    part = discrimination
+                    F.cross_entropy(logits, next(given), reduction="sum").backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    zero = {key: reader.weight.new_zeros(len(reader.weight), len(reader.weight), dtype=torch.float64)
+            for key, reader in readers.items()}  # fmt: skip
+    return {
+        group.name: [total.get(id(r.module), zero[id(r.module)]) / max(samples, 1) for r in group.readers]
+        for group in groups
+    }
+
+
+def _listen(module: nn.Module, output: Tensor, add: object) -> None:
+    if output.requires_grad:
+        output.register_hook(lambda gradient: add(module, gradient))  # type: ignore[operator]
+
+
+def _rows(reader: Reader, gradient: Tensor) -> Tensor:
+    """The gradient at the module's output as rows (P, O), taken back to the layer's own output.
+
+    A module that is more than its layer, EdgeConv, gives its output behind batch norm and the maximum over k edges: the
+    batch norm's gain is undone, and each of the k edges gets a k-th of the row.
+    """
+    rows = gradient.flatten(2).transpose(1, 2).reshape(-1, gradient.shape[1]) if gradient.dim() > 2 else gradient
+    if gradient.dim() > 2 and reader.channel_dim == -1:
+        rows = gradient.reshape(-1, gradient.shape[-1])
+    if not isinstance(reader.module, Mixing):
+        return rows
+    norm = reader.norm
+    if norm is not None:
+        rows = rows * (norm.weight * torch.rsqrt(norm.running_var + norm.eps)).detach()  # type: ignore[operator, union-attr, arg-type]
+    return rows / float(getattr(reader.module, "k", 1)) ** 0.5

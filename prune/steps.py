@@ -1,0 +1,35 @@
+"""What each step did to the whole network, on the pruning data."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+
+from zoo.prune.discrepancy import Target
+from zoo.prune.report import PruneReport, StepReport
+from zoo.prune.workspace import Workspace
+
+
+class Steps:
+    """Compares the network after each step with the unpruned one, and notes it in the report."""
+
+    def __init__(self, space: Workspace, report: PruneReport) -> None:
+        self.space = space
+        self.report = report
+        self.reference = space.logits(space.chain())
+        self.target = Target("cross_entropy", self.reference, space.labels)
+        self._since = time.perf_counter()
+
+    def note(self, name: str, model: nn.Module) -> None:
+        """Look at the network after a step; its seconds are those since the last note, without those of groups."""
+        seconds = time.perf_counter() - self._since
+        if not self.report.steps:
+            seconds -= sum(group.seconds for group in self.report.groups)
+        with torch.no_grad():
+            logits = torch.cat([model(batch) for batch in self.space.batches])
+        gap, divergence = self.target.compare(logits)
+        known = self.space.labels is not None
+        self.report.steps.append(StepReport(name, divergence, gap if known else None, seconds))
+        self._since = time.perf_counter()
