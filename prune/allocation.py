@@ -112,7 +112,31 @@ def allocate(curves: Mapping[str, Tensor], costs: Costs, budget: Budget) -> dict
             low = middle
         else:
             high, best = middle, widths
-    return _fill(best, curves, costs, allowed, bound)
+    return _improve(_fill(best, curves, costs, allowed, bound), curves, costs, allowed, bound)
+
+
+def _improve(
+    widths: dict[str, int], curves: Mapping[str, Tensor], costs: Costs, allowed: Mapping[str, Tensor], bound: float
+) -> dict[str, int]:
+    """One price misses widths off the curves' convex hull: as long as it helps, a group gives up its last neurons and
+    the others spend what that frees."""
+
+    def total(widths: Mapping[str, int]) -> float:
+        return sum(float(curves[name][n]) for name, n in widths.items())
+
+    least = total(widths)
+    for _ in range(len(widths)):
+        trials = []
+        for name, n in allowed.items():
+            below = n[n < widths[name]]
+            if len(below):
+                fewer = {**widths, name: int(below[-1])}
+                trials.append(_fill(fewer, curves, costs, {k: v for k, v in allowed.items() if k != name}, bound))
+        best = min(trials, key=total, default=widths)
+        if not total(best) < least:
+            break
+        widths, least = best, total(best)
+    return widths
 
 
 def _fill(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -30,6 +30,11 @@ class Method:
     name: str
     search: Search
     repair: Repair
+
+    def of_prices(self) -> dict[str, object]:
+        """What of the repair decides how a group is pruned; the last steps do not."""
+        last = ("recalibrate", "distil_epochs")
+        return {key: value for key, value in asdict(self.repair).items() if key not in last}
 
     def check(self, *, budgeted: bool) -> None:
         """Raise ZooError for settings that exclude each other."""

@@ -171,7 +171,7 @@ class Layer:
             start += size
 
     @torch.no_grad()
-    def divergence(self, scale: Tensor, samples: Tensor, *, part: str = "all") -> float:
+    def discrepancy_of(self, samples: Tensor, scale: Tensor, *, part: str = "all") -> float:
         """The mean discrepancy of some samples, ascending numbers (b,), with the group scaled by s (N,); with a
         repairer the readers are solved from the samples of a `part` (`Repairer.solve`)."""
         with self._trial(scale, part) as gate:

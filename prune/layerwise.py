@@ -20,6 +20,7 @@ from zoo.prune.cut import cut
 from zoo.prune.discrepancy import Target
 from zoo.prune.groupwise import Method, path_of, prune_group
 from zoo.prune.journal import Journal, Record, fingerprint
+from zoo.prune.latency import latency_of
 from zoo.prune.prices import curves
 from zoo.prune.repair.finish import distil, recalibrate
 from zoo.prune.repair.options import PLAIN, Repair
@@ -111,7 +112,7 @@ def prune(
         if budget is not None:
             record = Record(
                 None if prices is None else FilePath(prices),
-                "" if prices is None else fingerprint(model, inputs, labels, settings),
+                "" if prices is None else fingerprint(model, inputs, labels, {**settings, "repair": how.of_prices()}),
             )
             wanted = _within(space, chosen, how, weights, budget, record, report, progress=progress)
         elif method == "uniform" and wanted is None:
@@ -143,8 +144,6 @@ def _within(
     elif budget.kind == "parameters":
         costs = parameters_of(space.model, space.groups)
     else:
-        from zoo.prune.latency import latency_of
-
         costs = latency_of(space, chosen, progress=progress)
 
     def paths(layer: Any) -> Any:

@@ -55,7 +55,7 @@ def _curve(layer: Layer, path: Path) -> Tensor:
     looks = sorted({n for share in PARTS if 1 <= (n := round(share * N)) < N})
     ratios = []
     for n in looks:
-        divergence = layer.divergence(path.scale(n), samples, part=part)
+        divergence = layer.discrepancy_of(samples, path.scale(n), part=part)
         seen = divergence if math.isfinite(divergence) else 1e6
         ratios.append(math.log(max(seen, SMALLEST)) - math.log(float(errors[n - 1])))
     n = np.arange(1, N + 1)

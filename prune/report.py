@@ -34,11 +34,11 @@ class GroupReport:
 
 @dataclass(frozen=True)
 class StepReport:
-    """The whole network on the pruning data after a step: its mean divergence from the unpruned one, and the rise of
-    the mean cross-entropy with the labels (None without labels). seconds: of the first, all but those of the groups."""
+    """The whole network on the pruning data after a step: its mean discrepancy from the unpruned one, and the rise
+    of the mean cross-entropy with the labels (None without labels). seconds: of the first, all but the groups'."""
 
     name: str
-    divergence: float
+    discrepancy: float
     gap: float | None
     seconds: float
 
@@ -88,10 +88,10 @@ class PruneReport:
         before, after = sum(g.before for g in self.groups), sum(g.after for g in self.groups)
         lines.append(f"{'all':<{width}}  {before:>4} > {after:<4}{'':>48}{self.seconds:>8.1f}")
         if self.steps:
-            lines += ["", "the whole network on the pruning data   divergence      gap  seconds"]
+            lines += ["", "the whole network on the pruning data  discrepancy      gap  seconds"]
         for step in self.steps:
             gap = "-" if step.gap is None else f"{step.gap:+.4f}"
-            lines.append(f"{step.name:<38} {step.divergence:>11.5f} {gap:>8} {step.seconds:>8.1f}")
+            lines.append(f"{step.name:<38} {step.discrepancy:>11.5f} {gap:>8} {step.seconds:>8.1f}")
         if self.reused:
             lines += ["", f"prices taken over from an earlier run: {', '.join(self.reused)}"]
         return "\n".join(lines)

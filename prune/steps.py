@@ -19,7 +19,7 @@ class Steps:
         self.space = space
         self.report = report
         self.reference = space.logits(space.chain())
-        self.target = Target("cross_entropy", self.reference, space.labels)
+        self.target = Target(space.discrepancy, self.reference, space.labels)
         self._since = time.perf_counter()
 
     def note(self, name: str, model: nn.Module) -> None:
@@ -29,7 +29,7 @@ class Steps:
             seconds -= sum(group.seconds for group in self.report.groups)
         with torch.no_grad():
             logits = torch.cat([model(batch) for batch in self.space.batches])
-        gap, divergence = self.target.compare(logits)
+        gap, discrepancy = self.target.compare(logits)
         known = self.space.labels is not None
-        self.report.steps.append(StepReport(name, divergence, gap if known else None, seconds))
+        self.report.steps.append(StepReport(name, discrepancy, gap if known else None, seconds))
         self._since = time.perf_counter()

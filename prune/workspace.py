@@ -88,8 +88,9 @@ class Workspace:
             labels = [part for batch in torch.split(self.labels, self.together) for part in torch.split(batch, few)]
         generator = torch.Generator().manual_seed(seed)
         return output_weights(
-            self.model, self.groups, some, generator, labels=labels, discrimination=repair.discrimination
-        )
+            self.model, self.groups, some, generator, kind=self.discrepancy, labels=labels,
+            discrimination=repair.discrimination,
+        )  # fmt: skip
 
 
 def repairer(layer: Layer, weights: Mapping[str, Sequence[Tensor]] | None) -> Repairer:

@@ -89,13 +89,25 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 
 @click.command()
 @click.argument("entry", metavar="NAME")
-@click.option("--eps", type=float, required=True, help="How much cross-entropy each layer may lose.")
-@click.option("--method", default="combined", show_default=True, help="How neurons are chosen.")
+@click.option("--eps", type=float, help="How much cross-entropy each layer may lose; or one of the targets.")
+@click.option("--target-macs", type=float, help="MACs of the result: a part (0.78), or a number above 1.")
+@click.option("--target-params", type=float, help="Parameters of the result, likewise.")
+@click.option("--target-ms", type=float, help="Forward time of the result on this device, likewise in milliseconds.")
+@click.option("--round-to", type=click.IntRange(1), help="With a target: widths are multiples of this [1].")
+@click.option("--min-width", type=click.IntRange(1), help="With a target: each group keeps so many at least [1].")
+@click.option("--method", help="How neurons are chosen [combined; with a target: repaired].")
+@click.option("--repair/--no-repair", default=None, help="Solve readers anew for what is kept [method repaired: yes].")
+@click.option("--direction", help="Search of method repaired: backward or forward [backward].")
+@click.option("--weighting", help="output: errors count by what they do downstream; or none [method repaired: output].")
+@click.option("--discrimination", type=float, help="Part of that weighting that is from the true labels [0].")
+@click.option("--recalibrate", is_flag=True, default=None, help="At the end, batch-norm statistics from the samples.")
+@click.option("--distil-epochs", type=click.IntRange(0), help="At the end, epochs towards the parent, no labels [0].")
 @click.option("--dataset", help="The entry's own otherwise.")
 @click.option("--weights", type=click.Path(dir_okay=False, path_type=Path), help="Weights of the network NAME.")
 @click.option("--images", type=int, help="Training samples to prune on [128 clouds or 256 images].")
 @click.option("--finetune-epochs", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--groups", help="Names of the groups to prune, with commas between; all unless given.")
+@click.option("--leave", help="Names of groups to leave whole.")
 @click.option("--exact-until", type=int, help="Global search: try every neuron up to so many [0; the paper: 25].")
 @click.option("--candidates", type=int, help="Global search: then try so many exactly [5].")
 @click.option("--refresh", type=float, help="Global search: how long a gradient serves [0.5; the paper: 0].")
@@ -104,13 +116,22 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--memory", type=click.FloatRange(0), help="GiB for what is kept in front of a layer [4].")
 @_options(_DATA, _ENTRY, _WHERE)
 def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
-    """Prune the entry NAME again with tolerance EPS, measure it beside its parent, and add it to your zoo."""
+    """Prune the entry NAME again, to a tolerance or a target, measure it beside its parent, and add it to your zoo."""
     from zoo.prune import Search
+    from zoo.pruning_options import budget_of, repair_of
     from zoo.reprune import reprune as library
 
     search = Search(**_take(given, "exact_until candidates refresh settle positions"))
+    budget = budget_of(**_take(given, "target_macs target_params target_ms round_to min_width"))
+    method = given.pop("method") or ("combined" if budget is None else "repaired")
+    repair = repair_of(
+        method, given.pop("repair"), _take(given, "direction weighting discrimination recalibrate distil_epochs")
+    )
     run = _run(given)
-    _print(library(entry, seed=seed, search=search, run=run, dataset=dataset, **given), as_json)
+    result = library(
+        entry, method=method, budget=budget, repair=repair, seed=seed, search=search, run=run, dataset=dataset, **given
+    )
+    _print(result, as_json)
 
 
 @click.command("eval")

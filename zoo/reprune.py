@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +34,9 @@ from zoo.entry import (
 from zoo.errors import ZooError, suggest
 from zoo.files import sha256_of
 from zoo.measure import count
-from zoo.prune import MEMORY, METHODS, PruneReport, Search, prune
+from zoo.models import groups_of
+from zoo.prune import MEMORY, METHODS, Budget, PruneReport, Repair, Search, prune
+from zoo.pruning_options import GOALS, budget_options, default_repair, repair_options
 from zoo.recipes import recipe_for
 from zoo.train import train
 
@@ -72,12 +76,15 @@ class _Parent:
 def reprune(
     name: str,
     *,
-    eps: float,
+    eps: float | None = None,
+    budget: Budget | None = None,
     method: str = "combined",
+    repair: Repair | None = None,
     weights: Path | None = None,
     images: int | None = None,
     finetune_epochs: int = 0,
     groups: str | None = None,
+    leave: str | None = None,
     search: Search | None = None,
     memory: float | None = None,
     seed: int = 0,
@@ -88,7 +95,8 @@ def reprune(
 
     The samples to prune on, 128 clouds or 256 images unless `images` says otherwise, are drawn from the training
     split by the seed, without augmentation. Both networks are evaluated on the test split and timed side by side.
-    `groups` (names with commas between), `search` and `memory` (in GiB) are those of `zoo.prune.prune`.
+    `groups` and `leave` (names with commas between: which to prune, which not), `budget`, `repair`, `search` and
+    `memory` (in GiB) are those of `zoo.prune.prune`; the goal is eps or a budget.
     `given` are fields of `Data` (dataset, data_dir, points, size, mean, std) that take the place of the card's.
 
     The new entry is called `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it costs no more MACs than the
@@ -99,7 +107,9 @@ def reprune(
     NaN in the data, an absent device, a name that another entry has, and files that cannot be written.
     """
     run = run or Run()
-    if not (math.isfinite(eps) and eps >= 0):
+    if (eps is None) == (budget is None):
+        raise ZooError("say how far to prune: --eps 0.02, or one target such as --target-macs 0.78")
+    if eps is not None and not (math.isfinite(eps) and eps >= 0):
         raise ZooError(f"eps is {eps}: it must be a number from 0 up, for instance 0.02")
     if method not in METHODS:
         raise ZooError(f"there is no pruning method {method!r}: {suggest(method, METHODS)}")
@@ -109,14 +119,18 @@ def reprune(
     data, parent, train_set = _parent(name, weights, given, device)
     test_set = data.load("test")
     inputs, labels = draw(train_set, images, seed)
+    repair = repair or default_repair(method)
     options: dict[str, Value] = {
         "eps": eps,
+        **budget_options(budget),
         "method": method,
+        **repair_options(method, repair),
         **data.options(train_set),
         "weights": weights.name if weights else None,
         "images": len(labels),
         "finetune_epochs": finetune_epochs,
         "groups": groups,
+        "leave": leave,
         **_search_options(search or Search()),
         "seed": seed,
     }
@@ -130,8 +144,11 @@ def reprune(
             parent.model,
             (inputs.to(device), labels.to(device)),
             eps=eps,
+            budget=budget,
             method=method,
-            groups=None if groups is None else [name.strip() for name in groups.split(",")],
+            repair=repair,
+            groups=_groups(parent.model, groups, leave),
+            prices=store.home() / "prices" / f"{_identity({**identity, **dict.fromkeys(GOALS)})}.json",
             seed=seed,
             checkpoint=folder / "prune.json",
             progress=run.progress,
@@ -170,6 +187,23 @@ def reprune(
         )
         card = store.save_entry(pruned, card, run.out, overwrite=overwrite)
         return Repruned(card, before, pruning, *_paired(before, after))
+
+
+def _groups(model: nn.Module, groups: str | None, leave: str | None) -> list[str] | None:
+    """The names to prune, or None for all."""
+    if groups is None and leave is None:
+        return None
+    known = [group.name for group in groups_of(model)]
+    chosen, left = ([name.strip() for name in names.split(",")] if names else [] for names in (groups, leave))
+    for name in left:
+        if name not in known:
+            raise ZooError(f"there is no neuron group {name!r} to leave: {suggest(name, known)}")
+    return [name for name in chosen or known if name not in left]
+
+
+def _identity(settings: Mapping[str, Any]) -> str:
+    """A short name for a set of settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _search_options(search: Search) -> dict[str, Value]:

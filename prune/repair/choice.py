@@ -14,6 +14,7 @@ from torch import Tensor
 from zoo.prune.repair.sweep import Tableau
 
 DIRECTIONS = ("backward", "forward")
+Problem = tuple[Tensor, Tensor, int, Tensor]
 
 
 class Sets:
@@ -33,10 +34,10 @@ class Sets:
         return inside
 
 
-def search(problems: Sequence[tuple[Tensor, Tensor, int]], none: float, direction: str = "backward") -> Sets:
+def search(problems: Sequence[Problem], none: float, direction: str = "backward") -> Sets:
     """The path over every n of a group.
 
-    problems   (A, B, m) of each reader (`Tableau`); their errors are added
+    problems   (A, B, m, saving) of each reader (`Tableau`); their errors are added
     none       the error with no neuron
     direction  forward lets in, one by one, the neuron that lowers the error most; backward starts with all and takes
                out the one that raises it least
@@ -66,7 +67,7 @@ def search(problems: Sequence[tuple[Tensor, Tensor, int]], none: float, directio
 
 
 def exchange(
-    problems: Sequence[tuple[Tensor, Tensor, int]], kept: Tensor, *, most: int | None = None
+    problems: Sequence[Problem], kept: Tensor, *, most: int | None = None
 ) -> tuple[Tensor, float]:
     """A set of as many neurons with a lower error, and by how much it is lower: as long as it helps, the neuron inside
     that is needed least gives way to the one outside that then helps most. kept (N,) bool; at most `most` times, N

@@ -24,11 +24,14 @@ def output_weights(
     batches: Iterable[Tensor],
     generator: torch.Generator,
     *,
+    kind: str = "cross_entropy",
     labels: Iterable[Tensor] | None = None,
     discrimination: float = 0.0,
 ) -> dict[str, list[Tensor]]:
     """Group name -> Gamma (O, O), float64, of each of its readers, from one backward pass over the batches.
 
+    kind            the discrepancy at the output (zoo.prune.discrepancy). For the squared error, whose second
+                    derivative is 2 J'J, the gradient is that of the outputs with random signs (Hutchinson's estimator)
     discrimination  the part of Gamma that comes from the gradients of the loss with the true `labels` (a list of (b,)):
                     directions that tell the true class count, whatever the network thinks (after Zhuang et al. 2018,
                     Discrimination-aware Channel Pruning)
@@ -56,12 +59,9 @@ def output_weights(
             samples += len(batch)
             with torch.enable_grad():
                 logits = model(batch.detach().clone().requires_grad_())
-                drawn = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator).squeeze(1)
                 part = 1 - discrimination
                 if part:
-                    F.cross_entropy(logits, drawn.to(logits.device), reduction="sum").backward(
-                        retain_graph=bool(discrimination)
-                    )
+                    _drawn(kind, logits, generator).backward(retain_graph=bool(discrimination))
                 if discrimination and given is not None:
                     part = discrimination
                     F.cross_entropy(logits, next(given), reduction="sum").backward()
@@ -74,6 +74,15 @@ def output_weights(
         group.name: [total.get(id(r.module), zero[id(r.module)]) / max(samples, 1) for r in group.readers]
         for group in groups
     }
+
+
+def _drawn(kind: str, logits: Tensor, generator: torch.Generator) -> Tensor:
+    """A random scalar whose gradient has the discrepancy's second derivative at the output as its second moment."""
+    if kind == "squared_error":
+        signs = torch.randint(0, 2, logits.shape, generator=generator).mul(2).sub(1).to(logits)
+        return 2**0.5 * (logits * signs).sum()
+    labels = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator).squeeze(1)
+    return F.cross_entropy(logits, labels.to(logits.device), reduction="sum")
 
 
 def _listen(module: nn.Module, output: Tensor, add: object) -> None:

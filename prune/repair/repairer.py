@@ -11,7 +11,7 @@ from torch import Tensor
 from zoo.models.groups import NeuronGroup, Reader
 from zoo.prune.gram import contributions
 from zoo.prune.paths import Path
-from zoo.prune.repair.choice import exchange, search
+from zoo.prune.repair.choice import Problem, exchange, search
 from zoo.prune.repair.moments import ReaderMoments
 from zoo.prune.repair.solve import choose_ridge, solve
 from zoo.prune.repair.sweep import factorise
@@ -60,8 +60,8 @@ class Repairer:
             zip(self.group.readers, self.moments, self._factors(), strict=True)
         ):
             gamma = None if self.weights is None else self.weights[k]
-            A, B, m, rest = _problem(reader, statistics, gamma, self._ridge_of_choice(reader, statistics))
-            problems.append((factor * A, factor * B, m))
+            (A, B, m, saving), rest = _problem(reader, statistics, gamma, self._ridge_of_choice(reader, statistics))
+            problems.append((factor * A, factor * B, m, factor * saving))
             none += factor * rest
         sets = search(problems, none, direction)
         N = self.group.size
@@ -145,9 +145,13 @@ def _energy(reader: Reader, statistics: ReaderMoments) -> Tensor:
 
 def _problem(
     reader: Reader, statistics: ReaderMoments, gamma: Tensor | None, ridge: float
-) -> tuple[Tensor, Tensor, int, float]:
-    """(A, B, m) for `Tableau`, and the error with no neuron of the group: columns that belong to no neuron and the
-    constant are solved for whatever is kept, so they are eliminated first."""
+) -> tuple[Problem, float]:
+    """The reader's problem for `Tableau`, and its error with no neuron of the group.
+
+    With A = H + ridge and B = A W' the tableau's error is that of `solve`, and the ridge's square of the weights that go,
+    which they are spared (`saving`). Columns that belong to no neuron are solved for whatever is kept: they are
+    eliminated first.
+    """
     H = statistics.all.centred() if takes_constant(reader) else statistics.all.H[:-1, :-1]
     W = reader.weight.double()
     strength = ridge * float(H.diagonal().mean()) + torch.finfo(H.dtype).tiny
@@ -157,8 +161,10 @@ def _problem(
         values, vectors = torch.linalg.eigh(gamma)
         root = vectors * values.clamp_min(0).sqrt()
         B, right = B @ root, right @ root
-    none = float((right * B).sum())  # tr(Y'Y) + ridge tr(W W')
     own = reader.all_columns.flatten().to(H.device)
+    m = reader.all_columns.shape[1]
+    saving = strength * right[own].square().sum(1).view(-1, m).sum(1)
+    none = float((right * B).sum() - saving.sum())  # tr(Y'Y), and the ridge's square of the other columns
     stay = torch.ones(len(H), dtype=torch.bool, device=H.device)
     stay[own] = False
     free = stay.nonzero().squeeze(1)
@@ -168,4 +174,4 @@ def _problem(
         none -= float((B[free] * torch.cholesky_solve(B[free], factor)).sum())
         A, B = A.index_put((own[:, None], own), -A[own][:, free] @ across, accumulate=True), B.index_add(
             0, own, -across.t() @ B[free])  # fmt: skip
-    return A[own][:, own], B[own], reader.all_columns.shape[1], none
+    return (A[own][:, own], B[own], m, saving), none

@@ -14,15 +14,17 @@ from torch import Tensor
 class Tableau:
     """The problem of one reader, with any set of neurons inside; at first none is.
 
-    A  (N m, N m) float64, positive definite; neuron i owns rows i m to (i + 1) m
-    B  (N m, O) the right-hand sides
+    A       (N m, N m) float64, positive definite; neuron i owns rows i m to (i + 1) m
+    B       (N m, O) the right-hand sides
+    saving  (N,) what the error falls by, apart from all that, when a neuron leaves
 
     T holds -A_SS^-1 for the neurons inside, and for those outside the part of A that the inside does not explain; U
     holds the weights (rows) of the neurons inside, and the right-hand sides that are left for those outside.
     """
 
-    def __init__(self, A: Tensor, B: Tensor, m: int) -> None:
+    def __init__(self, A: Tensor, B: Tensor, m: int, saving: Tensor | None = None) -> None:
         self.T, self.U, self.m = A.clone(), B.clone(), m
+        self.saving = 0.0 if saving is None else saving
         self.size = len(A) // m
         self.inside = torch.zeros(self.size, dtype=torch.bool, device=A.device)
 
@@ -48,11 +50,11 @@ class Tableau:
         sign = torch.where(self.inside, -1.0, 1.0).to(self.T)
         if m == 1:
             pivot = (sign * self.T.diagonal()).clamp_min(torch.finfo(self.T.dtype).tiny)
-            return self.U.square().sum(1) / pivot
+            return self.U.square().sum(1) / pivot - self.saving
         blocks = self.T.view(N, m, N, m).diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # N m m
         factor = factorise(sign.view(-1, 1, 1) * blocks)
         solved = torch.linalg.solve_triangular(factor, self.U.view(N, m, -1), upper=False)
-        return solved.square().sum((1, 2))
+        return solved.square().sum((1, 2)) - self.saving
 
     def move(self, i: int) -> None:
         """Let neuron i in, or take it out."""

@@ -1,0 +1,191 @@
+"""A budget for the whole network: costs against counting the network built, allocation against every combination."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.errors import ZooError
+from zoo.measure import count
+from zoo.models import ARCHS, build, groups_of, mlp
+from zoo.prune import Budget, Repair, prune
+from zoo.prune.allocation import allocate
+from zoo.prune.costs import macs_of, parameters_of
+from zoo.prune.latency import LatencyTable, latency_of
+from zoo.prune.repair.finish import distil, recalibrate
+from zoo.prune.workspace import Workspace
+
+INPUTS = {"mlp": (10,), "dgcnn": (3, 48), "pointnet": (3, 48), "pointnet2": (3, 64), "vgg11": (3, 32, 32)}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_costs_are_those_of_the_network_built_with_these_widths(arch):
+    shape = INPUTS.get(arch, (3, 32, 32))
+    model = build(arch, num_classes=5).eval()
+    groups = groups_of(model)
+    macs, parameters = macs_of(model, groups, shape), parameters_of(model, groups)
+    some = {name: max(1, n * ((7 * i) % 5 + 3) // 8) for i, (name, n) in enumerate(model.widths.items())}
+    for widths in ({}, some):
+        counted = count(build(arch, num_classes=5, widths=widths), shape)
+        assert macs(widths) == pytest.approx(counted.macs, rel=1e-12)
+        assert parameters(widths) == pytest.approx(counted.parameters, rel=1e-12)
+    name = next(iter(some))
+    along = macs.along(some, name)
+    for n in (1, some[name]):
+        assert macs({**some, name: n}) - macs({**some, name: 0}) == pytest.approx(float(along[n]), rel=1e-9)
+
+
+class Product:
+    """A cost in which two groups meet in one layer, as in a chain of layers."""
+
+    def __init__(self, sizes):
+        self.sizes = sizes
+
+    def __call__(self, widths):
+        a, b, c = ({**self.sizes, **widths}[name] for name in "abc")
+        return 3 * a + a * b + b * c + 2 * c
+
+    def along(self, widths, group):
+        n = torch.arange(self.sizes[group] + 1, dtype=torch.float64)
+        return torch.tensor([self({**widths, group: int(k)}) - self({**widths, group: 0}) for k in n]).double()
+
+
+def curve(N, seed):
+    fall = torch.rand(N, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).sort(descending=True).values
+    values = torch.cat([fall.flip(0).cumsum(0).flip(0), torch.zeros(1, dtype=torch.float64)])
+    values[0] = torch.inf
+    return values
+
+
+@pytest.mark.parametrize("budget", [Budget(macs=0.8), Budget(macs=0.5), Budget(macs=60.0),
+                                    Budget(macs=0.6, round_to=4), Budget(macs=0.5, minimum=5)])  # fmt: skip
+def test_the_allocation_is_within_the_budget_and_near_the_best_of_all_combinations(budget):
+    sizes = {"a": 8, "b": 12, "c": 9}
+    costs = Product(sizes)
+    for seed in range(6):
+        curves = {name: curve(N, 10 * seed + k) for k, (name, N) in enumerate(sizes.items())}
+        found = allocate(curves, costs, budget)
+        bound = budget.bound(costs({}))
+        assert costs(found) <= bound
+        allowed = [budget.allowed(N).tolist() for N in sizes.values()]
+        assert all(n in each for n, each in zip(found.values(), allowed, strict=True))
+        combinations = (dict(zip(sizes, n, strict=True)) for n in itertools.product(*allowed))
+        least = min(sum(float(curves[k][n]) for k, n in w.items()) for w in combinations if costs(w) <= bound)
+        mine = sum(float(curves[name][n]) for name, n in found.items())
+        assert mine <= 1.2 * least + 1e-9
+
+
+def test_what_a_budget_cannot_be_is_said():
+    sizes = {"a": 8, "b": 12, "c": 9}
+    curves = {name: curve(N, 0) for name, N in sizes.items()}
+    with pytest.raises(ZooError, match="narrowest network these groups allow takes"):
+        allocate(curves, Product(sizes), Budget(macs=0.01))
+    assert allocate(curves, Product(sizes), Budget(macs=1.0)) == sizes
+    for bad in ({}, {"macs": 1.0, "parameters": 0.5}, {"macs": 0.0}, {"macs": float("nan")}, {"macs": 0.5, "round_to": 0}):
+        with pytest.raises(ZooError):
+            Budget(**bad)
+
+
+@pytest.fixture(scope="module")
+def case():
+    torch.manual_seed(0)
+    model = build("vgg11", num_classes=4, widths={f"features.{i}": 16 for i in (0, 4, 8, 11, 15, 18, 22, 25)}).eval()
+    return model, torch.randn(60, 3, 32, 32)
+
+
+@pytest.mark.parametrize("method", ["repaired", "local", "l1", "gfs"])
+def test_a_pruned_network_meets_its_budget(case, method):
+    model, x = case
+    small, report = prune(model, (x, None), budget=Budget(macs=0.6, round_to=4, minimum=4), method=method)
+    part = count(small, (3, 32, 32)).macs / count(model, (3, 32, 32)).macs
+    assert 0.5 < part <= 0.6
+    assert all(n >= 4 for n in small.widths.values()) or method == "local"  # convex weights may be best with fewer
+    assert all(n % 4 == 0 for n in small.widths.values()) or method == "local"
+    assert report.budget["macs"] == 0.6
+    assert "pruned" in report.table()
+    halved, _ = prune(model, (x, None), budget=Budget(parameters=0.5), method=method)
+    assert count(halved, (3, 32, 32)).parameters <= 0.5 * count(model, (3, 32, 32)).parameters
+
+
+def test_another_budget_takes_over_the_prices_and_ends_as_without(case, tmp_path):
+    model, x = case
+    file = tmp_path / "prices.json"
+    _, first = prune(model, (x, None), budget=Budget(macs=0.8), method="repaired", prices=file)
+    assert first.reused == []
+    again, second = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", prices=file)
+    assert second.reused == list(model.widths)
+    assert "taken over from an earlier run" in second.table()
+    alone, _ = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired")
+    for name, value in alone.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    file.write_text(json.dumps({"fingerprint": "of another network", "values": {"features.0": [0.0]}}))
+    _, fresh = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", prices=file)
+    assert fresh.reused == []
+
+
+def test_a_budget_and_the_methods_it_goes_with(case):
+    model, x = case
+    with pytest.raises(ZooError, match="needs one path for each group"):
+        prune(model, (x, None), budget=Budget(macs=0.5), method="combined")
+    with pytest.raises(ZooError, match="Give one goal"):
+        prune(model, (x, None), budget=Budget(macs=0.5), eps=0.1, method="local")
+
+
+def test_time_is_a_table_for_each_group_and_more_neurons_are_never_faster(case):
+    model, x = case
+    with Workspace(model, x, None, discrepancy="cross_entropy", batch_size=32, memory=2**30, seed=0) as space:
+        table = latency_of(space, space.groups[:2])
+    assert table({}) == table.whole > 0
+    for group in space.groups[:2]:
+        assert len(table.tables[group.name]) == group.size + 1
+        assert bool((table.tables[group.name].diff() >= 0).all())
+    fake = LatencyTable(10.0, {"a": torch.tensor([1.0, 2.0, 4.0]), "b": torch.tensor([0.5, 3.0])})
+    assert fake({"a": 1}) == 8.0
+    assert fake({"a": 1, "b": 0}) == 5.5
+
+
+def test_a_time_is_met_by_the_table(case, monkeypatch):
+    """A device on which the last convolution alone takes time, by steps of eight neurons."""
+    model, x = case
+    steps = torch.tensor([float(-(-n // 8)) for n in range(17)])
+    tables = {name: steps if name == "features.25" else 0 * steps for name in model.widths}
+    monkeypatch.setattr("zoo.prune.layerwise.latency_of", lambda *_, **__: LatencyTable(10.0, tables))
+    small, _ = prune(model, (x, None), budget=Budget(milliseconds=9.0), method="l1")
+    assert small.widths == {**model.widths, "features.25": 8}
+
+
+def test_recalibrated_statistics_are_the_mean_over_batches_of_what_the_norm_sees():
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)
+    model = nn.Sequential(conv, norm).eval()
+    batches = list(torch.randn(30, 3, 8, 8).split(10))
+    norm.running_mean.fill_(7.0)
+    recalibrate(model, batches)
+    y = [conv(batch).detach() for batch in batches]
+    torch.testing.assert_close(norm.running_mean, torch.stack([each.mean((0, 2, 3)) for each in y]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([each.var((0, 2, 3)) for each in y]).mean(0))
+    assert not norm.training
+    assert norm.momentum == 0.1
+
+
+def test_the_last_steps_are_reported_apart_and_each_lowers_the_discrepancy(case):
+    model, x = case
+    repair = Repair(recalibrate=True, distil_epochs=3)
+    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", repair=repair)
+    assert [step.name for step in report.steps] == ["pruned", "batch norms recalibrated", "distilled"]
+    assert report.steps[2].discrepancy < report.steps[1].discrepancy
+    assert not small.training
+    again, _ = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", repair=repair)
+    assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_distillation_that_diverges_leaves_the_network_as_it_was(monkeypatch):
+    torch.manual_seed(0)
+    model, teacher = mlp(in_features=4, num_classes=3), mlp(in_features=4, num_classes=3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    monkeypatch.setattr("zoo.prune.repair.finish.RATE", 1e38)
+    with pytest.raises(ZooError, match="Distillation diverged"):
+        distil(model, teacher, torch.randn(64, 4), epochs=3, seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,62 @@
+"""The repair and the budget of `zoo reprune`, from command-line options and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from zoo.cards import Value
+from zoo.errors import ZooError
+from zoo.prune import PLAIN, Budget, Repair
+
+TARGETS = {"target_macs": "macs", "target_params": "parameters", "target_ms": "milliseconds"}
+# What says how far to prune: all else stays the same from one goal to the next.
+GOALS = ("eps", *TARGETS, "round_to", "min_width", "groups", "leave", "finetune_epochs", "recalibrate", "distil_epochs")
+
+
+def budget_of(*, round_to: int | None = None, min_width: int | None = None, **targets: float | None) -> Budget | None:
+    """The budget, or None where no target is given.
+
+    Raises ZooError for several targets, for one that is no number above 0, and for a width without a target.
+    """
+    given = {TARGETS[name]: value for name, value in targets.items() if value is not None}
+    if not given:
+        if round_to is not None or min_width is not None:
+            raise ZooError("--round-to and --min-width go with a target: add --target-macs 0.78, for instance")
+        return None
+    if len(given) > 1:
+        raise ZooError("give one target: --target-macs, --target-params or --target-ms")
+    return Budget(**given, round_to=round_to or 1, minimum=min_width or 1)
+
+
+def budget_options(budget: Budget | None) -> dict[str, Value]:
+    """What a command line has to say to get this budget."""
+    if budget is None:
+        return {}
+    target = next(option for option, kind in TARGETS.items() if kind == budget.kind)
+    return {
+        target: float(getattr(budget, budget.kind)),
+        "round_to": budget.round_to if budget.round_to > 1 else None,
+        "min_width": budget.minimum if budget.minimum > 1 else None,
+    }
+
+
+def default_repair(method: str) -> Repair:
+    """The repair that a method comes with."""
+    return Repair() if method == "repaired" else PLAIN
+
+
+def repair_of(method: str, readers: bool | None, changes: dict[str, Any]) -> Repair:
+    """A method's repair with the changes asked for; `readers` turns the solving of readers on or off."""
+    settings = {**asdict(default_repair(method)), **changes}
+    return Repair(**settings if readers is None else {**settings, "readers": readers})
+
+
+def repair_options(method: str, repair: Repair) -> dict[str, Value]:
+    """What a command line has to say to get this repair; what the method comes with goes without saying."""
+    usual = asdict(default_repair(method))
+    changed: dict[str, Value] = {key: value for key, value in asdict(repair).items() if value != usual[key]}
+    readers = changed.pop("readers", None)
+    if readers is not None:
+        changed["repair" if readers else "no_repair"] = True
+    return changed
