@@ -56,7 +56,8 @@ def macs_of(model: nn.Module, groups: list[NeuronGroup], sample_shape: tuple[int
 
 def parameters_of(model: nn.Module, groups: list[NeuronGroup]) -> Cost:
     """Parameters of every kind."""
-    weights, others = [], []
+    weights: list[tuple[nn.Module, float]] = []
+    others: list[tuple[nn.Module, float]] = []
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             (weights if name == "weight" else others).append((module, float(parameter.numel())))

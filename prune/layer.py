@@ -129,7 +129,7 @@ class Layer:
         """Those of each reader over the whole pruning data (`zoo.prune.repair.moments`)."""
         found = [ReaderMoments(reader) for reader in self.group.readers]
         handles = [
-            reader.module.register_forward_pre_hook(lambda module, inputs, to=each: to.add(inputs[0]))  # type: ignore[misc]
+            reader.module.register_forward_pre_hook(lambda module, inputs, to=each: to.add(inputs[0]))
             for reader, each in zip(self.group.readers, found, strict=True)
         ]
         try:

@@ -58,9 +58,8 @@ def _curve(layer: Layer, path: Path) -> Tensor:
         divergence = layer.discrepancy_of(samples, path.scale(n), part=part)
         seen = divergence if math.isfinite(divergence) else 1e6
         ratios.append(math.log(max(seen, SMALLEST)) - math.log(float(errors[n - 1])))
-    n = np.arange(1, N + 1)
-    ratio = torch.from_numpy(np.interp(n, looks, ratios)) if looks else torch.zeros(N, dtype=torch.float64)
-    curve = torch.cat([torch.full((1,), torch.inf, dtype=torch.float64), errors * ratio.exp()])
+    seen_at = np.interp(np.arange(1, N + 1), looks, ratios) if looks else np.zeros(N)
+    curve = torch.cat([torch.full((1,), torch.inf, dtype=torch.float64), errors * torch.from_numpy(seen_at).exp()])
     curve[N] = 0.0
     return curve.flip(0).cummax(0).values.flip(0)  # more neurons are never worse
 

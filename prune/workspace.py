@@ -39,14 +39,15 @@ class Workspace:
         self.groups = groups_of(self.model)
         self.discrepancy, self.batch_size, self.memory = discrepancy, batch_size, memory
         order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed)).to(inputs.device)
-        self.inputs, self.labels = inputs[order], None if labels is None else labels[order]
+        self.labels = None if labels is None else labels[order]
         layout = torch.contiguous_format
         if inputs.dim() == 4:  # convolutions on images run faster so; values do not change
             layout = torch.channels_last
             self.model.to(memory_format=layout)
         # On a CPU what runs at a time should stay in its caches.
         self.together = batch_size if inputs.is_cuda else min(batch_size, CPU_BATCH)
-        self.batches = [part.contiguous(memory_format=layout) for part in torch.split(self.inputs, self.together)]
+        self.inputs = inputs[order].contiguous(memory_format=layout)
+        self.batches = list(torch.split(self.inputs, self.together))  # views
         self.gates = Gates(self.groups)
 
     def __enter__(self) -> Workspace:

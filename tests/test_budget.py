@@ -53,7 +53,8 @@ class Product:
 
 
 def curve(N, seed):
-    fall = torch.rand(N, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).sort(descending=True).values
+    generator = torch.Generator().manual_seed(seed)
+    fall = torch.rand(N, generator=generator, dtype=torch.float64).sort(descending=True).values
     values = torch.cat([fall.flip(0).cumsum(0).flip(0), torch.zeros(1, dtype=torch.float64)])
     values[0] = torch.inf
     return values
@@ -83,7 +84,8 @@ def test_what_a_budget_cannot_be_is_said():
     with pytest.raises(ZooError, match="narrowest network these groups allow takes"):
         allocate(curves, Product(sizes), Budget(macs=0.01))
     assert allocate(curves, Product(sizes), Budget(macs=1.0)) == sizes
-    for bad in ({}, {"macs": 1.0, "parameters": 0.5}, {"macs": 0.0}, {"macs": float("nan")}, {"macs": 0.5, "round_to": 0}):
+    nan = float("nan")
+    for bad in ({}, {"macs": 1.0, "parameters": 0.5}, {"macs": 0.0}, {"macs": nan}, {"macs": 0.5, "round_to": 0}):
         with pytest.raises(ZooError):
             Budget(**bad)
 

@@ -1,4 +1,4 @@
-"""Readers solved anew: against a generic solver on explicit rows, and every n of a path against a solution from scratch."""
+"""Readers solved anew: against a generic solver on explicit rows, every n of a path against one from scratch."""
 
 import copy
 import itertools
@@ -23,7 +23,7 @@ DOUBLE = {"dtype": torch.float64}
 
 
 def inputs(kind, generator, rows_=60, columns=12):
-    """Phi (P, K) of a layer: well-behaved, or what pruning meets: dead and repeated neurons, fewer rows than columns."""
+    """Phi (P, K) of a layer: well-behaved, or as pruning meets it: dead and repeated neurons, few rows."""
     phi = torch.randn(5 if kind == "few rows" else rows_, columns, generator=generator, **DOUBLE).relu()
     if kind == "dead and repeated":
         phi[:, 3] = 0
@@ -188,7 +188,7 @@ def test_exchanges_end_where_no_swap_of_the_least_needed_helps_and_gain_what_the
         kept, gained = exchange([case], start)
         assert int(kept.sum()) == 4
         assert error(start) - error(kept) == pytest.approx(gained, rel=1e-6, abs=1e-9)
-        least = min(kept.nonzero().flatten().tolist(), key=lambda i: error(kept ^ (torch.arange(10) == i)))  # noqa: B023
+        least = min(kept.nonzero().flatten().tolist(), key=lambda i: error(kept ^ (torch.arange(10) == i)))
         rest = kept ^ (torch.arange(10) == least)
         best = min(error(rest ^ (torch.arange(10) == i)) for i in range(10) if not rest[i])
         assert error(kept) <= best + 1e-9

@@ -16,6 +16,9 @@ from zoo.errors import ZooError
 TEMPERATURE = 2.0
 RATE = 5e-5
 BATCH = 32
+# A backward pass keeps every activation: on a CPU so many samples of a batch at a time. Batch norms being still, the
+# gradient is that of the whole batch.
+CPU_TOGETHER = 8
 
 
 @torch.no_grad()
@@ -52,6 +55,7 @@ def distil(
     before = {key: value.clone() for key, value in model.state_dict().items()}
     parameters = [parameter.requires_grad_(True) for parameter in model.parameters()]
     size = min(BATCH, len(inputs))
+    together = size if inputs.is_cuda else CPU_TOGETHER
     steps = epochs * (len(inputs) // size)
     optimiser = torch.optim.AdamW(parameters, RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -66,20 +70,26 @@ def distil(
             batch = inputs[numbers.to(inputs.device)]
             if batch.dim() == 4:
                 batch = _varied(batch, generator).contiguous(memory_format=torch.channels_last)
-            with torch.no_grad():
-                wanted = F.log_softmax(teacher(batch) / TEMPERATURE, 1)
-            given = F.log_softmax(model(batch) / TEMPERATURE, 1)
-            loss = TEMPERATURE**2 * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
             optimiser.zero_grad()
-            loss.backward()
+            losses = [_backward(model, teacher, part, size) for part in torch.split(batch, together)]
             optimiser.step()
             schedule.step()
             bar.update()
-            bar.set_postfix_str(f"divergence {float(loss.detach()):.3f}")
+            bar.set_postfix_str(f"divergence {sum(losses):.3f}")
     bar.close()
     if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
         model.load_state_dict(before)
         raise ZooError("Distillation diverged: the weights are no numbers any more. Leave it out for this network.")
+
+
+def _backward(model: nn.Module, teacher: nn.Module, part: Tensor, size: int) -> float:
+    """Add the gradient of a part of a batch of `size`; its share of the batch's divergence."""
+    with torch.no_grad():
+        wanted = F.log_softmax(teacher(part) / TEMPERATURE, 1)
+    given = F.log_softmax(model(part) / TEMPERATURE, 1)
+    loss = TEMPERATURE**2 * F.kl_div(given, wanted, reduction="sum", log_target=True) / size
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
 
 
 def _varied(images: Tensor, generator: torch.Generator) -> Tensor:

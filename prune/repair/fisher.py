@@ -8,11 +8,12 @@ sample, up to what positions do together. It needs no labels: they are drawn fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo.errors import ZooError
 from zoo.models.groups import Mixing, NeuronGroup, Reader
@@ -61,10 +62,10 @@ def output_weights(
                 logits = model(batch.detach().clone().requires_grad_())
                 part = 1 - discrimination
                 if part:
-                    _drawn(kind, logits, generator).backward(retain_graph=bool(discrimination))
+                    _back(_drawn(kind, logits, generator), again=bool(discrimination))
                 if discrimination and given is not None:
                     part = discrimination
-                    F.cross_entropy(logits, next(given), reduction="sum").backward()
+                    _back(F.cross_entropy(logits, next(given), reduction="sum"))
     finally:
         for handle in handles:
             handle.remove()
@@ -85,9 +86,13 @@ def _drawn(kind: str, logits: Tensor, generator: torch.Generator) -> Tensor:
     return F.cross_entropy(logits, labels.to(logits.device), reduction="sum")
 
 
-def _listen(module: nn.Module, output: Tensor, add: object) -> None:
+def _back(loss: Tensor, *, again: bool = False) -> None:
+    loss.backward(retain_graph=again)  # type: ignore[no-untyped-call]
+
+
+def _listen(module: nn.Module, output: Tensor, add: Callable[[nn.Module, Tensor], None]) -> None:
     if output.requires_grad:
-        output.register_hook(lambda gradient: add(module, gradient))  # type: ignore[operator]
+        output.register_hook(lambda gradient: add(module, gradient))  # type: ignore[no-untyped-call]
 
 
 def _rows(reader: Reader, gradient: Tensor) -> Tensor:
@@ -101,7 +106,7 @@ def _rows(reader: Reader, gradient: Tensor) -> Tensor:
         rows = gradient.reshape(-1, gradient.shape[-1])
     if not isinstance(reader.module, Mixing):
         return rows
-    norm = reader.norm
-    if norm is not None:
-        rows = rows * (norm.weight * torch.rsqrt(norm.running_var + norm.eps)).detach()  # type: ignore[operator, union-attr, arg-type]
-    return rows / float(getattr(reader.module, "k", 1)) ** 0.5
+    if isinstance(reader.norm, _BatchNorm) and reader.norm.running_var is not None:
+        rows = rows * (reader.norm.weight * torch.rsqrt(reader.norm.running_var + reader.norm.eps)).detach()
+    edges: int = getattr(reader.module, "k", 1)
+    return rows / edges**0.5

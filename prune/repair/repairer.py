@@ -117,9 +117,9 @@ class Repairer:
 
         for reader, (weight, shift) in zip(self.group.readers, solved, strict=True):
             layer, norm = reader.layer, reader.norm
-            change(layer.weight.data, weight)  # type: ignore[union-attr, arg-type]
+            change(layer.weight.data, weight)  # type: ignore[arg-type]
             if getattr(layer, "bias", None) is not None:
-                change(layer.bias.data, shift)  # type: ignore[union-attr, arg-type]
+                change(layer.bias.data, shift)  # type: ignore[arg-type]
             elif norm is not None:
                 change(norm.running_mean, -shift)  # type: ignore[arg-type]
         return saved
@@ -148,8 +148,8 @@ def _problem(
 ) -> tuple[Problem, float]:
     """The reader's problem for `Tableau`, and its error with no neuron of the group.
 
-    With A = H + ridge and B = A W' the tableau's error is that of `solve`, and the ridge's square of the weights that go,
-    which they are spared (`saving`). Columns that belong to no neuron are solved for whatever is kept: they are
+    With A = H + ridge and B = A W' the tableau's error is that of `solve`, and the ridge's square of the weights that
+    go, which they are spared (`saving`). Columns that belong to no neuron are solved for whatever is kept: they are
     eliminated first.
     """
     H = statistics.all.centred() if takes_constant(reader) else statistics.all.H[:-1, :-1]

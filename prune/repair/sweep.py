@@ -24,8 +24,8 @@ class Tableau:
 
     def __init__(self, A: Tensor, B: Tensor, m: int, saving: Tensor | None = None) -> None:
         self.T, self.U, self.m = A.clone(), B.clone(), m
-        self.saving = 0.0 if saving is None else saving
         self.size = len(A) // m
+        self.saving = A.new_zeros(self.size) if saving is None else saving
         self.inside = torch.zeros(self.size, dtype=torch.bool, device=A.device)
 
     def put(self, inside: Tensor) -> None:
@@ -50,11 +50,11 @@ class Tableau:
         sign = torch.where(self.inside, -1.0, 1.0).to(self.T)
         if m == 1:
             pivot = (sign * self.T.diagonal()).clamp_min(torch.finfo(self.T.dtype).tiny)
-            return self.U.square().sum(1) / pivot - self.saving
+            return self.U.square().sum(1).div(pivot).sub(self.saving)
         blocks = self.T.view(N, m, N, m).diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # N m m
         factor = factorise(sign.view(-1, 1, 1) * blocks)
         solved = torch.linalg.solve_triangular(factor, self.U.view(N, m, -1), upper=False)
-        return solved.square().sum((1, 2)) - self.saving
+        return solved.square().sum((1, 2)).sub(self.saving)  # type: ignore[no-any-return]
 
     def move(self, i: int) -> None:
         """Let neuron i in, or take it out."""
@@ -75,6 +75,7 @@ class Tableau:
 
 def factorise(A: Tensor) -> Tensor:
     """The Cholesky factor of A (..., n, n); where rounding has made A indefinite, of A and a trace of its diagonal."""
+    factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(A)
     part = 1e-14
     while bool(failed.any()):
