@@ -132,6 +132,34 @@ def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_
     assert {g["name"]: g["after"] for g in again["pruning"]["groups"]} == card.widths
 
 
+def test_a_target_is_met_and_another_one_takes_over_what_was_measured(home, tmp_path, monkeypatch):
+    words = ["reprune", "dgcnn-0.25x", "--images", "40", "--device", "cpu", "--leave", "linear1"]
+    steps = ["--round-to", "4", "--recalibrate", "--distil-epochs", "1", "--no-exchanges"]
+    first = run(*words, "--target-macs", "0.7", *steps)
+    assert first.exit_code == 0, first.stderr
+    assert "batch norms recalibrated" in first.stdout
+    assert "taken over" not in first.stdout
+    (name,) = set(zoo.list_models()) - {"dgcnn-0.25x.shapes"}
+    card, parent = store.info(name), store.info("dgcnn-0.25x")
+    assert 0.5 * parent.macs < card.macs <= 0.7 * parent.macs
+    assert card.widths["linear1"] == parent.widths["linear1"]
+    assert all(n % 4 == 0 or n == parent.widths[group] for group, n in card.widths.items())
+    assert card.recipe["method"] == "repaired"
+    other = "dgcnn-pruned-0.05x.shapes"
+    second = run(*words, "--target-params", "0.5", *steps, "--name", other)
+    assert second.exit_code == 0, second.stderr
+    assert "taken over from an earlier run: edge1" in second.stdout
+    assert store.info(other).parameters <= 0.5 * parent.parameters
+
+    shutil.copytree(home, tmp_path / "second")
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "second"))
+    for path in (tmp_path / "second" / "own").glob("dgcnn-pruned*"):
+        path.unlink()
+    again = made(*shlex.split(card.recipe["command"])[1:], "--device", "cpu")
+    assert again["card"]["file"] == json.loads(card.to_json())["file"]
+    assert [step["name"] for step in again["pruning"]["steps"]] == ["pruned", "batch norms recalibrated", "distilled"]
+
+
 def dense_macs(w: float) -> int:
     widths = models.multiplier_widths("dgcnn", round(w, 2))
     return count(models.build("dgcnn", num_classes=20, widths=widths), (3, 24)).macs
@@ -278,6 +306,21 @@ WRONG = {
     "an unknown data set": (["train", "dgcnn", "--dataset", "shape"], "did you mean shapes"),
     "a missing folder": (["train", "dgcnn", "--dataset", "modelnet40", "--data-dir", "{}/none"], "{}/none"),
     "a folder of another layout": (["train", "resnet34", "--dataset", "imagenet", "--data-dir", "{}"], "train"),
+    "no goal": (["reprune", "dgcnn-0.25x"], "say how far to prune: --eps 0.02"),
+    "two goals": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--target-macs", "0.5"], "say how far to prune"),
+    "two targets": (["reprune", "dgcnn-0.25x", "--target-ms", "1", "--target-macs", "0.5"], "give one target"),
+    "a target of 0": (["reprune", "dgcnn-0.25x", "--target-macs", "0"], "above 0"),
+    "a width without a target": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--round-to", "8"], "go with a target"),
+    "an unknown direction": (
+        ["reprune", "dgcnn-0.25x", "--eps", "0.1", "--method", "repaired", "--direction", "forwards"],
+        "did you mean forward",
+    ),
+    "an unknown weighting": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--weighting", "outputs"], "did you mean output"),
+    "a group to leave that is none": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--leave", "edge9"], "no neuron group"),
+    "a target for a method without paths": (
+        ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined"],
+        "needs one path for each group",
+    ),
     "eps below 0": (["reprune", "dgcnn-0.25x", "--eps", "-0.1"], "eps is -0.1"),
     "eps NaN": (["reprune", "dgcnn-0.25x", "--eps", "nan"], "eps is nan"),
     "eps a word": (["reprune", "dgcnn-0.25x", "--eps", "small"], "not a valid float"),

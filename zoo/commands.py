@@ -98,6 +98,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--method", help="How neurons are chosen [combined; with a target: repaired].")
 @click.option("--repair/--no-repair", default=None, help="Solve readers anew for what is kept [method repaired: yes].")
 @click.option("--direction", help="Search of method repaired: backward or forward [backward].")
+@click.option("--exchanges/--no-exchanges", default=None, help="Better its choice by exchanging neurons [exchanges].")
 @click.option("--weighting", help="output: errors count by what they do downstream; or none [method repaired: output].")
 @click.option("--discrimination", type=float, help="Part of that weighting that is from the true labels [0].")
 @click.option("--recalibrate", is_flag=True, default=None, help="At the end, batch-norm statistics from the samples.")
@@ -125,7 +126,7 @@ def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: 
     budget = budget_of(**_take(given, "target_macs target_params target_ms round_to min_width"))
     method = given.pop("method") or ("combined" if budget is None else "repaired")
     repair = repair_of(
-        method, given.pop("repair"), _take(given, "direction weighting discrimination recalibrate distil_epochs")
+        method, given.pop("repair"), _take(given, "direction exchanges weighting discrimination recalibrate distil_epochs")
     )
     run = _run(given)
     result = library(

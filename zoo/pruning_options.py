@@ -56,7 +56,8 @@ def repair_options(method: str, repair: Repair) -> dict[str, Value]:
     """What a command line has to say to get this repair; what the method comes with goes without saying."""
     usual = asdict(default_repair(method))
     changed: dict[str, Value] = {key: value for key, value in asdict(repair).items() if value != usual[key]}
-    readers = changed.pop("readers", None)
-    if readers is not None:
-        changed["repair" if readers else "no_repair"] = True
+    for setting, option in (("readers", "repair"), ("exchanges", "exchanges")):
+        value = changed.pop(setting, None)
+        if value is not None:
+            changed[option if value else f"no_{option}"] = True
     return changed
