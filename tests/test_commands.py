@@ -133,7 +133,7 @@ def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_
 
 
 def test_a_target_is_met_and_another_one_takes_over_what_was_measured(home, tmp_path, monkeypatch):
-    words = ["reprune", "dgcnn-0.25x", "--images", "40", "--device", "cpu", "--leave", "linear1"]
+    words = ["reprune", "dgcnn-0.25x", "--images", "40", "--device", "cpu", "--leave", "conv5,linear1"]
     steps = ["--round-to", "4", "--recalibrate", "--distil-epochs", "1", "--no-exchanges"]
     first = run(*words, "--target-macs", "0.7", *steps)
     assert first.exit_code == 0, first.stderr
@@ -146,10 +146,10 @@ def test_a_target_is_met_and_another_one_takes_over_what_was_measured(home, tmp_
     assert all(n % 4 == 0 or n == parent.widths[group] for group, n in card.widths.items())
     assert card.recipe["method"] == "repaired"
     other = "dgcnn-pruned-0.05x.shapes"
-    second = run(*words, "--target-params", "0.5", *steps, "--name", other)
+    second = run(*words, "--target-params", "0.9", *steps, "--name", other)
     assert second.exit_code == 0, second.stderr
-    assert "taken over from an earlier run: edge1" in second.stdout
-    assert store.info(other).parameters <= 0.5 * parent.parameters
+    assert "taken over from an earlier run: edge1" in second.stdout, second.stdout
+    assert store.info(other).parameters <= 0.9 * parent.parameters
 
     shutil.copytree(home, tmp_path / "second")
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "second"))
@@ -315,8 +315,8 @@ WRONG = {
         ["reprune", "dgcnn-0.25x", "--eps", "0.1", "--method", "repaired", "--direction", "forwards"],
         "did you mean forward",
     ),
-    "an unknown weighting": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--weighting", "outputs"], "did you mean output"),
-    "a group to leave that is none": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--leave", "edge9"], "no neuron group"),
+    "an unknown weighting": (["reprune", "dgcnn-0.25x", "--eps", "1", "--weighting", "outputs"], "did you mean output"),
+    "a group to leave that is none": (["reprune", "dgcnn-0.25x", "--eps", "1", "--leave", "edge9"], "no neuron group"),
     "a target for a method without paths": (
         ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined"],
         "needs one path for each group",

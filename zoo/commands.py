@@ -125,9 +125,8 @@ def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: 
     search = Search(**_take(given, "exact_until candidates refresh settle positions"))
     budget = budget_of(**_take(given, "target_macs target_params target_ms round_to min_width"))
     method = given.pop("method") or ("combined" if budget is None else "repaired")
-    repair = repair_of(
-        method, given.pop("repair"), _take(given, "direction exchanges weighting discrimination recalibrate distil_epochs")
-    )
+    changes = _take(given, "direction exchanges weighting discrimination recalibrate distil_epochs")
+    repair = repair_of(method, given.pop("repair"), changes)
     run = _run(given)
     result = library(
         entry, method=method, budget=budget, repair=repair, seed=seed, search=search, run=run, dataset=dataset, **given

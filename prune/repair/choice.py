@@ -11,9 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from zoo.prune.repair.pivots import Pivots
 from zoo.prune.repair.sweep import Tableau
 
 DIRECTIONS = ("backward", "forward")
+SHRINK = 0.9  # a neuron that has moved does not move again: it is forgotten when so few are left
+EXCHANGES = 16
 Problem = tuple[Tensor, Tensor, int, Tensor]
 
 
@@ -42,23 +45,27 @@ def search(problems: Sequence[Problem], none: float, direction: str = "backward"
     direction  forward lets in, one by one, the neuron that lowers the error most; backward starts with all and takes
                out the one that raises it least
     """
-    tableaus = [Tableau(*problem) for problem in problems]
-    N = tableaus[0].size
-    if direction == "backward":
-        for tableau in tableaus:
-            tableau.put(torch.ones(N, dtype=torch.bool))
-    order, changes = [], []
+    backward = direction == "backward"
+    pivots = [Pivots(*problem, backward=backward) for problem in problems]
+    N = pivots[0].size
+    names = torch.arange(N)  # of the neurons that are still held
     free = torch.ones(N, dtype=torch.bool)
+    order, changes = [], []
     for _ in range(N):
-        change = total_change(tableaus)
-        change[~free] = torch.inf if direction == "backward" else -torch.inf
-        i = int(change.argmin() if direction == "backward" else change.argmax())
-        order.append(i)
+        if int(free.sum()) <= SHRINK * len(free):
+            stay = free.nonzero().squeeze(1)
+            for each in pivots:
+                each.restrict(stay.to(each.T.device))
+            names, free = names[stay], free[stay]
+        change = total_change(pivots)
+        change[~free] = torch.inf if backward else -torch.inf
+        i = int(change.argmin() if backward else change.argmax())
+        order.append(int(names[i]))
         changes.append(float(change[i]))
         free[i] = False
-        for tableau in tableaus:
-            tableau.move(i)
-    if direction == "backward":
+        for each in pivots:
+            each.move(i)
+    if backward:
         order.reverse()
         changes.reverse()
     fall = torch.tensor(changes, dtype=torch.float64).cumsum(0)
@@ -67,16 +74,15 @@ def search(problems: Sequence[Problem], none: float, direction: str = "backward"
 
 
 def exchange(
-    problems: Sequence[Problem], kept: Tensor, *, most: int | None = None
+    problems: Sequence[Problem], kept: Tensor, *, most: int = EXCHANGES
 ) -> tuple[Tensor, float]:
     """A set of as many neurons with a lower error, and by how much it is lower: as long as it helps, the neuron inside
-    that is needed least gives way to the one outside that then helps most. kept (N,) bool; at most `most` times, N
-    unless given."""
+    that is needed least gives way to the one outside that then helps most, at most `most` times. kept (N,) bool."""
     tableaus = [Tableau(*problem) for problem in problems]
     for tableau in tableaus:
         tableau.put(kept)
     inside, gained = kept.clone(), 0.0
-    for _ in range(len(kept) if most is None else most):
+    for _ in range(most):
         out = int(total_change(tableaus).masked_fill(~inside, torch.inf).argmin())
         for tableau in tableaus:
             tableau.move(out)
@@ -94,8 +100,9 @@ def exchange(
     return inside, gained
 
 
-def total_change(tableaus: Sequence[Tableau]) -> Tensor:
-    total = tableaus[0].change()
-    for tableau in tableaus[1:]:
-        total = total + tableau.change()
+def total_change(problems: Sequence[Tableau | Pivots]) -> Tensor:
+    """(N,) the readers' changes together, on the CPU."""
+    total = problems[0].change()
+    for each in problems[1:]:
+        total = total + each.change()
     return total.cpu()

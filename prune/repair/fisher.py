@@ -8,6 +8,7 @@ sample, up to what positions do together. It needs no labels: they are drawn fro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -109,4 +110,4 @@ def _rows(reader: Reader, gradient: Tensor) -> Tensor:
     if isinstance(reader.norm, _BatchNorm) and reader.norm.running_var is not None:
         rows = rows * (reader.norm.weight * torch.rsqrt(reader.norm.running_var + reader.norm.eps)).detach()
     edges: int = getattr(reader.module, "k", 1)
-    return rows / edges**0.5
+    return rows / math.sqrt(edges)

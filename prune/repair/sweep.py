@@ -48,13 +48,8 @@ class Tableau:
         """(N,) by how much the error falls if a neuron outside comes in, or rises if one inside leaves."""
         N, m = self.size, self.m
         sign = torch.where(self.inside, -1.0, 1.0).to(self.T)
-        if m == 1:
-            pivot = (sign * self.T.diagonal()).clamp_min(torch.finfo(self.T.dtype).tiny)
-            return self.U.square().sum(1).div(pivot).sub(self.saving)
         blocks = self.T.view(N, m, N, m).diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # N m m
-        factor = factorise(sign.view(-1, 1, 1) * blocks)
-        solved = torch.linalg.solve_triangular(factor, self.U.view(N, m, -1), upper=False)
-        return solved.square().sum((1, 2)).sub(self.saving)  # type: ignore[no-any-return]
+        return worth(sign.view(-1, 1, 1) * blocks, self.U) - self.saving
 
     def move(self, i: int) -> None:
         """Let neuron i in, or take it out."""
@@ -71,6 +66,16 @@ class Tableau:
         self.T[at] = solved.t()
         self.T[at, at] = -sign * torch.cholesky_inverse(factor)
         self.inside[i] = not self.inside[i]
+
+
+def worth(blocks: Tensor, U: Tensor) -> Tensor:
+    """(N,) tr(U_i' D_i^-1 U_i): blocks D (N, m, m), U (N m, O)."""
+    N, m = blocks.shape[:2]
+    if m == 1:
+        return U.square().sum(1) / blocks.view(N).clamp_min(torch.finfo(U.dtype).tiny)
+    solved = torch.linalg.solve_triangular(factorise(blocks), U.view(N, m, -1), upper=False)
+    value: Tensor = solved.square().sum((1, 2))
+    return value
 
 
 def factorise(A: Tensor) -> Tensor:

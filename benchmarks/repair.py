@@ -1,0 +1,144 @@
+"""Pruned networks before any training: what the repair, its parts and baselines keep at the same MACs, paired by image.
+
+    python benchmarks/repair.py mobilenet_v2 --target 0.82 --weights FILE --data DIR --out results.jsonl
+    python benchmarks/repair.py dgcnn --dataset modelnet10 --target 0.5 --weights FILE --data DIR --out results.jsonl
+
+FILE is a safetensors file that fits the network; the pruning samples are drawn without labels from the training split
+by seed 0, the figures come from the test split. One line of JSON is written per run as soon as it is done; a line that
+is there already is not computed again. Each run is a process of its own, so its peak memory is its own. The table gives
+for every run the difference to the first one, in points, with a 95 % interval over the pairs of answers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+
+from zoo import checkpoint, datasets
+from zoo.evaluate import evaluate
+from zoo.measure import count
+from zoo.memory import keep_freed_memory
+from zoo.models import build, groups_of
+from zoo.prune import PLAIN, Budget, Repair, prune
+from zoo.prune.costs import macs_of
+from zoo.reprune import draw
+
+WEIGHTED = Repair(readers=False)
+UNWEIGHTED = Repair(weighting="none")
+# name: (method, repair, how many neurons each group keeps: one price, or the same part of every group)
+RUNS: dict[str, tuple[str, Repair, str]] = {
+    "repaired, recalibrated, distilled": ("repaired", Repair(recalibrate=True, distil_epochs=8), "price"),
+    "repaired, recalibrated": ("repaired", Repair(recalibrate=True), "price"),
+    "repaired": ("repaired", Repair(), "price"),
+    "repaired, forward": ("repaired", Repair(direction="forward"), "price"),
+    "repaired, no exchanges": ("repaired", Repair(exchanges=False), "price"),
+    "repaired, no weighting": ("repaired", UNWEIGHTED, "price"),
+    "repaired, same part": ("repaired", Repair(), "part"),
+    "repaired, no weighting, same part": ("repaired", UNWEIGHTED, "part"),
+    "local + repair": ("local", Repair(), "price"),
+    "local + repair, no weighting": ("local", UNWEIGHTED, "price"),
+    "local + repair, same part": ("local", Repair(), "part"),
+    "local, weighted": ("local", WEIGHTED, "price"),
+    "local": ("local", PLAIN, "price"),
+    "local, same part": ("local", PLAIN, "part"),
+    "gfs": ("gfs", PLAIN, "price"),
+    "l1": ("l1", PLAIN, "price"),
+    "l1, recalibrated": ("l1", Repair(readers=False, weighting="none", recalibrate=True), "price"),
+    "l1 + repair": ("l1", UNWEIGHTED, "price"),
+}
+
+
+def same_part(model: torch.nn.Module, shape: tuple[int, ...], target: float) -> dict[str, int]:
+    """The widths that keep the largest part r of every group at no more than `target` of the MACs."""
+    groups = groups_of(model)
+    macs = macs_of(model, groups, shape)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        widths = {group.name: max(1, math.floor(middle * group.size)) for group in groups}
+        low, high = (middle, high) if macs(widths) <= target * macs({}) else (low, middle)
+    return {group.name: max(1, math.floor(low * group.size)) for group in groups}
+
+
+def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: Path, images: int, prices: Path,
+        **form: object) -> dict[str, object]:  # fmt: skip
+    """Prune once and look at the test split."""
+    keep_freed_memory()
+    extra = {key: value for key, value in form.items() if value is not None}
+    if dataset == "imagenet":
+        extra |= {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    train, test = (datasets.load(dataset, split, data_dir=data, **extra) for split in ("train", "test"))
+    classes = 1000 if dataset == "imagenet" else train.num_classes  # a folder may hold a part of ImageNet's classes
+    model = build(arch, num_classes=classes)
+    checkpoint.load_weights(model, checkpoint.read_state(weights), source=str(weights))
+    model.eval()
+    shape = tuple(test.sample_shape)
+    made, row = model, {"run": name, "arch": arch, "target": target, "images": images}
+    if name != "dense":
+        method, repair, how = RUNS[name]
+        x, _ = draw(train, images, 0)
+        goal = {"budget": Budget(macs=target)} if how == "price" else {"widths": same_part(model, shape, target)}
+        started = time.perf_counter()
+        made, report = prune(model, (x, None), method=method, repair=repair, memory=2**30, prices=prices, **goal)
+        row |= {"seconds": time.perf_counter() - started, "report": report.to_dict(), "repair": asdict(repair)}
+        del x
+    status = Path("/proc/self/status").read_text().splitlines()
+    row["peak_bytes"] = 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    result = evaluate(made, test)
+    hits = "".join("1" if hit else "0" for hit in result.hits.tolist())
+    return {**row, "correct": result.correct, "total": result.total, "cross_entropy": result.cross_entropy,
+            "macs": count(made, shape).macs, "widths": dict(made.widths), "hits": hits}  # fmt: skip
+
+
+def paired(a: str, b: str) -> tuple[float, float]:
+    """The difference of two runs' accuracy in points and half of its 95 % interval, from the same images."""
+    difference = torch.tensor([int(x) - int(y) for x, y in zip(a, b, strict=True)], dtype=torch.float64)
+    return 100 * float(difference.mean()), 196 * float(difference.std()) / math.sqrt(len(difference))
+
+
+@click.command()
+@click.argument("arch")
+@click.option("--target", type=float, required=True, help="MACs, as a part of the dense network's.")
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--dataset", default="imagenet")
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--size", type=int)
+@click.option("--points", type=int)
+@click.option("--images", default=1000)
+@click.option("--runs", default=";".join(RUNS), help="Names with semicolons between.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--alone", hidden=True)
+def main(arch: str, target: float, runs: str, out: Path, alone: str | None, **options: object) -> None:
+    if alone is not None:
+        row = one(arch, alone, target, prices=out.with_suffix(f".{arch}.prices.json"), **options)
+        with open(out, "a") as file:
+            file.write(json.dumps(row) + "\n")
+        return
+
+    def done() -> dict[str, dict[str, object]]:
+        rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+        return {row["run"]: row for row in rows if row["arch"] == arch and row["target"] in (target, 1.0)}
+
+    for name in ["dense", *runs.split(";")]:
+        if name not in done():
+            words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
+            goal = "1.0" if name == "dense" else str(target)
+            command = [sys.executable, __file__, arch, "--target", goal, *words, "--out", str(out), "--alone", name]
+            subprocess.run(command, check=True)
+        row, first = done()[name], done()["dense"]
+        points, half = paired(str(row["hits"]), str(first["hits"]))
+        print(f"{name:<36} {row['correct']}/{row['total']}  {points:+6.1f} +- {half:.1f}  cross-entropy "
+              f"{row['cross_entropy']:.3f}  {float(str(row['macs'])) / 1e6:.1f}M  {row.get('seconds', 0):.0f} s  "
+              f"{int(str(row['peak_bytes'])) / 2**30:.1f} GiB", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
