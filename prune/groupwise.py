@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.prune.criteria import l1_norm
+from zoo.prune.criteria import geometric_median, l1_norm, taylor
 from zoo.prune.layer import Layer
 from zoo.prune.local import discrepancy, forward_selection, local_imitation, settled
 from zoo.prune.network import global_imitation
@@ -19,7 +19,7 @@ from zoo.prune.repair.options import Repair
 from zoo.prune.report import GroupReport
 from zoo.prune.search import Search
 
-PATHS = ("gfs", "l1", "local", "repaired")
+PATHS = ("fpgm", "gfs", "l1", "local", "repaired", "taylor")
 Weights = Mapping[str, Sequence[Tensor]]
 
 
@@ -48,8 +48,12 @@ class Method:
 
 def path_of(how: Method, layer: Layer, weights: Weights | None) -> Path:
     """The method's path for a group: what to keep for every number of neurons."""
-    if how.name == "l1":
+    if how.name in ("l1", "uniform"):
         return l1_norm(layer.group)
+    if how.name == "fpgm":
+        return geometric_median(layer.group)
+    if how.name == "taylor":
+        return taylor(layer)
     if how.name == "repaired":
         assert layer.repairer is not None  # for the type checker
         return layer.repairer.path(how.repair.direction, exchanges=how.repair.exchanges)
@@ -88,10 +92,8 @@ def prune_group(
         found["local"] = along(local_imitation(G, settle=search.settle))
     if method == "gfs":
         found["gfs"] = along(forward_selection(G))
-    if method in ("l1", "uniform"):
-        found[method] = along(l1_norm(group))
-    if method == "repaired":
-        found["repaired"] = along(path_of(how, layer, weights))
+    if method in ("l1", "uniform", "fpgm", "taylor", "repaired"):
+        found[method] = along(path_of(how, layer, weights))
     if method in ("combined", "global"):
         first = int((group.size * G.diagonal() - 2 * G.sum(1)).argmin())  # equation (3)
         found["global"] = global_imitation(

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup
 from zoo.prune.chain import Chain, join, repeat, take
 from zoo.prune.discrepancy import Target
@@ -209,6 +211,22 @@ class Layer:
             D = self.target.batch_discrepancy(logits, samples)
             (gradient,) = torch.autograd.grad(D, scale)
         return gradient.double(), float(self.target.gaps(logits.detach(), samples).mean())
+
+    def importance(self) -> Tensor:
+        """(N,) float64, on the CPU: of the derivative of the cross-entropy with the labels with respect to a scale per
+        neuron at s = 1, the square of each batch's mean, and the mean of that over batches."""
+        if self.target.labels is None:
+            raise ZooError("First-order (Taylor) importance needs the labels of the pruning samples.")
+        total, start = torch.zeros(self.size, dtype=torch.float64), 0
+        for state in self.chain.states():
+            scale = torch.ones(self.size, device=self.target.reference.device, requires_grad=True)
+            with torch.enable_grad():
+                logits = self._forward(state, scale)
+                labels = self.target.labels[start : start + len(logits)]
+                (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), scale)
+            start += len(logits)
+            total += gradient.double().square().cpu()
+        return total / len(self.chain.sizes)
 
     @torch.no_grad()
     def _ungated(self, state: Any, end: int) -> Any:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,11 @@ from zoo.prune.checks import check_goal, checked_data, checked_widths, chosen_gr
 from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.cut import cut
 from zoo.prune.discrepancy import Target
-from zoo.prune.groupwise import Method, path_of, prune_group
+from zoo.prune.groupwise import Method, Weights, path_of, prune_group
 from zoo.prune.journal import Journal, Record, fingerprint
 from zoo.prune.latency import latency_of
+from zoo.prune.layer import Layer
+from zoo.prune.paths import Path
 from zoo.prune.prices import curves
 from zoo.prune.repair.finish import distil, recalibrate
 from zoo.prune.repair.options import PLAIN, Repair
@@ -30,7 +32,7 @@ from zoo.prune.steps import Steps
 from zoo.prune.uniform import uniform_widths
 from zoo.prune.workspace import Workspace, repairer
 
-METHODS = ("combined", "global", "gfs", "l1", "local", "repaired", "uniform")
+METHODS = ("combined", "fpgm", "gfs", "global", "l1", "local", "repaired", "taylor", "uniform")
 MEMORY = 4 * 2**30  # bytes
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -67,11 +69,12 @@ def prune(
     eps          tolerance in nats (section 3.2); or give `widths`, or `budget`
     widths       group name -> neurons to keep at most, instead of eps; groups that are not named stay whole
     budget       MACs, parameters or milliseconds for the whole network: how many neurons each group keeps follows from
-                 one price for all (zoo.prune.Budget); for the methods repaired, local, gfs and l1
+                 one price for all (zoo.prune.Budget); for methods that rank neurons in each group
     method       combined, local or global imitation; repaired (neurons chosen by the error that is left when their
                  readers are solved anew); the baselines gfs (greedy forward selection, equal weights, local), l1 (Li et
-                 al. 2017), uniform (the same part of every group, the largest L1 norms; the whole network may raise the
-                 cross-entropy by eps times the number of groups)
+                 al. 2017), fpgm (He et al. 2019), taylor (Molchanov et al. 2019, with labels), uniform (the same part
+                 of every group, the largest L1 norms; the whole network may raise the cross-entropy by eps times the
+                 number of groups)
     discrepancy  cross_entropy or squared_error, what global imitation minimises (zoo.prune.discrepancy)
     batch_size   of a mini-batch of the global search, and of every forward at most; but on a GPU up to 16 candidates of
                  the global search share one
@@ -119,7 +122,8 @@ def prune(
             assert eps is not None  # for the type checker
             target = Target(discrepancy, steps.reference, space.labels)
             wanted = uniform_widths(chosen, space.chain(), space.gates, target, eps * len(chosen))
-        scales = _walk(space, chosen, how, weights, eps, wanted, journal, report, seed, progress=progress)
+        walk = Walk(space, how, weights, eps, wanted, seed)
+        scales = walk.run(chosen, steps.reference, journal, report, progress=progress)
         small = _cut(model, space, scales, repaired=how.repair.readers)
         steps.note("pruned", small)
         if how.repair.recalibrate:
@@ -133,7 +137,7 @@ def prune(
 
 
 def _within(
-    space: Workspace, chosen: list[NeuronGroup], how: Method, weights: Mapping[str, Sequence[Tensor]] | None,
+    space: Workspace, chosen: list[NeuronGroup], how: Method, weights: Weights | None,
     budget: Budget, record: Record, report: PruneReport, *, progress: bool,
 ) -> dict[str, int]:  # fmt: skip
     """The widths that meet the budget."""
@@ -146,7 +150,7 @@ def _within(
     else:
         costs = latency_of(space, chosen, progress=progress)
 
-    def paths(layer: Any) -> Any:
+    def paths(layer: Layer) -> Path:
         if how.repair.readers or how.name == "repaired":
             layer.repairer = repairer(layer, weights)
         return path_of(how, layer, weights)
@@ -156,41 +160,50 @@ def _within(
     return allocate(found, costs, budget)
 
 
-def _walk(
-    space: Workspace, chosen: list[NeuronGroup], how: Method, weights: Mapping[str, Sequence[Tensor]] | None,
-    eps: float | None, wanted: Mapping[str, int] | None, journal: Journal, report: PruneReport, seed: int, *,
-    progress: bool,
-) -> dict[str, Tensor]:  # fmt: skip
-    """Prune group after group in the workspace; the scales (N,) of those that changed."""
-    scales: dict[str, Tensor] = {}
-    chain = space.chain()
-    reference = space.logits(chain)
-    bar = tqdm(chosen, "prune", disable=None if progress else True, leave=False)
-    for index, group in enumerate(bar):
-        bar.set_postfix_str(group.name)
-        layer = space.layer(group, chain, reference)
-        keep = None if wanted is None else wanted.get(group.name, group.size)
-        known = index < len(journal.done)
-        if how.repair.readers and not (keep == group.size or (known and journal.done[index][0].winner == "whole")):
-            layer.repairer = repairer(layer, weights)
-        if known:
-            row, scale = journal.done[index]
+class Walk:
+    """Group after group, from input to output, in the workspace."""
+
+    def __init__(
+        self, space: Workspace, how: Method, weights: Weights | None, eps: float | None,
+        wanted: Mapping[str, int] | None, seed: int,
+    ) -> None:  # fmt: skip
+        self.space, self.how, self.weights, self.eps, self.wanted, self.seed = space, how, weights, eps, wanted, seed
+
+    def run(
+        self, chosen: list[NeuronGroup], reference: Tensor, journal: Journal, report: PruneReport, *, progress: bool
+    ) -> dict[str, Tensor]:
+        """The scales (N,) of the groups that changed. reference (M, C): the unpruned network's logits."""
+        scales: dict[str, Tensor] = {}
+        chain = self.space.chain()
+        bar = tqdm(chosen, "prune", disable=None if progress else True, leave=False)
+        for index, group in enumerate(bar):
+            bar.set_postfix_str(group.name)
+            layer = self.space.layer(group, chain, reference)
+            keep = None if self.wanted is None else self.wanted.get(group.name, group.size)
+            known = journal.done[index] if index < len(journal.done) else None
+            if self.how.repair.readers and keep != group.size and not (known and known[0].winner == "whole"):
+                layer.repairer = repairer(layer, self.weights)
+            if known is None:
+                generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+                known = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
+                journal.add(*known)
+            row, scale = known
+            report.groups.append(row)
+            if row.after < group.size or bool((scale != 1).any()):
+                scales[group.name], reference = self._settle(layer, scale)
+        return scales
+
+    def _settle(self, layer: Layer, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Leave the group as it was found best; its gate (N,), and the logits (M, C) with it."""
+        if layer.repairer is None:
+            reference = layer.logits(scale)
         else:
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
-            row, scale = prune_group(layer, how, eps, keep, weights, generator)
-            journal.add(row, scale)
-        report.groups.append(row)
-        if row.after < group.size or bool((scale != 1).any()):
-            if layer.repairer is not None:
-                scale = (scale > 0).double()
-                layer.repairer.put(layer.repairer.solve(scale > 0))
-                space.gates.set(group.name, scale)
-                reference = layer.forward(scale)
-            else:
-                reference = layer.logits(scale)
-                space.gates.set(group.name, scale)
-            scales[group.name] = scale
-    return scales
+            kept = scale > 0
+            scale = kept.double()
+            layer.repairer.put(layer.repairer.solve(kept, anew=True))
+            reference = layer.forward(scale)
+        self.space.gates.set(layer.group.name, scale)
+        return scale, reference
 
 
 def _cut(model: Model, space: Workspace, scales: Mapping[str, Tensor], *, repaired: bool) -> Model:

@@ -97,7 +97,7 @@ def case():
     return model, torch.randn(60, 3, 32, 32)
 
 
-@pytest.mark.parametrize("method", ["repaired", "local", "l1", "gfs"])
+@pytest.mark.parametrize("method", ["repaired", "local", "l1", "gfs", "fpgm"])
 def test_a_pruned_network_meets_its_budget(case, method):
     model, x = case
     small, report = prune(model, (x, None), budget=Budget(macs=0.6, round_to=4, minimum=4), method=method)
@@ -191,3 +191,16 @@ def test_distillation_that_diverges_leaves_the_network_as_it_was(monkeypatch):
     with pytest.raises(ZooError, match="Distillation diverged"):
         distil(model, teacher, torch.randn(64, 4), epochs=3, seed=0)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_repaired_run_that_goes_on_ends_with_the_same_network(case, tmp_path):
+    """As killed after the third group: the journal holds choices, the readers are solved again."""
+    model, x = case
+    whole, _ = prune(model, (x, None), eps=0.002, method="repaired", checkpoint=tmp_path / "journal")
+    content = json.loads((tmp_path / "journal").read_text())
+    assert len(content["groups"]) == 8
+    content["groups"] = content["groups"][:3]
+    (tmp_path / "journal").write_text(json.dumps(content))
+    again, report = prune(model, (x, None), eps=0.002, method="repaired", checkpoint=tmp_path / "journal")
+    assert any(group.winner == "repaired" for group in report.groups[:3])
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))

@@ -1,5 +1,6 @@
 """The whole pass: eps, the choice between local and global, baselines, determinism, resuming, networks of one's own."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -259,3 +260,35 @@ def test_sampled_positions_are_reported_with_their_error_and_prune_alike():
 def test_a_part_of_the_positions_lies_between_0_and_1(part):
     with pytest.raises(ZooError, match="positions is the part of the positions"):
         Search(positions=part)
+
+
+def test_the_geometric_median_drops_the_filter_that_is_nearest_to_all_others():
+    model = mlp(in_features=2, num_classes=2, widths={"hidden1": 5, "hidden2": 4})
+    with torch.no_grad():
+        model.hidden1.weight.copy_(torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1], [0.1, 0]]))
+    small, _ = prune(model, (torch.randn(40, 2), None), widths={"hidden1": 4}, method="fpgm")
+    torch.testing.assert_close(small.hidden1.weight, model.hidden1.weight[:4])
+
+
+def test_first_order_importance_is_the_squared_change_of_the_loss_for_a_small_change_of_a_neuron(case):
+    """Against finite differences in float64, batch by batch; and labels are asked for."""
+    model, (x, y) = case
+    layers = []
+    small, _ = prune(model, (x[:100], y[:100]), widths={"hidden1": 20}, method="taylor", batch_size=50)
+    double = copy.deepcopy(model).double().requires_grad_(False)
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    a, b = x[:100][order].double(), y[:100][order]
+
+    def loss(batch, i, change):
+        hidden = torch.relu(double.hidden1(a[batch]))
+        hidden[:, i] *= 1 + change
+        return float(F.cross_entropy(double.out(torch.relu(double.hidden2(hidden))), b[batch]))
+
+    batches = torch.arange(100).split(32)
+    for i in range(40):
+        slopes = [(loss(batch, i, 1e-5) - loss(batch, i, -1e-5)) / 2e-5 for batch in batches]
+        layers.append(sum(slope**2 for slope in slopes) / len(slopes))
+    kept = sorted(sorted(range(40), key=lambda i: -layers[i])[:20])
+    torch.testing.assert_close(small.hidden1.weight, model.hidden1.weight[kept])
+    with pytest.raises(ZooError, match="needs the labels"):
+        prune(model, (x, None), widths={"hidden1": 20}, method="taylor")

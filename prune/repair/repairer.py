@@ -82,13 +82,14 @@ class Repairer:
         columns, constant = _columns(reader, kept), takes_constant(reader)
         return choose_ridge(statistics.fit, statistics.held, reader.weight, columns, constant=constant)
 
-    def solve(self, kept: Tensor, *, part: str = "all") -> list[tuple[Tensor, Tensor]]:
+    def solve(self, kept: Tensor, *, part: str = "all", anew: bool = False) -> list[tuple[Tensor, Tensor]]:
         """The change of weight (O, K) and bias (O,) of each reader for the neurons kept (N,) bool, from the samples of
-        a `part`: all, or those not held out (fit). The ridge is chosen for every set, beginning at the last's."""
+        a `part`: all, or those not held out (fit). The ridge is chosen for every set, beginning at the last's; anew:
+        whatever sets came before."""
         solved, ridges = [], []
         for k, (reader, statistics) in enumerate(zip(self.group.readers, self.moments, strict=True)):
             columns, constant = _columns(reader, kept), takes_constant(reader)
-            start = None if self._ridges is None else self._ridges[k]
+            start = None if anew or self._ridges is None else self._ridges[k]
             fit, held = statistics.fit, statistics.held
             ridges.append(choose_ridge(fit, held, reader.weight, columns, start=start, constant=constant))
             moments = statistics.all if part == "all" else fit
