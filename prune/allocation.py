@@ -145,7 +145,7 @@ def _fill(
     """Spend what the price left over: the next width of the group that gains most for its cost, while one fits."""
     widths = dict(widths)
     while True:
-        best, gain = None, 0.0
+        best, gain = None, -1.0  # what costs nothing more to keep is kept, even where the curve is flat
         spent = costs(widths)
         for name, n in allowed.items():
             above = n[n > widths[name]]

@@ -100,11 +100,11 @@ def case():
 @pytest.mark.parametrize("method", ["repaired", "local", "l1", "gfs", "fpgm"])
 def test_a_pruned_network_meets_its_budget(case, method):
     model, x = case
-    small, report = prune(model, (x, None), budget=Budget(macs=0.6, round_to=4, minimum=4), method=method)
+    small, report = prune(model, (x, None), budget=Budget(macs=0.6, round_to=2, minimum=4), method=method)
     part = count(small, (3, 32, 32)).macs / count(model, (3, 32, 32)).macs
     assert 0.5 < part <= 0.6
     assert all(n >= 4 for n in small.widths.values()) or method == "local"  # convex weights may be best with fewer
-    assert all(n % 4 == 0 for n in small.widths.values()) or method == "local"
+    assert all(n % 2 == 0 for n in small.widths.values()) or method == "local"
     assert report.budget["macs"] == 0.6
     assert "pruned" in report.table()
     halved, _ = prune(model, (x, None), budget=Budget(parameters=0.5), method=method)
