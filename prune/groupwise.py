@@ -71,7 +71,10 @@ def _gram(how: Method, layer: Layer, weights: Weights | None, drawn: torch.Gener
 def prune_group(
     layer: Layer, how: Method, eps: float | None, keep: int | None, weights: Weights | None, generator: torch.Generator
 ) -> tuple[GroupReport, Tensor]:
-    """Run the method's searches on one group and choose between them; the scales (N,) of the winner."""
+    """Run the method's searches on one group and choose between them.
+
+    The report, whose discrepancy and gap are still to be filled in, and the scales (N,) of the winner.
+    """
     started = time.perf_counter()
     group, method, search = layer.group, how.name, how.search
     whole = torch.ones(group.size, dtype=torch.float64)
@@ -101,16 +104,15 @@ def prune_group(
             refine=(lambda scale: settled(G, scale)) if search.settle else None,
             error=lambda scale: float(discrepancy(G, scale / group.size)),
         )  # fmt: skip
-    best, winner, gap, D = whole, "whole", 0.0, 0.0
-    for name, scale in found.items():
-        if scale is None or neurons(scale) >= group.size:
-            continue
-        its_gap, its_D = layer.compare(scale)
-        if winner == "whole" or (neurons(scale), its_D) < (neurons(best), D):
-            best, winner, gap, D = scale, name, its_gap, its_D
+    best, winner = whole, "whole"
+    able = {name: scale for name, scale in found.items() if scale is not None and neurons(scale) < group.size}
+    if len(able) == 1:
+        ((winner, best),) = able.items()
+    elif able:
+        winner, best = min(able.items(), key=lambda each: (neurons(each[1]), layer.compare(each[1])[1]))
     counts = {name: None if scale is None else neurons(scale) for name, scale in found.items()}
     row = GroupReport(
-        group.name, group.size, neurons(best), winner, counts.get("local"), counts.get("global"), D, gap,
+        group.name, group.size, neurons(best), winner, counts.get("local"), counts.get("global"), 0.0, 0.0,
         time.perf_counter() - started, uncertain,
     )  # fmt: skip
     return row, best

@@ -42,6 +42,7 @@ class Layer:
         # Many samples fill a GPU; on a CPU few stay in its caches.
         self.at_once = 16 * batch_size if target.reference.is_cuda else batch_size
         self.repairer: Repairer | None = None
+        self._picked: tuple[Tensor, list[tuple[Any, Tensor]]] | None = None
         self._logits: dict[bytes, Tensor] = {}
 
     @property
@@ -82,9 +83,14 @@ class Layer:
         return self.compare(scale)[0]
 
     @torch.no_grad()
-    def forward(self, scale: Tensor) -> Tensor:
-        """Logits (M, C) of the whole pruning data with the group scaled by s (N,) and its readers as they are now."""
-        return torch.cat([self._forward(state, scale) for state in self.chain.states()])
+    def forward(self, scale: Tensor, samples: int) -> Tensor:
+        """Logits (samples, C) of the first pruning samples with the group scaled by s (N,), its readers as they are."""
+        parts, seen = [], 0
+        for batch, size in enumerate(self.chain.sizes):
+            if seen < samples:
+                parts.append(self._forward(self.chain.state(batch), scale))
+                seen += size
+        return torch.cat(parts)[:samples]
 
     def compare(self, scale: Tensor) -> tuple[float, float]:
         """(gap, discrepancy) on the whole pruning data with the group scaled by s (N,)."""
@@ -175,11 +181,14 @@ class Layer:
     @torch.no_grad()
     def discrepancy_of(self, samples: Tensor, scale: Tensor, *, part: str = "all") -> float:
         """The mean discrepancy of some samples, ascending numbers (b,), with the group scaled by s (N,); with a
-        repairer the readers are solved from the samples of a `part` (`Repairer.solve`)."""
+        repairer the readers are solved from the samples of a `part` (`Repairer.solve`). Their states are kept for the
+        next look at the same samples."""
+        if self._picked is None or not torch.equal(self._picked[0], samples):
+            self._picked = samples, list(self._of(samples))
         with self._trial(scale, part) as gate:
             sums = [
                 float(self.target.discrepancies(self._forward(state, gate), numbers).double().sum())
-                for state, numbers in self._of(samples)
+                for state, numbers in self._picked[1]
             ]
         return sum(sums) / len(samples)
 

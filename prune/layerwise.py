@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path as FilePath
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from zoo.prune.checks import check_goal, checked_data, checked_widths, chosen_gr
 from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.cut import cut
 from zoo.prune.discrepancy import Target
-from zoo.prune.groupwise import Method, Weights, path_of, prune_group
+from zoo.prune.groupwise import PATHS, Method, Weights, path_of, prune_group
 from zoo.prune.journal import Journal, Record, fingerprint
 from zoo.prune.latency import latency_of
 from zoo.prune.layer import Layer
@@ -34,6 +35,7 @@ from zoo.prune.workspace import Workspace, repairer
 
 METHODS = ("combined", "fpgm", "gfs", "global", "l1", "local", "repaired", "taylor", "uniform")
 MEMORY = 4 * 2**30  # bytes
+REPORTED = 256  # samples that a group's report looks at where the widths are given
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -175,9 +177,12 @@ class Walk:
         """The scales (N,) of the groups that changed. reference (M, C): the unpruned network's logits."""
         scales: dict[str, Tensor] = {}
         chain = self.space.chain()
+        if self.wanted is not None and self.how.name in PATHS:  # the output is looked at for the report alone
+            reference = reference[:REPORTED]
         bar = tqdm(chosen, "prune", disable=None if progress else True, leave=False)
         for index, group in enumerate(bar):
             bar.set_postfix_str(group.name)
+            started = time.perf_counter()
             layer = self.space.layer(group, chain, reference)
             keep = None if self.wanted is None else self.wanted.get(group.name, group.size)
             known = journal.done[index] if index < len(journal.done) else None
@@ -185,23 +190,31 @@ class Walk:
                 layer.repairer = repairer(layer, self.weights)
             if known is None:
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-                known = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
-                journal.add(*known)
-            row, scale = known
+                row, scale = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
+            else:
+                row, scale = known
+            if row.winner != "whole":
+                gate, reference = self._settle(layer, scale)
+                scales[group.name] = gate
+                gap, discrepancy = layer.target.compare(reference)
+                row = replace(row, discrepancy=discrepancy, gap=gap)
+            if known is None:
+                row = replace(row, seconds=time.perf_counter() - started)
+                journal.add(row, scale)
             report.groups.append(row)
-            if row.after < group.size or bool((scale != 1).any()):
-                scales[group.name], reference = self._settle(layer, scale)
         return scales
 
     def _settle(self, layer: Layer, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Leave the group as it was found best; its gate (N,), and the logits (M, C) with it."""
+        """Leave the group as it was found best; its gate (N,), and the logits with it, as many as the reference has."""
+        samples = len(layer.target.reference)
         if layer.repairer is None:
-            reference = layer.logits(scale)
+            whole = samples == sum(layer.chain.sizes)
+            reference = layer.logits(scale) if whole else layer.forward(scale, samples)
         else:
             kept = scale > 0
             scale = kept.double()
             layer.repairer.put(layer.repairer.solve(kept, anew=True))
-            reference = layer.forward(scale)
+            reference = layer.forward(scale, samples)
         self.space.gates.set(layer.group.name, scale)
         return scale, reference
 

@@ -19,6 +19,7 @@ from zoo.prune.workspace import Workspace
 
 # Parts of a group at which the divergence is looked at; between them it goes with the local error.
 PARTS = (0.9, 0.75, 0.6, 0.4, 0.2)
+LOOK = 128  # so many samples at most
 SMALLEST = 1e-7  # nats: what float32 can still tell
 ROUNDING = 1e-8  # of the largest local error: below it errors are rounding
 
@@ -47,8 +48,8 @@ def curves(
 def _curve(layer: Layer, path: Path) -> Tensor:
     N = path.size
     total = sum(layer.chain.sizes)
-    held = torch.arange(HELD - 1, total, HELD)
-    samples = held if len(held) >= ENOUGH else torch.arange(total)
+    held = torch.arange(HELD - 1, total, HELD)[:LOOK]
+    samples = held if len(held) >= ENOUGH else torch.arange(min(total, LOOK))
     part = "fit" if len(held) >= ENOUGH else "all"
     local = path.profile()
     errors = torch.ones(N, dtype=torch.float64) if local is None else local.clamp_min(ROUNDING * float(local.max()))

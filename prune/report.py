@@ -15,7 +15,8 @@ class GroupReport:
     local, global_  neurons that local and global imitation would have kept; None where one was not asked or did not
                     meet eps
     discrepancy     mean discrepancy at the network's output against the network just before this group was pruned
-    gap             mean cross-entropy on the pruning data, less that just before this group was pruned
+    gap             mean cross-entropy on the pruning data, less that just before this group was pruned; where widths
+                    or a budget say how many neurons stay, both are of the first 256 samples
     seconds         for this group
     uncertain       relative standard error of the statistics G for sampled positions; None where all were used
     """

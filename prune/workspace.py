@@ -72,9 +72,10 @@ class Workspace:
         return logits
 
     def layer(self, group: NeuronGroup, chain: Chain, reference: Tensor) -> Layer:
-        """The group in its network, the chain moved in front of it, held against `reference` (M, C)."""
+        """The group in its network, the chain moved in front of it, held against `reference`: logits of all samples, or
+        the first of them."""
         chain.advance(chain.span(group)[0])
-        target = Target(self.discrepancy, reference, self.labels)
+        target = Target(self.discrepancy, reference, None if self.labels is None else self.labels[: len(reference)])
         return Layer(group, chain, self.gates, target, batch_size=self.batch_size)
 
     def output_weights(self, repair: Repair, seed: int) -> Mapping[str, Sequence[Tensor]] | None:
