@@ -10,7 +10,6 @@ Each run is a process of its own; the time is that of pruning, of Torch-Pruning 
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
@@ -19,10 +18,9 @@ from pathlib import Path
 
 import click
 import torch
-import torch.nn.functional as F
 from imagenet import load
 from safetensors.torch import load_file
-from torch import nn
+from theirs import at_ratio, ratio_for
 
 from zoo.batches import batches, consecutive
 from zoo.evaluate import evaluate
@@ -35,20 +33,6 @@ OURS, THEIRS = ("local", "combined"), ("magnitude", "taylor")
 SHAPE = (3, 224, 224)
 
 
-def theirs(model: nn.Module, kind: str, ratio: float, x: torch.Tensor, y: torch.Tensor) -> nn.Module:
-    import torch_pruning as tp
-
-    model = copy.deepcopy(model)
-    kinds = {"magnitude": tp.importance.GroupMagnitudeImportance, "taylor": tp.importance.GroupTaylorImportance}
-    pruner = tp.pruner.BasePruner(model, x[:1], importance=kinds[kind](), pruning_ratio=ratio,
-                                  ignored_layers=[model.classifier[-1]])  # fmt: skip
-    if kind == "taylor":
-        for images, labels in zip(x.split(32), y.split(32), strict=True):
-            (F.cross_entropy(model(images), labels, reduction="sum") / len(x)).backward()
-    pruner.step()
-    return model
-
-
 def run(method: str, data: Path, weights: Path, images: int, eps: float, macs: float) -> dict[str, object]:
     keep_freed_memory()
     train, test = load("train", data), load("test", data)
@@ -58,16 +42,9 @@ def run(method: str, data: Path, weights: Path, images: int, eps: float, macs: f
     model = build("mobilenet_v2")
     model.load_state_dict(load_file(weights / "mobilenet_v2.imagenet.safetensors"))
     model.eval()
-    ratio = None
-    if method in THEIRS:
-        low, high = 0.0, 0.9
-        for _ in range(10):
-            ratio = (low + high) / 2
-            small = theirs(model, method, ratio, x[:32], y[:32])
-            low, high = (low, ratio) if count(small, SHAPE).macs <= macs else (ratio, high)
-        ratio = high
+    ratio = ratio_for(model, method, macs, x, y) if method in THEIRS else None
     begin = time.perf_counter()
-    small = prune(model, (x, y), eps=eps, method=method)[0] if ratio is None else theirs(model, method, ratio, x, y)
+    small = prune(model, (x, y), eps=eps, method=method)[0] if ratio is None else at_ratio(model, method, ratio, x, y)
     seconds = time.perf_counter() - begin
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

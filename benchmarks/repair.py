@@ -3,10 +3,11 @@
     python benchmarks/repair.py mobilenet_v2 --target 0.82 --weights FILE --data DIR --out results.jsonl
     python benchmarks/repair.py dgcnn --dataset modelnet10 --target 0.5 --weights FILE --data DIR --out results.jsonl
 
-FILE is a safetensors file that fits the network; the pruning samples are drawn without labels from the training split
-by seed 0, the figures come from the test split. One line of JSON is written per run as soon as it is done; a line that
-is there already is not computed again. Each run is a process of its own, so its peak memory is its own. The table gives
-for every run the difference to the first one, in points, with a 95 % interval over the pairs of answers.
+FILE is a safetensors file that fits the network; the pruning samples are drawn from the training split by seed 0, and
+only Taylor importance and combined imitation see their labels; the figures come from the test split. One line of JSON
+is written per run as soon as it is done; a line that is there already is not computed again. Each run is a process of
+its own, so its peak memory is its own. The table gives for every run the difference to the first one, in points, with a
+95 % interval over the pairs of answers.
 """
 
 from __future__ import annotations
@@ -21,19 +22,22 @@ from pathlib import Path
 
 import click
 import torch
+from theirs import IMPORTANCES, at_ratio, ratio_for
 
 from zoo import checkpoint, datasets
 from zoo.evaluate import evaluate
 from zoo.measure import count
 from zoo.memory import keep_freed_memory
 from zoo.models import build, groups_of
-from zoo.prune import PLAIN, Budget, Repair, prune
+from zoo.prune import PLAIN, Budget, PruneReport, Repair, prune
 from zoo.prune.costs import macs_of
+from zoo.prune.repair.finish import recalibrate
 from zoo.reprune import draw
 
 WEIGHTED = Repair(readers=False)
+RECALIBRATED = Repair(readers=False, weighting="none", recalibrate=True)
 UNWEIGHTED = Repair(weighting="none")
-# name: (method, repair, how many neurons each group keeps: one price, or the same part of every group)
+# name: (method, repair, how many neurons each group keeps: one price, the same part of every group, or as one eps says)
 RUNS: dict[str, tuple[str, Repair, str]] = {
     "repaired, recalibrated, distilled": ("repaired", Repair(recalibrate=True, distil_epochs=8), "price"),
     "repaired, recalibrated": ("repaired", Repair(recalibrate=True), "price"),
@@ -51,9 +55,27 @@ RUNS: dict[str, tuple[str, Repair, str]] = {
     "local, same part": ("local", PLAIN, "part"),
     "gfs": ("gfs", PLAIN, "price"),
     "l1": ("l1", PLAIN, "price"),
-    "l1, recalibrated": ("l1", Repair(readers=False, weighting="none", recalibrate=True), "price"),
+    "l1, recalibrated": ("l1", RECALIBRATED, "price"),
     "l1 + repair": ("l1", UNWEIGHTED, "price"),
+    "l1, same part": ("l1", PLAIN, "part"),
+    "l1, same part, recalibrated": ("l1", RECALIBRATED, "part"),
+    "fpgm, same part": ("fpgm", PLAIN, "part"),
+    "fpgm, same part, recalibrated": ("fpgm", RECALIBRATED, "part"),
+    "taylor": ("taylor", PLAIN, "price"),
+    "taylor, recalibrated": ("taylor", RECALIBRATED, "price"),
+    "taylor + repair": ("taylor", UNWEIGHTED, "price"),
+    "local, one eps": ("local", PLAIN, "eps"),
+    "combined, one eps": ("combined", PLAIN, "eps"),
 }
+# Torch-Pruning as it comes, and with batch norms recalibrated.
+BESIDE = {
+    f"torch-pruning, {kind}{', recalibrated' if again else ''}": (kind, again)
+    for kind in IMPORTANCES
+    for again in (False, True)
+}
+LABELLED = ("taylor", "combined")  # the labels of the pruning images are for these alone
+OF_EPS = 256  # images for the search of one eps, which prunes several times: as many as `zoo reprune` takes
+CLOSE = 0.01  # of the dense network's MACs: how near one eps has to come to the target
 
 
 def same_part(model: torch.nn.Module, shape: tuple[int, ...], target: float) -> dict[str, int]:
@@ -68,7 +90,25 @@ def same_part(model: torch.nn.Module, shape: tuple[int, ...], target: float) -> 
     return {group.name: max(1, math.floor(low * group.size)) for group in groups}
 
 
-def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: Path, images: int, prices: Path,
+def at_one_eps(
+    model: torch.nn.Module, data: tuple[torch.Tensor, torch.Tensor | None], method: str, target: float
+) -> tuple[torch.nn.Module, PruneReport]:
+    """The network of the eps whose MACs are `target` of the dense one's, looked for at most 5 times."""
+    shape = tuple(data[0].shape[1:])
+    data = data[0][:OF_EPS], None if data[1] is None else data[1][:OF_EPS]
+    dense, eps, low, high = count(model, shape).macs, 0.02, (0.0, 1.0), None
+    for _ in range(5):
+        small, report = prune(model, data, eps=eps, method=method)
+        part = count(small, shape).macs / dense
+        print(f"  {method}, eps {eps:.4f}: {part:.3f} of the MACs", flush=True)
+        if abs(part - target) <= CLOSE:
+            break
+        low, high = ((eps, part), high) if part > target else (low, (eps, part))
+        eps = 2 * eps if high is None else low[0] + (high[0] - low[0]) * (low[1] - target) / (low[1] - high[1])
+    return small, report
+
+
+def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: Path, images: int, known: Path,
         **form: object) -> dict[str, object]:  # fmt: skip
     """Prune once and look at the test split."""
     keep_freed_memory()
@@ -82,12 +122,26 @@ def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: 
     model.eval()
     shape = tuple(test.sample_shape)
     made, row = model, {"run": name, "arch": arch, "target": target, "images": images}
-    if name != "dense":
-        method, repair, how = RUNS[name]
-        x, _ = draw(train, images, 0)
-        goal = {"budget": Budget(macs=target)} if how == "price" else {"widths": same_part(model, shape, target)}
+    if name in BESIDE:
+        kind, again = BESIDE[name]
+        x, y = draw(train, images, 0)
+        ratio = ratio_for(model, kind, target * count(model, shape).macs, x, y)
         started = time.perf_counter()
-        made, report = prune(model, (x, None), method=method, repair=repair, memory=2**30, prices=prices, **goal)
+        made = at_ratio(model, kind, ratio, x, y)
+        if again:
+            recalibrate(made, list(x.split(64)))
+        row |= {"seconds": time.perf_counter() - started, "ratio": ratio}
+        del x
+    elif name != "dense":
+        method, repair, how = RUNS[name]
+        x, y = draw(train, images, 0)
+        labels = y if method in LABELLED else None
+        started = time.perf_counter()
+        if how == "eps":
+            made, report = at_one_eps(model, (x, labels), method, target)
+        else:
+            goal = {"budget": Budget(macs=target)} if how == "price" else {"widths": same_part(model, shape, target)}
+            made, report = prune(model, (x, labels), method=method, repair=repair, memory=2**30, known=known, **goal)
         row |= {"seconds": time.perf_counter() - started, "report": report.to_dict(), "repair": asdict(repair)}
         del x
     status = Path("/proc/self/status").read_text().splitlines()
@@ -113,12 +167,12 @@ def paired(a: str, b: str) -> tuple[float, float]:
 @click.option("--size", type=int)
 @click.option("--points", type=int)
 @click.option("--images", default=1000)
-@click.option("--runs", default=";".join(RUNS), help="Names with semicolons between.")
+@click.option("--runs", default=";".join([*RUNS, *BESIDE]), help="Names with semicolons between.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--alone", hidden=True)
 def main(arch: str, target: float, runs: str, out: Path, alone: str | None, **options: object) -> None:
     if alone is not None:
-        row = one(arch, alone, target, prices=out.with_suffix(f".{arch}.prices.json"), **options)
+        row = one(arch, alone, target, known=out.with_suffix(f".{arch}.known.json"), **options)
         with open(out, "a") as file:
             file.write(json.dumps(row) + "\n")
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,12 @@ class Record:
                     self.values = {str(name): [float(v) for v in row] for name, row in content["values"].items()}
             except (ValueError, KeyError, TypeError, AttributeError):
                 self.values = {}
-        self.reused = tuple(self.values)
 
-    def add(self, name: str, values: list[float]) -> None:
-        """Note a list, on disk before this returns."""
-        self.values[name] = values
+    def update(self, values: Mapping[str, list[float]]) -> None:
+        """Note some lists, on disk before this returns."""
+        if not values:
+            return
+        self.values.update(values)
         if self.path is not None:
             text = json.dumps({"fingerprint": self.fingerprint, "values": self.values})
             with new_file(self.path) as file:

@@ -17,12 +17,10 @@ from zoo.prune.chain import Chain, join, repeat, take
 from zoo.prune.discrepancy import Target
 from zoo.prune.gates import Gates
 from zoo.prune.gram import gram
+from zoo.prune.looks import Looks, Sums
 from zoo.prune.paths import Path, smallest
 from zoo.prune.repair.moments import ReaderMoments
 from zoo.prune.repair.repairer import Repairer
-
-# A mean of fewer samples than this says too little about its own error.
-ENOUGH = 32
 
 
 class Layer:
@@ -42,6 +40,7 @@ class Layer:
         # Many samples fill a GPU; on a CPU few stay in its caches.
         self.at_once = 16 * batch_size if target.reference.is_cuda else batch_size
         self.repairer: Repairer | None = None
+        self.looks: Looks | None = None
         self._picked: tuple[Tensor, list[tuple[Any, Tensor]]] | None = None
         self._logits: dict[bytes, Tensor] = {}
 
@@ -62,25 +61,32 @@ class Layer:
     def gap(self, scale: Tensor, eps: float) -> float:
         """The gap that `compare` gives; but as soon as the batches seen leave no doubt that it is above eps, theirs.
 
-        No doubt: their mean lies above eps by 4 of its standard errors. Most numbers of neurons that a search looks at
-        are far off, and that shows early.
+        Most numbers of neurons that a search looks at are far off, and that shows early. With `looks`, what an earlier
+        run saw is not looked at again.
         """
-        key = scale.numpy(force=True).tobytes()
+        key, total = scale.numpy(force=True).tobytes(), sum(self.chain.sizes)
         if key in self._logits:
             return self.compare(scale)[0]
-        total, parts, gaps = sum(self.chain.sizes), [], scale.new_zeros(0)
+        known = Sums(total)
+        for batch in self.looks.of(scale) if self.looks else ():
+            known.add(*batch)
+            if known.above(eps) or known.complete:
+                self.looks.reused = True  # type: ignore[union-attr]
+                return known.mean
+        sums, parts = Sums(total), []
         with self._trial(scale) as gate:
             for state in self.chain.states():
                 parts.append(self._forward(state, gate))
-                samples = len(gaps) + torch.arange(len(parts[-1]), device=parts[-1].device)
-                gaps = torch.cat([gaps.to(parts[-1].device), self.target.gaps(parts[-1], samples)])
-                if ENOUGH <= len(gaps) < total:
-                    error = gaps.std() * math.sqrt((1 / len(gaps)) - (1 / total))
-                    if not float(gaps.mean() - 4 * error) <= eps:  # NaN included
-                        mean = float(gaps.mean())
-                        return mean if math.isfinite(mean) else math.inf
-        self._logits[key] = torch.cat(parts)
-        return self.compare(scale)[0]
+                samples = int(sums.count) + torch.arange(len(parts[-1]), device=parts[-1].device)
+                gaps = self.target.gaps(parts[-1], samples)
+                sums.add(len(gaps), float(gaps.sum()), float(gaps.square().sum()))
+                if sums.above(eps):
+                    break
+        if self.looks:
+            self.looks.note(scale, sums)
+        if sums.complete:
+            self._logits[key] = torch.cat(parts)
+        return sums.mean
 
     @torch.no_grad()
     def forward(self, scale: Tensor, samples: int) -> Tensor:

@@ -23,6 +23,7 @@ from zoo.prune.groupwise import PATHS, Method, Weights, path_of, prune_group
 from zoo.prune.journal import Journal, Record, fingerprint
 from zoo.prune.latency import latency_of
 from zoo.prune.layer import Layer
+from zoo.prune.looks import Looks
 from zoo.prune.paths import Path
 from zoo.prune.prices import curves
 from zoo.prune.repair.finish import distil, recalibrate
@@ -55,7 +56,7 @@ def prune(
     memory: int = MEMORY,
     seed: int = 0,
     checkpoint: FilePath | str | None = None,
-    prices: FilePath | str | None = None,
+    known: FilePath | str | None = None,
     progress: bool = False,
 ) -> tuple[Model, PruneReport]:
     """A smaller network that imitates `model`, and a report of what was done. `model` itself is not touched.
@@ -87,8 +88,9 @@ def prune(
     groups       names of the groups to prune; the others stay whole
     memory       bytes for what is kept in front of a layer; past it stages are run again
     checkpoint   a file that holds the finished groups: a killed run, called again alike, goes on from there
-    prices       a file for what a budget needs to know of each group: another budget for the same network, data and
-                 settings takes it over, and the report names what was reused
+    known        a file for what other goals for the same network, data and settings can take over: what a budget needs
+                 to know of each group, and for another eps what was seen of a group behind the same choices before it;
+                 the report names the groups for which something was reused
 
     The same seed gives the same network. Raises ZooError for input that cannot be used.
     """
@@ -114,18 +116,18 @@ def prune(
         )
         steps = Steps(space, report)
         weights = space.output_weights(how.repair, seed)
+        record = Record(
+            None if known is None else FilePath(known),
+            "" if known is None else fingerprint(model, inputs, labels, {**settings, "repair": how.of_prices()}),
+        )
         if budget is not None:
-            record = Record(
-                None if prices is None else FilePath(prices),
-                "" if prices is None else fingerprint(model, inputs, labels, {**settings, "repair": how.of_prices()}),
-            )
             wanted = _within(space, chosen, how, weights, budget, record, report, progress=progress)
         elif method == "uniform" and wanted is None:
             assert eps is not None  # for the type checker
             target = Target(discrepancy, steps.reference, space.labels)
             wanted = uniform_widths(chosen, space.chain(), space.gates, target, eps * len(chosen))
         walk = Walk(space, how, weights, eps, wanted, seed)
-        scales = walk.run(chosen, steps.reference, journal, report, progress=progress)
+        scales = walk.run(chosen, steps.reference, journal, record, report, progress=progress)
         small = _cut(model, space, scales, repaired=how.repair.readers)
         steps.note("pruned", small)
         if how.repair.recalibrate:
@@ -157,8 +159,8 @@ def _within(
             layer.repairer = repairer(layer, weights)
         return path_of(how, layer, weights)
 
+    report.reused.extend(group.name for group in chosen if group.name in record.values)
     found = curves(space, chosen, paths, record, progress=progress)
-    report.reused.extend(record.reused)
     return allocate(found, costs, budget)
 
 
@@ -172,8 +174,9 @@ class Walk:
         self.space, self.how, self.weights, self.eps, self.wanted, self.seed = space, how, weights, eps, wanted, seed
 
     def run(
-        self, chosen: list[NeuronGroup], reference: Tensor, journal: Journal, report: PruneReport, *, progress: bool
-    ) -> dict[str, Tensor]:
+        self, chosen: list[NeuronGroup], reference: Tensor, journal: Journal, record: Record, report: PruneReport,
+        *, progress: bool,
+    ) -> dict[str, Tensor]:  # fmt: skip
         """The scales (N,) of the groups that changed. reference (M, C): the unpruned network's logits."""
         scales: dict[str, Tensor] = {}
         chain = self.space.chain()
@@ -184,6 +187,7 @@ class Walk:
             bar.set_postfix_str(group.name)
             started = time.perf_counter()
             layer = self.space.layer(group, chain, reference)
+            layer.looks = Looks(record, group.name, scales) if self.wanted is None else None
             keep = None if self.wanted is None else self.wanted.get(group.name, group.size)
             known = journal.done[index] if index < len(journal.done) else None
             if self.how.repair.readers and keep != group.size and not (known and known[0].winner == "whole"):
@@ -201,6 +205,9 @@ class Walk:
             if known is None:
                 row = replace(row, seconds=time.perf_counter() - started)
                 journal.add(row, scale)
+                if layer.looks is not None:
+                    layer.looks.keep()
+                    report.reused.extend([group.name] if layer.looks.reused else [])
             report.groups.append(row)
         return scales
 

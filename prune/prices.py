@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from zoo.models.groups import NeuronGroup
 from zoo.prune.journal import Record
-from zoo.prune.layer import ENOUGH, Layer
+from zoo.prune.layer import Layer
+from zoo.prune.looks import ENOUGH
 from zoo.prune.paths import Path
 from zoo.prune.repair.moments import HELD
 from zoo.prune.workspace import Workspace
@@ -40,7 +41,7 @@ def curves(
         if group.name not in record.values:
             reference = space.logits(chain) if reference is None else reference
             layer = space.layer(group, chain, reference)
-            record.add(group.name, _curve(layer, path_of(layer)).tolist())
+            record.update({group.name: _curve(layer, path_of(layer)).tolist()})
         found[group.name] = torch.tensor(record.values[group.name], dtype=torch.float64)
     return found
 

@@ -50,7 +50,7 @@ class PruneReport:
 
     steps   the network when its groups are pruned, and after each last step
     budget  what the widths had to meet, or None
-    reused  the groups whose prices came from an earlier run's file
+    reused  the groups for which something came from an earlier run's file
     """
 
     method: str
@@ -94,5 +94,5 @@ class PruneReport:
             gap = "-" if step.gap is None else f"{step.gap:+.4f}"
             lines.append(f"{step.name:<38} {step.discrepancy:>11.5f} {gap:>8} {step.seconds:>8.1f}")
         if self.reused:
-            lines += ["", f"prices taken over from an earlier run: {', '.join(self.reused)}"]
+            lines += ["", f"taken over from an earlier run, in part or whole: {', '.join(self.reused)}"]
         return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from zoo.prune import Budget, Repair, prune
 from zoo.prune.allocation import allocate
 from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.latency import LatencyTable, latency_of
+from zoo.prune.looks import Sums
 from zoo.prune.repair.finish import distil, recalibrate
 from zoo.prune.workspace import Workspace
 
@@ -113,18 +115,51 @@ def test_a_pruned_network_meets_its_budget(case, method):
 
 def test_another_budget_takes_over_the_prices_and_ends_as_without(case, tmp_path):
     model, x = case
-    file = tmp_path / "prices.json"
-    _, first = prune(model, (x, None), budget=Budget(macs=0.8), method="repaired", prices=file)
+    file = tmp_path / "known.json"
+    _, first = prune(model, (x, None), budget=Budget(macs=0.8), method="repaired", known=file)
     assert first.reused == []
-    again, second = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", prices=file)
+    again, second = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", known=file)
     assert second.reused == list(model.widths)
     assert "taken over from an earlier run" in second.table()
     alone, _ = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired")
     for name, value in alone.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     file.write_text(json.dumps({"fingerprint": "of another network", "values": {"features.0": [0.0]}}))
-    _, fresh = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", prices=file)
+    _, fresh = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", known=file)
     assert fresh.reused == []
+
+
+@pytest.mark.parametrize("method", ["local", "repaired", "combined"])
+def test_another_eps_takes_over_what_is_still_valid_and_ends_as_without(case, tmp_path, method):
+    model, x = case
+    file = tmp_path / "known.json"
+    _, report = prune(model, (x, None), eps=0.05, method=method, known=file)
+    assert report.reused == []
+    for eps, all_again in ((0.1, False), (0.02, False), (0.05, True)):
+        again, report = prune(model, (x, None), eps=eps, method=method, known=file)
+        # Behind another choice of the first group nothing of the second one is valid.
+        assert report.reused == (list(model.widths) if all_again else list(model.widths)[: len(report.reused)])
+        assert report.reused
+        alone, _ = prune(model, (x, None), eps=eps, method=method)
+        for name, value in alone.state_dict().items():
+            assert torch.equal(value, again.state_dict()[name])
+
+
+def test_what_was_seen_of_a_scale_says_the_same_as_looking_again():
+    drawn = torch.randn(96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sums = Sums(len(drawn))
+    for batch in drawn.split(32):
+        sums.add(len(batch), float(batch.sum()), float(batch.square().sum()))
+        seen = drawn[: int(sums.count)]
+        error = float(seen.std()) * math.sqrt(1 / len(seen) - 1 / len(drawn))
+        bound = float(seen.mean()) - 4 * error
+        assert sums.above(bound - 1e-9) is not sums.complete
+        assert not sums.above(bound + 1e-9)
+    assert sums.complete
+    assert sums.mean == pytest.approx(float(drawn.mean()))
+    sums.add(1, math.nan, math.nan)
+    assert sums.above(1e9)
+    assert sums.mean == math.inf
 
 
 def test_a_budget_and_the_methods_it_goes_with(case):

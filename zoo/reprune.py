@@ -148,7 +148,7 @@ def reprune(
             method=method,
             repair=repair,
             groups=_groups(parent.model, groups, leave),
-            prices=store.home() / "prices" / f"{_identity({**identity, **dict.fromkeys(GOALS)})}.json",
+            known=store.home() / "known" / f"{_identity({**identity, **dict.fromkeys(GOALS)})}.json",
             seed=seed,
             checkpoint=folder / "prune.json",
             progress=run.progress,

@@ -1,0 +1,40 @@
+"""Torch-Pruning (pip install torch-pruning) as it comes, at the MACs of a network of ours."""
+
+from __future__ import annotations
+
+import copy
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.measure import count
+
+IMPORTANCES = {"magnitude": "GroupMagnitudeImportance", "taylor": "GroupTaylorImportance"}
+
+
+def at_ratio(model: nn.Module, kind: str, ratio: float, x: Tensor, y: Tensor) -> nn.Module:
+    """`model` (not touched) with the same part of all layers taken out by groups, the classifier left alone.
+
+    x (M, ...) traces the network; Taylor importance takes the gradients of the cross-entropy with y (M,) on all of it.
+    """
+    import torch_pruning as tp
+
+    model = copy.deepcopy(model)
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    pruner = tp.pruner.BasePruner(model, x[:1], importance=getattr(tp.importance, IMPORTANCES[kind])(),
+                                  pruning_ratio=ratio, ignored_layers=[last])  # fmt: skip
+    if kind == "taylor":
+        for inputs, labels in zip(x.split(32), y.split(32), strict=True):
+            (F.cross_entropy(model(inputs), labels, reduction="sum") / len(x)).backward()
+    pruner.step()
+    return model.zero_grad() or model
+
+
+def ratio_for(model: nn.Module, kind: str, macs: float, x: Tensor, y: Tensor) -> float:
+    """The pruning ratio whose network has the MACs closest to `macs` from below, found on 32 samples."""
+    low, high = 0.0, 0.9
+    for _ in range(10):
+        middle = (low + high) / 2
+        small = at_ratio(model, kind, middle, x[:32], y[:32])
+        low, high = (low, middle) if count(small, tuple(x.shape[1:])).macs <= macs else (middle, high)
+    return high
