@@ -129,7 +129,7 @@ def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: 
         started = time.perf_counter()
         made = at_ratio(model, kind, ratio, x, y)
         if again:
-            recalibrate(made, list(x.split(64)))
+            recalibrate(made, x)
         row |= {"seconds": time.perf_counter() - started, "ratio": ratio}
         del x
     elif name != "dense":

@@ -23,7 +23,8 @@ KINDS = ("macs", "parameters", "milliseconds")
 
 @dataclass(frozen=True)
 class Budget:
-    """At most so many MACs of one sample, parameters, or milliseconds on this device; one of the three.
+    """At most so many MACs of one sample, parameters, or milliseconds for a batch on this device
+    (`zoo.prune.latency`: 8 samples, on a GPU 32, as on cards); one of the three.
 
     A number up to 1 is a part of the unpruned network's. Each group keeps a multiple of `round_to` neurons, or all, and
     `minimum` at least.
@@ -39,9 +40,9 @@ class Budget:
         given = [value for kind in KINDS if (value := getattr(self, kind)) is not None]
         if len(given) != 1:
             raise ZooError("A budget is one of MACs, parameters or milliseconds.")
-        if not (math.isfinite(given[0]) and given[0] > 0):
-            raise ZooError(f"A budget is a number above 0 (up to 1: a part of the whole network's); got {given[0]}.")
-        if self.round_to < 1 or self.minimum < 1:
+        if not isinstance(given[0], int | float) or not (math.isfinite(given[0]) and given[0] > 0):
+            raise ZooError(f"A budget is a number above 0 (up to 1: a part of the whole network's); got {given[0]!r}.")
+        if not all(isinstance(each, int) and each >= 1 for each in (self.round_to, self.minimum)):
             raise ZooError(
                 f"round_to and minimum are numbers of neurons from 1 up; got {self.round_to} and {self.minimum}."
             )

@@ -47,6 +47,8 @@ def checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[
 def chosen_groups(every: list[NeuronGroup], names: Sequence[str] | None) -> list[NeuronGroup]:
     """The groups of these names, all of them for None."""
     known = [group.name for group in every]
+    if names is not None and not names:
+        raise ZooError("No group is left to prune: name one at least, or leave groups out to prune all.")
     for name in names or ():
         if name not in known:
             raise ZooError(f"There is no neuron group '{name}'; {suggest(name, known)}.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import ZooError
 from zoo.measure import count_layers
 from zoo.models.groups import Mixing, NeuronGroup
 
@@ -46,16 +47,22 @@ class Cost:
         return neuron * torch.arange(N + 1, dtype=torch.float64)
 
 
-def macs_of(model: nn.Module, groups: list[NeuronGroup], sample_shape: tuple[int, ...]) -> Cost:
+def macs_of(model: nn.Module, groups: list[NeuronGroup], sample: tuple[int, ...] | Tensor) -> Cost:
     """MACs of convolutions and linear layers, as `zoo.measure.count` counts them."""
     layers = {}
-    for module, (macs, _) in count_layers(model, sample_shape).items():
+    for module, (macs, _) in count_layers(model, sample).items():
         layers[module.mixing_layer if isinstance(module, Mixing) else module] = float(macs)
     return _cost(groups, list(layers.items()), [])
 
 
 def parameters_of(model: nn.Module, groups: list[NeuronGroup]) -> Cost:
-    """Parameters of every kind."""
+    """Parameters of every kind.
+
+    Raises ZooError where modules share one: cutting them apart makes it two.
+    """
+    every = list(model.named_parameters(remove_duplicate=False))
+    if len({id(parameter) for _, parameter in every}) < len(every):
+        raise ZooError("The network shares a parameter between modules: give a budget of MACs, not of parameters.")
     weights: list[tuple[nn.Module, float]] = []
     others: list[tuple[nn.Module, float]] = []
     for module in model.modules():

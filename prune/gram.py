@@ -85,8 +85,10 @@ def contributions(phi: Tensor, reader: Reader, gamma: Tensor | None = None) -> T
 
 
 def square(phi: Tensor) -> Tensor:
-    """Phi^T Phi (K, K), of a wide Phi only the blocks on and above the diagonal: the others are their mirror."""
+    """Phi^T Phi (K, K) in float32 at least; of a wide Phi only the blocks on and above the diagonal: the others are
+    their mirror."""
     K = phi.shape[1]
+    phi = phi.to(torch.promote_types(phi.dtype, torch.float32))  # half precision ends at 65504
     if K < WIDE:
         return phi.t() @ phi
     total, step = phi.new_empty(K, K), -(-K // 8)
@@ -95,6 +97,15 @@ def square(phi: Tensor) -> Tensor:
         total[i : i + step, i:] = block
         total[i:, i : i + step] = block.t()
     return total
+
+
+def finite(group: NeuronGroup, reader: Reader, *statistics: Tensor) -> None:
+    """Raise ZooError unless all statistics of a reader are finite numbers."""
+    if not all(bool(torch.isfinite(each).all()) for each in statistics):
+        raise ZooError(
+            f"A {type(reader.module).__name__} that reads group {group.name} sees values that are not finite, or too "
+            f"large to square: mend the weights, scale the inputs, or use float32."
+        )
 
 
 def gram(
@@ -127,6 +138,8 @@ def gram(
     finally:
         for handle in handles:
             handle.remove()
+    for reader, statistics in zip(group.readers, grams, strict=True):
+        finite(group, reader, *(half for half in statistics.halves if half is not None))
     total = difference = torch.zeros(())
     for index, statistics in enumerate(grams):
         first, second = statistics.contributions(None if weights is None else weights[index])

@@ -19,6 +19,7 @@ from zoo.prune.repair.options import Repair
 from zoo.prune.report import GroupReport
 from zoo.prune.search import Search
 
+STATISTICAL = ("combined", "gfs", "global", "local", "repaired")  # choose by local errors
 PATHS = ("fpgm", "gfs", "l1", "local", "repaired", "taylor")
 Weights = Mapping[str, Sequence[Tensor]]
 
@@ -40,6 +41,8 @@ class Method:
         """Raise ZooError for settings that exclude each other."""
         if budgeted and self.name not in PATHS:
             raise ZooError(f"A budget needs one path for each group: method {', '.join(PATHS)}, not {self.name}.")
+        if self.name != "repaired" and (self.repair.direction, self.repair.exchanges) != ("backward", True):
+            raise ZooError(f"direction and exchanges are of method repaired, not {self.name}: leave them out.")
         if self.name == "repaired" and not self.repair.readers:
             raise ZooError("Method repaired chooses neurons for readers that are solved anew: leave the repair on.")
         if self.repair.readers and self.search.positions < 1:

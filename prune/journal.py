@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,37 @@ from zoo.files import new_file
 from zoo.prune.report import GroupReport
 
 
-class Journal:
-    """Finished groups with their scales, in one JSON file that is replaced in one step.
+@dataclass(frozen=True)
+class Identity:
+    """What a result depends on: a hash of network state, data and settings, and the network's first outputs, for the
+    same state may belong to another forward.
 
-    path         None keeps nothing
-    fingerprint  of all that the result depends on; a file with another one is refused
+    Outputs are compared to a hundredth of the largest: they round otherwise with another number of threads.
     """
 
-    def __init__(self, path: Path | None, fingerprint: str) -> None:
+    hash: str
+    outputs: tuple[float, ...]
+
+    def written_in(self, content: Mapping[str, Any]) -> bool:
+        """Whether a file's content has this identity."""
+        there, here = (torch.tensor(values, dtype=torch.float64) for values in (content["outputs"], self.outputs))
+        if content["fingerprint"] != self.hash or there.shape != here.shape:
+            return False
+        return float((there - here).abs().max()) <= 0.01 * float(here.abs().max())
+
+
+class Journal:
+    """Finished groups with their scales, and the widths that were decided on before the first, in one JSON file that is
+    replaced in one step.
+
+    path      None keeps nothing
+    identity  of all that the result depends on; a file with another one is refused
+    """
+
+    def __init__(self, path: Path | None, identity: Identity) -> None:
         self.path = path
-        self.fingerprint = fingerprint
+        self.identity = identity
+        self.widths: dict[str, int] | None = None
         self.done: list[tuple[GroupReport, Tensor]] = []
         if path is not None and path.exists():
             self._load(path)
@@ -34,42 +55,47 @@ class Journal:
     def _load(self, path: Path) -> None:
         try:
             content = json.loads(path.read_text())
-            fingerprint, groups = content["fingerprint"], content["groups"]
+            groups, widths, same = content["groups"], content["widths"], self.identity.written_in(content)
             done = [(GroupReport(**g["report"]), torch.tensor(g["scale"], dtype=torch.float64)) for g in groups]
         except (ValueError, KeyError, TypeError) as error:
             raise ZooError(f"{path} is not a pruning journal ({error}); remove it to start anew.") from error
-        if fingerprint != self.fingerprint:
+        if not same:
             raise ZooError(
                 f"{path} belongs to a run with another network, other data or other settings; remove it to start "
                 f"anew, or name another file."
             )
-        self.done = done
+        self.done, self.widths = done, widths
+
+    def decide(self, widths: dict[str, int]) -> None:
+        """Note the widths that the groups will get, on disk before this returns: measured anew, a table of latencies
+        would give others."""
+        self.widths = widths
+        self._write()
 
     def add(self, report: GroupReport, scale: Tensor) -> None:
         """Note a finished group, on disk before this returns."""
         self.done.append((report, scale))
-        if self.path is None:
-            return
+        self._write()
+
+    def _write(self) -> None:
         groups = [{"report": asdict(report), "scale": scale.tolist()} for report, scale in self.done]
-        text = json.dumps({"fingerprint": self.fingerprint, "groups": groups})
-        with new_file(self.path) as file:
-            file.write(text.encode())
+        _replace(self.path, self.identity, {"widths": self.widths, "groups": groups})
 
 
 class Record:
     """Named lists of numbers that stay valid for any goal, in one JSON file that is replaced in one step.
 
-    A file with another fingerprint is written anew: it is a cache, and what it held can be computed again.
+    A file with another identity is written anew: it is a cache, and what it held can be computed again.
     """
 
-    def __init__(self, path: Path | None, fingerprint: str) -> None:
+    def __init__(self, path: Path | None, identity: Identity) -> None:
         self.path = path
-        self.fingerprint = fingerprint
+        self.identity = identity
         self.values: dict[str, list[float]] = {}
         if path is not None and path.exists():
             try:
                 content = json.loads(path.read_text())
-                if content["fingerprint"] == fingerprint:
+                if identity.written_in(content):
                     self.values = {str(name): [float(v) for v in row] for name, row in content["values"].items()}
             except (ValueError, KeyError, TypeError, AttributeError):
                 self.values = {}
@@ -79,10 +105,14 @@ class Record:
         if not values:
             return
         self.values.update(values)
-        if self.path is not None:
-            text = json.dumps({"fingerprint": self.fingerprint, "values": self.values})
-            with new_file(self.path) as file:
-                file.write(text.encode())
+        _replace(self.path, self.identity, {"values": self.values})
+
+
+def _replace(path: Path | None, identity: Identity, content: Mapping[str, Any]) -> None:
+    if path is not None:
+        text = json.dumps({"fingerprint": identity.hash, "outputs": identity.outputs, **content})
+        with new_file(path) as file:
+            file.write(text.encode())
 
 
 def fingerprint(model: nn.Module, inputs: Tensor, labels: Tensor | None, settings: dict[str, Any]) -> str:

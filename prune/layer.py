@@ -16,7 +16,7 @@ from zoo.models.groups import NeuronGroup
 from zoo.prune.chain import Chain, join, repeat, take
 from zoo.prune.discrepancy import Target
 from zoo.prune.gates import Gates
-from zoo.prune.gram import gram
+from zoo.prune.gram import finite, gram
 from zoo.prune.looks import Looks, Sums
 from zoo.prune.paths import Path, smallest
 from zoo.prune.repair.moments import ReaderMoments
@@ -147,11 +147,15 @@ class Layer:
             for reader, each in zip(self.group.readers, found, strict=True)
         ]
         try:
-            for forward in self._passes():
+            for size, forward in zip(self.chain.sizes, self._passes(), strict=True):
+                for each in found:
+                    each.next(size)
                 forward()
         finally:
             for handle in handles:
                 handle.remove()
+        for reader, each in zip(self.group.readers, found, strict=True):
+            finite(self.group, reader, each.all.H)
         return found
 
     def _passes(self) -> Iterator[Callable[[], Any]]:

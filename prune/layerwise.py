@@ -13,20 +13,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup
 from zoo.prune.allocation import Budget, Costs, allocate
 from zoo.prune.checks import check_goal, checked_data, checked_widths, chosen_groups
 from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.cut import cut
 from zoo.prune.discrepancy import Target
-from zoo.prune.groupwise import PATHS, Method, Weights, path_of, prune_group
-from zoo.prune.journal import Journal, Record, fingerprint
+from zoo.prune.groupwise import PATHS, STATISTICAL, Method, Weights, path_of, prune_group
+from zoo.prune.journal import Identity, Journal, Record, fingerprint
 from zoo.prune.latency import latency_of
 from zoo.prune.layer import Layer
 from zoo.prune.looks import Looks
 from zoo.prune.paths import Path
 from zoo.prune.prices import curves
-from zoo.prune.repair.finish import distil, recalibrate
+from zoo.prune.repair.finish import batch_norms, distil, recalibrate
 from zoo.prune.repair.options import PLAIN, Repair
 from zoo.prune.report import PruneReport
 from zoo.prune.search import Search
@@ -98,6 +99,8 @@ def prune(
     check_goal({"eps": eps, "widths": widths, "budget": budget}, METHODS, method, discrepancy)
     how = Method(method, search or Search(), repair or (Repair() if method == "repaired" else PLAIN))
     how.check(budgeted=budget is not None)
+    if how.repair.recalibrate and not batch_norms(model):
+        raise ZooError("There is no batch norm with statistics to recalibrate in this network: leave that step out.")
     settings = {
         "method": method, "discrepancy": discrepancy, "batch_size": batch_size, "search": asdict(how.search),
         "repair": asdict(how.repair), "seed": seed,
@@ -110,18 +113,19 @@ def prune(
         wanted = checked_widths(chosen, widths)
         names = [group.name for group in chosen]
         goal = {"eps": eps, "widths": wanted, "budget": None if budget is None else asdict(budget), "groups": names}
-        journal = Journal(
-            None if checkpoint is None else FilePath(checkpoint),
-            "" if checkpoint is None else fingerprint(model, inputs, labels, {**settings, **goal}),
-        )
         steps = Steps(space, report)
-        weights = space.output_weights(how.repair, seed)
-        record = Record(
-            None if known is None else FilePath(known),
-            "" if known is None else fingerprint(model, inputs, labels, {**settings, "repair": how.of_prices()}),
-        )
+
+        def identity(file: FilePath | str | None, goal: Mapping[str, object]) -> Identity:
+            outputs = () if file is None else tuple(steps.reference[0].flatten().tolist())
+            return Identity("" if file is None else fingerprint(model, inputs, labels, {**settings, **goal}), outputs)
+
+        journal = Journal(None if checkpoint is None else FilePath(checkpoint), identity(checkpoint, goal))
+        prices = identity(known, {"repair": how.of_prices()})
+        record = Record(None if known is None else FilePath(known), prices)
+        weights = space.output_weights(how.repair, seed) if method in STATISTICAL else None
+        resumed = len(journal.done)
         if budget is not None:
-            wanted = _within(space, chosen, how, weights, budget, record, report, progress=progress)
+            wanted = _within(space, chosen, how, weights, budget, journal, record, report, progress=progress)
         elif method == "uniform" and wanted is None:
             assert eps is not None  # for the type checker
             target = Target(discrepancy, steps.reference, space.labels)
@@ -129,26 +133,26 @@ def prune(
         walk = Walk(space, how, weights, eps, wanted, seed)
         scales = walk.run(chosen, steps.reference, journal, record, report, progress=progress)
         small = _cut(model, space, scales, repaired=how.repair.readers)
-        steps.note("pruned", small)
+        steps.note("pruned", small, resumed=resumed)
         if how.repair.recalibrate:
-            recalibrate(small, space.batches)
+            recalibrate(small, space.inputs, together=space.together)
             steps.note("batch norms recalibrated", small)
         if how.repair.distil_epochs:
             teacher = copy.deepcopy(model).eval().requires_grad_(False)
-            distil(small, teacher, space.inputs, epochs=how.repair.distil_epochs, seed=seed, progress=progress)
+            epochs = how.repair.distil_epochs
+            distil(small, teacher, space.inputs, epochs=epochs, seed=seed, kind=discrepancy, progress=progress)
             steps.note("distilled", small)
     return small.eval(), report
 
 
 def _within(
     space: Workspace, chosen: list[NeuronGroup], how: Method, weights: Weights | None,
-    budget: Budget, record: Record, report: PruneReport, *, progress: bool,
+    budget: Budget, journal: Journal, record: Record, report: PruneReport, *, progress: bool,
 ) -> dict[str, int]:  # fmt: skip
-    """The widths that meet the budget."""
+    """The widths that meet the budget, and what they cost in the report."""
     costs: Costs
-    shape = tuple(space.inputs.shape[1:])
     if budget.kind == "macs":
-        costs = macs_of(space.model, space.groups, shape)
+        costs = macs_of(space.model, space.groups, space.inputs[:1])
     elif budget.kind == "parameters":
         costs = parameters_of(space.model, space.groups)
     else:
@@ -159,9 +163,17 @@ def _within(
             layer.repairer = repairer(layer, weights)
         return path_of(how, layer, weights)
 
-    report.reused.extend(group.name for group in chosen if group.name in record.values)
-    found = curves(space, chosen, paths, record, progress=progress)
-    return allocate(found, costs, budget)
+    widths = journal.widths
+    if widths is None and costs({}) <= budget.bound(costs({})):
+        widths = {group.name: group.size for group in chosen}
+    if widths is None:
+        report.reused.extend(group.name for group in chosen if group.name in record.values)
+        widths = allocate(curves(space, chosen, paths, record, progress=progress), costs, budget)
+    if journal.widths is None:
+        journal.decide(widths)
+    assert report.budget is not None  # for the type checker
+    report.budget.update(bound=budget.bound(costs({})), before=costs({}), after=costs(widths))
+    return widths
 
 
 class Walk:
@@ -180,8 +192,8 @@ class Walk:
         """The scales (N,) of the groups that changed. reference (M, C): the unpruned network's logits."""
         scales: dict[str, Tensor] = {}
         chain = self.space.chain()
-        if self.wanted is not None and self.how.name in PATHS:  # the output is looked at for the report alone
-            reference = reference[:REPORTED]
+        if self.wanted is not None and self.how.name in PATHS and self.how.name != "taylor":
+            reference = reference[:REPORTED]  # the output is looked at for the report alone
         bar = tqdm(chosen, "prune", disable=None if progress else True, leave=False)
         for index, group in enumerate(bar):
             bar.set_postfix_str(group.name)

@@ -38,7 +38,7 @@ def curves(
     chain = space.chain()
     reference = None
     for group in tqdm(groups, "prices", disable=None if progress else True, leave=False):
-        if group.name not in record.values:
+        if len(record.values.get(group.name, [])) != group.size + 1:
             reference = space.logits(chain) if reference is None else reference
             layer = space.layer(group, chain, reference)
             record.update({group.name: _curve(layer, path_of(layer)).tolist()})
@@ -49,11 +49,13 @@ def curves(
 def _curve(layer: Layer, path: Path) -> Tensor:
     N = path.size
     total = sum(layer.chain.sizes)
-    held = torch.arange(HELD - 1, total, HELD)[:LOOK]
+    held = torch.arange(total)[HELD - 1 :: HELD][:LOOK]
     samples = held if len(held) >= ENOUGH else torch.arange(min(total, LOOK))
     part = "fit" if len(held) >= ENOUGH else "all"
     local = path.profile()
-    errors = torch.ones(N, dtype=torch.float64) if local is None else local.clamp_min(ROUNDING * float(local.max()))
+    errors = torch.ones(N, dtype=torch.float64)
+    if local is not None and float(local.max()) > 0:  # it is 0 throughout where nothing depends on the group
+        errors = local.clamp_min(ROUNDING * float(local.max()))
     looks = sorted({n for share in PARTS if 1 <= (n := round(share * N)) < N})
     ratios = []
     for n in looks:

@@ -16,7 +16,8 @@ class GroupReport:
                     meet eps
     discrepancy     mean discrepancy at the network's output against the network just before this group was pruned
     gap             mean cross-entropy on the pruning data, less that just before this group was pruned; where widths
-                    or a budget say how many neurons stay, both are of the first 256 samples
+                    or a budget say how many neurons stay, of methods that rank neurons both are of the first 256
+                    samples
     seconds         for this group
     uncertain       relative standard error of the statistics G for sampled positions; None where all were used
     """
@@ -49,7 +50,8 @@ class PruneReport:
     """A whole pass; `groups` in the order data flows, `samples` the number of pruning samples.
 
     steps   the network when its groups are pruned, and after each last step
-    budget  what the widths had to meet, or None
+    budget  what the widths had to meet, the bound that it means, and what the network costs before and after: MACs,
+            parameters or milliseconds; or None
     reused  the groups for which something came from an earlier run's file
     """
 

@@ -22,11 +22,12 @@ class Steps:
         self.target = Target(space.discrepancy, self.reference, space.labels)
         self._since = time.perf_counter()
 
-    def note(self, name: str, model: nn.Module) -> None:
-        """Look at the network after a step; its seconds are those since the last note, without those of groups."""
+    def note(self, name: str, model: nn.Module, *, resumed: int = 0) -> None:
+        """Look at the network after a step; its seconds are those since the last note, without those of groups. An
+        earlier process did the first `resumed` of these."""
         seconds = time.perf_counter() - self._since
         if not self.report.steps:
-            seconds -= sum(group.seconds for group in self.report.groups)
+            seconds -= sum(group.seconds for group in self.report.groups[resumed:])
         with torch.no_grad():
             logits = torch.cat([model(batch) for batch in self.space.batches])
         gap, discrepancy = self.target.compare(logits)

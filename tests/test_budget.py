@@ -197,10 +197,10 @@ def test_recalibrated_statistics_are_the_mean_over_batches_of_what_the_norm_sees
     torch.manual_seed(0)
     conv, norm = nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)
     model = nn.Sequential(conv, norm).eval()
-    batches = list(torch.randn(30, 3, 8, 8).split(10))
+    inputs = torch.randn(32, 3, 8, 8)
     norm.running_mean.fill_(7.0)
-    recalibrate(model, batches)
-    y = [conv(batch).detach() for batch in batches]
+    recalibrate(model, inputs, together=15)
+    y = [conv(batch).detach() for batch in inputs.split([11, 11, 10])]  # even parts: none of two samples
     torch.testing.assert_close(norm.running_mean, torch.stack([each.mean((0, 2, 3)) for each in y]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([each.var((0, 2, 3)) for each in y]).mean(0))
     assert not norm.training

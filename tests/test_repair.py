@@ -40,6 +40,7 @@ def linear(phi, outputs=4, seed=1):
     layer = nn.Linear(phi.shape[1], outputs).double()
     reader = Reader.of(layer, phi.shape[1])
     moments = ReaderMoments(reader)
+    moments.next(len(phi))
     moments.add(phi)
     return reader, moments
 
@@ -119,12 +120,13 @@ def test_moments_are_those_of_the_explicit_rows_and_every_fifth_sample_is_held_o
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), **DOUBLE)
     moments = ReaderMoments(reader)
     for batch in torch.split(x, 4):
+        moments.next(len(batch))
         moments.add(batch)
     held = torch.arange(len(x)) % 5 == 4
     for part, chosen in ((moments.fit, ~held), (moments.held, held), (moments.all, held | ~held)):
         phi = rows(reader, x[chosen])
-        full = torch.cat([phi, torch.ones(len(phi), 1, **DOUBLE)], 1)
-        torch.testing.assert_close(part.H, full.t() @ full)
+        torch.testing.assert_close(part.raw(), phi.t() @ phi)
+        torch.testing.assert_close(part.mean(), phi.mean(0))
         assert part.rows == len(phi)
         centred = phi - phi.mean(0)
         torch.testing.assert_close(part.centred(), centred.t() @ centred)
@@ -206,8 +208,9 @@ def case_of(weights):
     group = NeuronGroup("g", (), readers)
     pooled = x[:, 2:8].mean(2)
     moments = [ReaderMoments(reader) for reader in readers]
-    moments[0].add(x)
-    moments[1].add(pooled)
+    for each, given in zip(moments, (x, pooled), strict=True):
+        each.next(len(given))
+        each.add(given)
     gammas = [torch.randn(20, n, **DOUBLE) for n in (5, 3)]
     gammas = [g.t() @ g for g in gammas] if weights else None
     return group, Repairer(group, moments, gammas, 50), gammas, (x, pooled), norm

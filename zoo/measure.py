@@ -36,18 +36,18 @@ class Counts:
     macs_paper: int
 
 
-def count(model: nn.Module, sample_shape: tuple[int, ...]) -> Counts:
-    """Count by one forward pass of a single random sample of `sample_shape`, for instance (3, 224, 224).
+def count(model: nn.Module, sample: tuple[int, ...] | Tensor) -> Counts:
+    """Count by one forward pass of a single sample: its shape, for instance (3, 224, 224), or inputs (1, ...).
 
     A module with a method `count_macs(*inputs) -> (macs, batch-norm output elements)` speaks for itself and for
     all modules inside it: that is how a layer that computes less than its parts suggest counts what it does.
     """
-    counted = count_layers(model, sample_shape)
+    counted = count_layers(model, sample)
     macs, norms = (sum(each[i] for each in counted.values()) for i in (0, 1))
     return Counts(sum(p.numel() for p in model.parameters()), macs, macs + 2 * norms)
 
 
-def count_layers(model: nn.Module, sample_shape: tuple[int, ...]) -> dict[nn.Module, tuple[int, int]]:
+def count_layers(model: nn.Module, sample: tuple[int, ...] | Tensor) -> dict[nn.Module, tuple[int, int]]:
     """The same layer by layer: (MACs, batch-norm output elements) of one sample."""
     counted: dict[nn.Module, tuple[int, int]] = {}
 
@@ -78,7 +78,9 @@ def count_layers(model: nn.Module, sample_shape: tuple[int, ...]) -> dict[nn.Mod
             if isinstance(module, _ConvNd) and module.transposed:
                 raise ZooError("transposed convolutions cannot be counted yet")
             handles.append(module.register_forward_hook(layer))
-    sample = torch.randn(1, *sample_shape, generator=torch.Generator().manual_seed(0))
+    if not isinstance(sample, Tensor):
+        sample = torch.randn(1, *sample, generator=torch.Generator().manual_seed(0))
+        sample = sample.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), sample.dtype))
     try:
         with eval_mode(model), torch.inference_mode():
             model(sample.to(model_device(model)))

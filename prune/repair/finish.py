@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -21,30 +20,42 @@ BATCH = 32
 CPU_TOGETHER = 8
 
 
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Those that keep statistics."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
 @torch.no_grad()
-def recalibrate(model: nn.Module, batches: Sequence[Tensor]) -> None:
-    """Every batch norm takes its mean and variance from these inputs, in place: the plain average over batches."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+def recalibrate(model: nn.Module, inputs: Tensor, *, together: int = 64) -> None:
+    """Every batch norm takes its mean and variance from inputs (M, ...), in place: the plain average over batches of
+    equal size, of at most `together` samples.
+
+    Raises ZooError for a single sample, of which there is no variance.
+    """
+    if len(inputs) < 2:
+        raise ZooError("Batch norms are recalibrated from 2 samples at least, and well from a hundred.")
+    norms = batch_norms(model)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
     try:
-        for batch in batches:
-            # Of a single value per channel there is no variance: it would be an error in training, and says nothing.
-            if len(batch) > 1:
-                model(batch)
+        for batch in torch.tensor_split(inputs, -(-len(inputs) // max(2, together))):
+            model(batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
 
 
+@torch.enable_grad()
 def distil(
-    model: nn.Module, teacher: nn.Module, inputs: Tensor, *, epochs: int, seed: int, progress: bool = False
-) -> None:
-    """Train `model` in place towards the teacher's class probabilities on inputs (M, ...), without labels.
+    model: nn.Module, teacher: nn.Module, inputs: Tensor, *, epochs: int, seed: int, kind: str = "cross_entropy",
+    progress: bool = False,
+) -> None:  # fmt: skip
+    """Train `model` in place towards the teacher's class probabilities on inputs (M, ...), without labels; for kind
+    "squared_error" (zoo.prune.discrepancy) towards its outputs.
 
     The divergence at temperature 2 (Hinton, Vinyals, Dean 2015), AdamW, the rate falling along half a cosine. Batch
     norms keep their statistics. Images are mirrored at random, and half of the batches carry a patch of another image
@@ -53,6 +64,7 @@ def distil(
     Raises ZooError if the result is not finite; the model is then as it was.
     """
     before = {key: value.clone() for key, value in model.state_dict().items()}
+    asked = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     parameters = [parameter.requires_grad_(True) for parameter in model.parameters()]
     size = min(BATCH, len(inputs))
     together = size if inputs.is_cuda else CPU_TOGETHER
@@ -71,23 +83,30 @@ def distil(
             if batch.dim() == 4:
                 batch = _varied(batch, generator).contiguous(memory_format=torch.channels_last)
             optimiser.zero_grad()
-            losses = [_backward(model, teacher, part, size) for part in torch.split(batch, together)]
+            losses = [_backward(model, teacher, part, size, kind) for part in torch.split(batch, together)]
             optimiser.step()
             schedule.step()
             bar.update()
             bar.set_postfix_str(f"divergence {sum(losses):.3f}")
     bar.close()
+    optimiser.zero_grad()
+    for parameter, before_it in asked:
+        parameter.requires_grad_(before_it)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
         model.load_state_dict(before)
         raise ZooError("Distillation diverged: the weights are no numbers any more. Leave it out for this network.")
 
 
-def _backward(model: nn.Module, teacher: nn.Module, part: Tensor, size: int) -> float:
+def _backward(model: nn.Module, teacher: nn.Module, part: Tensor, size: int, kind: str) -> float:
     """Add the gradient of a part of a batch of `size`; its share of the batch's divergence."""
     with torch.no_grad():
-        wanted = F.log_softmax(teacher(part) / TEMPERATURE, 1)
-    given = F.log_softmax(model(part) / TEMPERATURE, 1)
-    loss = TEMPERATURE**2 * F.kl_div(given, wanted, reduction="sum", log_target=True) / size
+        wanted = teacher(part)
+    given = model(part)
+    if kind == "squared_error":
+        loss = F.mse_loss(given, wanted, reduction="sum") / size
+    else:
+        given, wanted = (F.log_softmax(logits / TEMPERATURE, 1) for logits in (given, wanted))
+        loss = TEMPERATURE**2 * F.kl_div(given, wanted, reduction="sum", log_target=True) / size
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 

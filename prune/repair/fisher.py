@@ -48,9 +48,9 @@ def output_weights(
         for reader in readers.values()
     ]
 
-    def add(module: nn.Module, gradient: Tensor) -> None:
+    def add(module: nn.Module, gradient: Tensor, output: Tensor) -> None:
         reader = readers[id(module)]
-        rows = _rows(reader, gradient)
+        rows = _rows(reader, gradient, output)
         key = id(module)
         total[key] = total.get(key, 0) + part * (rows.t() @ rows).double()
 
@@ -60,7 +60,7 @@ def output_weights(
         for batch in batches:
             samples += len(batch)
             with torch.enable_grad():
-                logits = model(batch.detach().clone().requires_grad_())
+                logits = model(batch)
                 part = 1 - discrimination
                 if part:
                     _back(_drawn(kind, logits, generator), again=bool(discrimination))
@@ -91,21 +91,29 @@ def _back(loss: Tensor, *, again: bool = False) -> None:
     loss.backward(retain_graph=again)  # type: ignore[no-untyped-call]
 
 
-def _listen(module: nn.Module, output: Tensor, add: Callable[[nn.Module, Tensor], None]) -> None:
-    if output.requires_grad:
-        output.register_hook(lambda gradient: add(module, gradient))  # type: ignore[no-untyped-call]
+def _listen(module: nn.Module, output: Tensor, add: Callable[[nn.Module, Tensor, Tensor], None]) -> Tensor:
+    """Hear of the gradient at a module's output. Weights being still, the graph begins at the first one listened to: a
+    clone, for what follows may change its input in place."""
+    if not output.requires_grad:
+        output = output.detach().requires_grad_().clone()
+    value = output.detach()
+    output.register_hook(lambda gradient: add(module, gradient, value))  # type: ignore[no-untyped-call]
+    return output
 
 
-def _rows(reader: Reader, gradient: Tensor) -> Tensor:
+def _rows(reader: Reader, gradient: Tensor, output: Tensor) -> Tensor:
     """The gradient at the module's output as rows (P, O), taken back to the layer's own output.
 
-    A module that is more than its layer, EdgeConv, gives its output behind batch norm and the maximum over k edges: the
-    batch norm's gain is undone, and each of the k edges gets a k-th of the row.
+    A module that is more than its layer, EdgeConv, gives its output behind batch norm, the maximum over k edges and a
+    leaky ReLU: the slope and the batch norm's gain are undone, and each of the k edges gets a k-th of the row.
     """
+    mixing = isinstance(reader.module, Mixing)
+    if mixing:
+        gradient = torch.where(output < 0, gradient * float(getattr(reader.module, "slope", 1.0)), gradient)
     rows = gradient.flatten(2).transpose(1, 2).reshape(-1, gradient.shape[1]) if gradient.dim() > 2 else gradient
     if gradient.dim() > 2 and reader.channel_dim == -1:
         rows = gradient.reshape(-1, gradient.shape[-1])
-    if not isinstance(reader.module, Mixing):
+    if not mixing:
         return rows
     if isinstance(reader.norm, _BatchNorm) and reader.norm.running_var is not None:
         rows = rows * (reader.norm.weight * torch.rsqrt(reader.norm.running_var + reader.norm.eps)).detach()

@@ -10,19 +10,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.models.groups import Reader
 from zoo.prune.columns import pieces
 from zoo.prune.gram import square
 
 # One sample in so many is held out, for the choice of the ridge.
 HELD = 5
+# Columns of a reader: H takes 8 bytes for each pair of them, and a few of its like are alive at a time.
+MOST = 16384
 
 
 class Moments:
-    """H (K+1, K+1) = [Phi 1]'[Phi 1], float64, of P rows."""
+    """H (K+1, K+1) = [X 1]'[X 1], float64, of P rows X = Phi - c.
 
-    def __init__(self, H: Tensor) -> None:
+    centre  c (K,), anything near the mean: products are taken in float32, and of columns with a mean far from 0 they
+            would keep little of what varies
+    """
+
+    def __init__(self, H: Tensor, centre: Tensor) -> None:
         self.H = H
+        self.centre = centre
 
     @property
     def rows(self) -> int:
@@ -31,8 +39,9 @@ class Moments:
 
     def add(self, phi: Tensor) -> None:
         """Take in rows: phi (p, K)."""
-        self.H[:-1, :-1] += square(phi)
-        total = phi.sum(0, dtype=torch.float64)
+        X = phi.to(torch.promote_types(phi.dtype, torch.float32)) - self.centre.to(phi.device, torch.float32)
+        self.H[:-1, :-1] += square(X)
+        total = X.sum(0, dtype=torch.float64)
         self.H[-1, :-1] += total
         self.H[:-1, -1] += total
         self.H[-1, -1] += len(phi)
@@ -42,36 +51,58 @@ class Moments:
         total = self.H[:-1, -1]
         return self.H[:-1, :-1] - total.outer(total) / max(1, self.rows)
 
+    def raw(self) -> Tensor:
+        """(K, K) Phi'Phi, not about its mean."""
+        return self.centred() + self.rows * self.mean().outer(self.mean())
+
     def mean(self) -> Tensor:
         """(K,) of Phi"""
-        return self.H[:-1, -1] / max(1, self.rows)
+        return self.centre + self.H[:-1, -1] / max(1, self.rows)
 
     def error(self, change: Tensor, shift: Tensor) -> Tensor:
         """(O,) the squared error of each output when the weight changes by `change` (O, K), the bias by `shift`."""
-        full = torch.cat([change, shift.unsqueeze(1)], 1)
+        full = torch.cat([change, (shift + change @ self.centre).unsqueeze(1)], 1)
         return ((full @ self.H) * full).sum(1)
 
 
 class ReaderMoments:
-    """The moments of one reader, in two parts: `fit`, and `held` for every fifth sample."""
+    """The moments of one reader, in two parts: `fit`, and `held` for every fifth sample.
+
+    Raises ZooError for a reader with more columns than `MOST`.
+    """
 
     def __init__(self, reader: Reader) -> None:
+        K = reader.weight.shape[1]
+        if K > MOST:
+            raise ZooError(
+                f"A {type(reader.module).__name__} with {K} inputs is too wide to repair: it takes several matrices of "
+                f"{8 * K * K / 1e9:.0f} GB. Leave the group in front of it as it is, or leave the repair out."
+            )
         self.reader = reader
-        size = reader.weight.shape[1] + 1
         self.fit, self.held = (
-            Moments(torch.zeros(size, size, dtype=torch.float64, device=reader.weight.device)) for _ in range(2)
+            Moments(
+                torch.zeros(K + 1, K + 1, dtype=torch.float64, device=reader.weight.device),
+                torch.zeros(K, dtype=torch.float64, device=reader.weight.device),
+            )
+            for _ in range(2)
         )
-        self._seen = 0
+        self._first = self._size = 0
 
     @property
     def all(self) -> Moments:
-        return Moments(self.fit.H + self.held.H)
+        return Moments(self.fit.H + self.held.H, self.fit.centre)
+
+    def next(self, size: int) -> None:
+        """The inputs that follow are of the next `size` samples."""
+        self._first, self._size = self._first + self._size, size
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
-        """One input of the reader, sample after sample."""
-        number = torch.arange(self._seen, self._seen + len(x), device=x.device)
-        self._seen += len(x)
+        """One input of the reader: as many entries for each of the samples, sample after sample."""
+        if self._first == 0 and not self.all.rows:
+            first = next(pieces(self.reader, x))
+            self.fit.centre = self.held.centre = first.mean(0).float().double()  # as `add` takes it off
+        number = self._first + torch.arange(len(x), device=x.device) // max(1, len(x) // max(1, self._size))
         held = (number + 1) % HELD == 0
         for part, choice in ((self.fit, ~held), (self.held, held)):
             if bool(choice.any()):

@@ -39,7 +39,7 @@ class Repairer:
         total = torch.zeros(())
         for reader, statistics, factor in zip(self.group.readers, self.moments, self._factors(), strict=True):
             flat = reader.all_columns.flatten().to(reader.weight.device)
-            phi = statistics.all.H[flat][:, flat]
+            phi = statistics.all.raw()[flat][:, flat]
             gamma = None if self.weights is None else self.weights[self.group.readers.index(reader)]
             total = total.to(phi) + factor * contributions(phi, reader, gamma)
         return total.cpu()
@@ -76,7 +76,7 @@ class Repairer:
     def _ridge_of_choice(self, reader: Reader, statistics: ReaderMoments) -> float:
         """The ridge that the rows held out ask for when half of the neurons are kept, those that contribute most."""
         flat = reader.all_columns.flatten().to(reader.weight.device)
-        own = contributions(statistics.all.H[flat][:, flat], reader, None).diagonal()
+        own = contributions(statistics.all.raw()[flat][:, flat], reader, None).diagonal()
         kept = torch.zeros(self.group.size, dtype=torch.bool)
         kept[own.argsort(descending=True)[: max(1, self.group.size // 2)].cpu()] = True
         columns, constant = _columns(reader, kept), takes_constant(reader)
@@ -121,8 +121,8 @@ class Repairer:
             change(layer.weight.data, weight)  # type: ignore[arg-type]
             if getattr(layer, "bias", None) is not None:
                 change(layer.bias.data, shift)  # type: ignore[arg-type]
-            elif norm is not None:
-                change(norm.running_mean, -shift)  # type: ignore[arg-type]
+            elif takes_constant(reader):
+                change(norm.running_mean, -shift)  # type: ignore[arg-type, union-attr]
         return saved
 
 
@@ -135,13 +135,21 @@ def _columns(reader: Reader, kept: Tensor) -> Tensor:
 
 def takes_constant(reader: Reader) -> bool:
     """Whether the layer has somewhere to put a constant."""
-    return getattr(reader.layer, "bias", None) is not None or reader.norm is not None
+    return getattr(reader.layer, "bias", None) is not None or getattr(reader.norm, "running_mean", None) is not None
 
 
 def _energy(reader: Reader, statistics: ReaderMoments) -> Tensor:
     """The squared norm about its mean of what the reader gives now."""
     W = reader.weight.double()
     return ((W @ statistics.all.centred()) * W).sum()
+
+
+def _root(W: Tensor, gamma: Tensor) -> Tensor:
+    """(K, .) R with R R' = W' gamma W, all that counts of the outputs; from the smaller of two eigenproblems."""
+    narrow = W.shape[0] < W.shape[1]
+    values, vectors = torch.linalg.eigh(gamma if narrow else W.t() @ gamma @ W)
+    root = vectors * values.clamp_min(0).sqrt()
+    return W.t() @ root if narrow else root
 
 
 def _problem(
@@ -153,15 +161,12 @@ def _problem(
     go, which they are spared (`saving`). Columns that belong to no neuron are solved for whatever is kept: they are
     eliminated first.
     """
-    H = statistics.all.centred() if takes_constant(reader) else statistics.all.H[:-1, :-1]
+    H = statistics.all.centred() if takes_constant(reader) else statistics.all.raw()
     W = reader.weight.double()
     strength = ridge * float(H.diagonal().mean()) + torch.finfo(H.dtype).tiny
     A = H + strength * torch.eye(len(H), dtype=H.dtype, device=H.device)
-    B, right = A @ W.t(), W.t()
-    if gamma is not None:
-        values, vectors = torch.linalg.eigh(gamma)
-        root = vectors * values.clamp_min(0).sqrt()
-        B, right = B @ root, right @ root
+    right = W.t() if gamma is None else _root(W, gamma)
+    B = A @ right
     own = reader.all_columns.flatten().to(H.device)
     m = reader.all_columns.shape[1]
     saving = strength * right[own].square().sum(1).view(-1, m).sum(1)

@@ -27,7 +27,7 @@ def solve(
     gone = torch.ones(W.shape[1], dtype=torch.bool, device=W.device)
     gone[columns] = False
     removed = gone.nonzero().squeeze(1)
-    H = moments.centred() if constant else moments.H[:-1, :-1]
+    H = moments.centred() if constant else moments.raw()
     A = H[columns][:, columns]
     A.diagonal().add_(ridge * A.diagonal().mean() + torch.finfo(A.dtype).tiny)
     change = torch.zeros_like(W)

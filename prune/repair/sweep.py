@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
+
 
 class Tableau:
     """The problem of one reader, with any set of neurons inside; at first none is.
@@ -79,11 +81,16 @@ def worth(blocks: Tensor, U: Tensor) -> Tensor:
 
 
 def factorise(A: Tensor) -> Tensor:
-    """The Cholesky factor of A (..., n, n); where rounding has made A indefinite, of A and a trace of its diagonal."""
+    """The Cholesky factor of A (..., n, n); where rounding has made A indefinite, of A and a trace of its diagonal.
+
+    Raises ZooError where A is not finite.
+    """
     factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(A)
     part = 1e-14
     while bool(failed.any()):
+        if not part < 1:
+            raise ZooError("The statistics of a reader cannot be factorised: its inputs are not finite, or too large.")
         trace = A.diagonal(dim1=-2, dim2=-1).abs().mean(-1, keepdim=True) * part + torch.finfo(A.dtype).tiny
         factor, failed = torch.linalg.cholesky_ex(A + torch.diag_embed(trace.expand(*A.shape[:-1])))
         part *= 10
