@@ -99,6 +99,12 @@ def prune(
     check_goal({"eps": eps, "widths": widths, "budget": budget}, METHODS, method, discrepancy)
     how = Method(method, search or Search(), repair or (Repair() if method == "repaired" else PLAIN))
     how.check(budgeted=budget is not None)
+    if batch_size < 1:
+        raise ZooError(f"batch_size is {batch_size}: give 1 or more samples.")
+    if torch.is_inference_mode_enabled():
+        raise ZooError("Pruning takes gradients: call it outside torch.inference_mode().")
+    if how.repair.recalibrate and len(inputs) < 2:
+        raise ZooError("Batch norms are recalibrated from 2 samples at least, and well from a hundred.")
     if how.repair.recalibrate and not batch_norms(model):
         raise ZooError("There is no batch norm with statistics to recalibrate in this network: leave that step out.")
     settings = {

@@ -22,6 +22,7 @@ from zoo.prune.workspace import Workspace
 PARTS = (0.9, 0.75, 0.6, 0.4, 0.2)
 LOOK = 128  # so many samples at most
 SMALLEST = 1e-7  # nats: what float32 can still tell
+NOTHING = 1e-15  # a local error in nats or parts of an energy: nothing depends on the group
 ROUNDING = 1e-8  # of the largest local error: below it errors are rounding
 
 
@@ -54,7 +55,7 @@ def _curve(layer: Layer, path: Path) -> Tensor:
     part = "fit" if len(held) >= ENOUGH else "all"
     local = path.profile()
     errors = torch.ones(N, dtype=torch.float64)
-    if local is not None and float(local.max()) > 0:  # it is 0 throughout where nothing depends on the group
+    if local is not None and float(local.max()) > NOTHING:
         errors = local.clamp_min(ROUNDING * float(local.max()))
     looks = sorted({n for share in PARTS if 1 <= (n := round(share * N)) < N})
     ratios = []

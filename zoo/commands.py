@@ -92,7 +92,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--eps", type=float, help="How much cross-entropy each layer may lose; or one of the targets.")
 @click.option("--target-macs", type=float, help="MACs of the result: a part (0.78), or a number above 1.")
 @click.option("--target-params", type=float, help="Parameters of the result, likewise.")
-@click.option("--target-ms", type=float, help="Forward time of 8 samples (on a GPU 32) on this device, as on cards, in milliseconds; likewise.")
+@click.option("--target-ms", type=float, help="Milliseconds that 8 samples (on a GPU 32) take here, likewise.")
 @click.option("--round-to", type=click.IntRange(1), help="With a target: widths are multiples of this [1].")
 @click.option("--min-width", type=click.IntRange(1), help="With a target: each group keeps so many at least [1].")
 @click.option("--method", help="How neurons are chosen [combined; with a target: repaired].")

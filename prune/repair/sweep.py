@@ -89,7 +89,7 @@ def factorise(A: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(A)
     part = 1e-14
     while bool(failed.any()):
-        if not part < 1:
+        if not bool(torch.isfinite(A).all()):
             raise ZooError("The statistics of a reader cannot be factorised: its inputs are not finite, or too large.")
         trace = A.diagonal(dim1=-2, dim2=-1).abs().mean(-1, keepdim=True) * part + torch.finfo(A.dtype).tiny
         factor, failed = torch.linalg.cholesky_ex(A + torch.diag_embed(trace.expand(*A.shape[:-1])))
