@@ -50,7 +50,9 @@ RUNS: dict[str, tuple[str, Repair, str]] = {
     "local + repair": ("local", Repair(), "price"),
     "local + repair, no weighting": ("local", UNWEIGHTED, "price"),
     "local + repair, same part": ("local", Repair(), "part"),
+    "local + repair, no weighting, same part": ("local", UNWEIGHTED, "part"),
     "local, weighted": ("local", WEIGHTED, "price"),
+    "local, weighted, same part": ("local", WEIGHTED, "part"),
     "local": ("local", PLAIN, "price"),
     "local, same part": ("local", PLAIN, "part"),
     "gfs": ("gfs", PLAIN, "price"),
@@ -189,7 +191,7 @@ def main(arch: str, target: float, runs: str, out: Path, alone: str | None, **op
             subprocess.run(command, check=True)
         row, first = done()[name], done()["dense"]
         points, half = paired(str(row["hits"]), str(first["hits"]))
-        print(f"{name:<36} {row['correct']}/{row['total']}  {points:+6.1f} +- {half:.1f}  cross-entropy "
+        print(f"{name:<39} {row['correct']}/{row['total']}  {points:+6.1f} +- {half:.1f}  cross-entropy "
               f"{row['cross_entropy']:.3f}  {float(str(row['macs'])) / 1e6:.1f}M  {row.get('seconds', 0):.0f} s  "
               f"{int(str(row['peak_bytes'])) / 2**30:.1f} GiB", flush=True)  # fmt: skip
 

@@ -148,8 +148,10 @@ def _root(W: Tensor, gamma: Tensor) -> Tensor:
     """(K, .) R with R R' = W' gamma W, all that counts of the outputs; from the smaller of two eigenproblems."""
     narrow = W.shape[0] < W.shape[1]
     values, vectors = torch.linalg.eigh(gamma if narrow else W.t() @ gamma @ W)
-    root = vectors * values.clamp_min(0).sqrt()
-    return W.t() @ root if narrow else root
+    root: Tensor = vectors * values.clamp_min(0).sqrt()
+    if narrow:
+        root = W.t() @ root
+    return root
 
 
 def _problem(
