@@ -39,7 +39,7 @@ RECALIBRATED = Repair(readers=False, weighting="none", recalibrate=True)
 UNWEIGHTED = Repair(weighting="none")
 # name: (method, repair, how many neurons each group keeps: one price, the same part of every group, or as one eps says)
 RUNS: dict[str, tuple[str, Repair, str]] = {
-    "repaired, recalibrated, distilled": ("repaired", Repair(recalibrate=True, distil_epochs=8), "price"),
+    "repaired, recalibrated, distilled": ("repaired", Repair(recalibrate=True, distil_epochs=16), "price"),
     "repaired, recalibrated": ("repaired", Repair(recalibrate=True), "price"),
     "repaired": ("repaired", Repair(), "price"),
     "repaired, forward": ("repaired", Repair(direction="forward"), "price"),
@@ -143,7 +143,7 @@ def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: 
             made, report = at_one_eps(model, (x, labels), method, target)
         else:
             goal = {"budget": Budget(macs=target)} if how == "price" else {"widths": same_part(model, shape, target)}
-            made, report = prune(model, (x, labels), method=method, repair=repair, memory=2**30, known=known, **goal)
+            made, report = prune(model, (x, labels), method=method, repair=repair, memory=3 * 2**28, known=known, **goal)
         row |= {"seconds": time.perf_counter() - started, "report": report.to_dict(), "repair": asdict(repair)}
         del x
     status = Path("/proc/self/status").read_text().splitlines()

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from zoo.errors import ZooError
 
 TEMPERATURE = 2.0
-RATE = 5e-5
+RATE = 3e-5
 BATCH = 32
 # A backward pass keeps every activation: on a CPU so many samples of a batch at a time. Batch norms being still, the
 # gradient is that of the whole batch.
