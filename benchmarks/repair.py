@@ -143,7 +143,8 @@ def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: 
             made, report = at_one_eps(model, (x, labels), method, target)
         else:
             goal = {"budget": Budget(macs=target)} if how == "price" else {"widths": same_part(model, shape, target)}
-            made, report = prune(model, (x, labels), method=method, repair=repair, memory=3 * 2**28, known=known, **goal)
+            goal |= {"memory": 3 * 2**28, "known": known}
+            made, report = prune(model, (x, labels), method=method, repair=repair, **goal)
         row |= {"seconds": time.perf_counter() - started, "report": report.to_dict(), "repair": asdict(repair)}
         del x
     status = Path("/proc/self/status").read_text().splitlines()
