@@ -53,7 +53,7 @@ class Reader:
     @staticmethod
     def of(module: nn.Module, size: int, *, offset: int = 0, norm: nn.Module | None = None) -> Reader:
         """The usual case: neuron i is input channel offset + i."""
-        return Reader(module, offset + torch.arange(size).unsqueeze(1), norm)
+        return Reader(module, offset + torch.arange(size, device="cpu").unsqueeze(1), norm)
 
     @property
     def layer(self) -> nn.Module:
@@ -75,7 +75,7 @@ class Reader:
             if self.module.groups != 1:
                 raise ZooError("A grouped convolution mixes no channels across its groups: list it as a writer.")
             area = self.module.weight[0, 0].numel()
-            return (self.channels.unsqueeze(2) * area + torch.arange(area)).flatten(1)
+            return (self.channels.unsqueeze(2) * area + torch.arange(area, device="cpu")).flatten(1)
         if isinstance(self.module, nn.Linear):
             return self.channels
         raise ZooError(

@@ -24,7 +24,7 @@ def narrow(model: nn.Module, widths: dict[str, int]) -> None:
             raise ZooError(f"Group {name} can have 1 to {sizes[name]} neurons, not {width}.")
     for name, width in widths.items():
         if width < sizes[name]:  # the groups anew each time: where columns lie depends on the widths before them
-            keep(next(group for group in groups_of(model) if group.name == name), torch.arange(width))
+            keep(next(group for group in groups_of(model) if group.name == name), torch.arange(width, device="cpu"))
 
 
 @torch.no_grad()
@@ -80,7 +80,7 @@ def _keep_columns(reader: Reader, kept: Tensor, scale: Tensor | None) -> None:
     columns = reader.all_columns
     if scale is not None:
         flat[:, columns[kept].flatten().to(flat.device)] *= scale.to(flat).repeat_interleave(columns.shape[1])
-    stay = torch.ones(flat.shape[1], dtype=torch.bool)
+    stay = torch.ones(flat.shape[1], dtype=torch.bool, device="cpu")
     stay[columns.flatten()] = False
     stay[columns[kept].flatten()] = True
     flat = flat[:, stay.nonzero().squeeze(1).to(flat.device)]

@@ -65,7 +65,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
                 reader = Reader.of(self.features[after], size)
             else:  # the flattened map: neuron i owns the entries of channel i
                 head = linears[0][1]
-                reader = Reader(head, torch.arange(head.in_features).view(size, -1))
+                reader = Reader(head, torch.arange(head.in_features, device="cpu").view(size, -1))
             groups.append(NeuronGroup(f"features.{i}", (self.features[i], self.features[i + 1]), (reader,)))
         for (i, layer), (_, following) in pairwise(linears):
             groups.append(NeuronGroup(f"classifier.{i}", (layer,), (Reader.of(following, layer.out_features),)))

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from zoo.cards import Accuracy, Card, File, Forward, Licences, wilson
+from zoo.accuracy import Accuracy, wilson
+from zoo.cards import Card, File, Forward
 from zoo.errors import ZooError
+from zoo.terms import NO_PARENT, Licences, of_training
 
 CARD = Card(
     name="dgcnn-pruned-0.5x.shapes",
@@ -35,8 +37,9 @@ CARD = Card(
         Forward(device="cuda: X", torch="2.4", batch=1, dtype="bfloat16", mode="graph", median_ms=0.25, p95_ms=0.3),
     ),
     file=File(name="dgcnn-pruned-0.5x.shapes-00000000.safetensors", size=2_400_000, sha256="0" * 64),
-    licences=Licences(code="Apache-2.0", weights="Apache-2.0", data="generated"),
+    licences=Licences(code="Apache-2.0", weights="Apache-2.0", data="generated", parent="MIT"),
 )
+LONE = {"parent": None, "licences": replace(CARD.licences, parent=NO_PARENT)}
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (1, 3), (827, 908), (9_999, 10_000)])
@@ -69,7 +72,7 @@ def test_a_card_survives_the_round_trip_and_is_stable() -> None:
 
 
 def test_absent_numbers_stay_absent() -> None:
-    bare = replace(CARD, parent=None, accuracy=None, parent_accuracy=None, cross_entropy=None, macs=None, forward=())
+    bare = replace(CARD, **LONE, accuracy=None, parent_accuracy=None, cross_entropy=None, macs=None, forward=())
     data = json.loads(bare.to_json())
     assert not {"parent", "accuracy", "parent_accuracy", "cross_entropy", "macs"} & data.keys()
     assert Card.from_json(bare.to_json()) == bare
@@ -84,14 +87,16 @@ def test_cards_are_read_without_torch() -> None:
 ACCURACY = json.loads(CARD.to_json())["accuracy"]
 CPU, GPU = json.loads(CARD.to_json())["forward"]
 FILE = json.loads(CARD.to_json())["file"]
+TERMS = json.loads(CARD.to_json())["licences"]
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"colour": "red"}, "unknown field 'colour'"),
-        ({"schema": 2}, "pip install --upgrade"),
-        ({"schema": 0}, "schema 0 is not 1"),
+        ({"schema": 3}, r"the card has schema 3, this version of the zoo reads 2: type pip install --upgrade"),
+        ({"schema": 0}, "schema 0 is not 2"),
+        ({"schema": True}, "schema: expected int, got true"),
         ({"schema": ...}, "schema is missing"),
         ({"name": "a/../b"}, "not a model name"),
         ({"name": "dgcnn.modelnet10"}, "the name says data set modelnet10, the card says shapes"),
@@ -142,8 +147,12 @@ FILE = json.loads(CARD.to_json())["file"]
         ({"file": {**FILE, "sha256": "0" * 63}}, "not 64 hexadecimal"),
         ({"file": {**FILE, "sha256": "G" * 64}}, "not 64 hexadecimal"),
         ({"file": ...}, "file is missing"),
-        ({"licences": {"code": "MIT", "weights": "MIT"}}, "licences: the field data is missing"),
-        ({"licences": {"code": "MIT", "weights": "", "data": "MIT"}}, "weights is empty"),
+        ({"licences": {"code": "MIT", "weights": "MIT", "parent": "MIT"}}, "licences: the field data is missing"),
+        ({"licences": {"code": "MIT", "weights": "MIT", "data": "MIT"}}, "licences: the field parent is missing"),
+        ({"licences": {**TERMS, "weights": ""}}, "weights is empty; write 'unknown' where it is not known$"),
+        ({"licences": {**TERMS, "parent": " "}}, "parent is empty; write 'unknown' .* or 'no parent' where"),
+        ({"licences": {**TERMS, "parent": "no parent"}}, r"the card's parent is dgcnn\.shapes; write the terms"),
+        ({"licences": {**TERMS, "parents": "MIT"}}, "licences: unknown field 'parents'"),
     ],
 )
 def test_a_wrong_card_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
@@ -185,3 +194,58 @@ def test_a_card_made_in_python_is_checked_too() -> None:
 def test_a_card_under_another_entrys_name_is_refused() -> None:
     with pytest.raises(ZooError, match=r"the card of dgcnn-pruned-0\.5x\.shapes, not of dgcnn"):
         Card.of_entry(CARD.to_json(), "dgcnn")
+
+
+def test_terms_of_a_parent_need_a_parent() -> None:
+    bare = replace(CARD, **LONE, parent_accuracy=None, forward=())
+    with pytest.raises(ZooError, match="parent is 'MIT', but the card names no parent; write 'no parent'"):
+        replace(bare, licences=CARD.licences)
+
+
+def old(card: Card) -> dict[str, Any]:
+    """What the first version of the zoo wrote."""
+    data = json.loads(card.to_json())
+    del data["licences"]["parent"]
+    return {**data, "schema": 1}
+
+
+def test_a_card_of_schema_1_is_still_read_and_says_nothing_about_its_parents_terms() -> None:
+    read = Card.from_json(json.dumps(old(CARD)))
+    assert read == replace(CARD, licences=replace(CARD.licences, parent="unknown"))
+    assert json.loads(read.to_json())["schema"] == 2
+    bare = replace(CARD, **LONE, parent_accuracy=None, forward=())
+    assert Card.from_json(json.dumps(old(bare))) == bare
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"licences": "MIT"}, "licences: expected an object"),
+        ({"licences": ...}, "licences is missing"),
+        ({"licences": {"code": "MIT"}}, "licences: the field data is missing"),
+        ({"parent": 3}, "parent: expected str or null"),
+    ],
+)
+def test_a_wrong_card_of_schema_1_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
+    data = {**old(CARD), **changes}
+    with pytest.raises(ZooError, match=reason):
+        Card.from_json(json.dumps({key: value for key, value in data.items() if value is not ...}))
+
+
+def test_the_task_is_told_by_the_shape_of_the_inputs_and_not_stored() -> None:
+    assert CARD.task == "point-cloud classification"
+    assert replace(CARD, sample_shape=(3, 224, 224)).task == "image classification"
+    assert replace(CARD, sample_shape=(5,)).task == "classification"
+    assert "task" not in json.loads(CARD.to_json())
+
+
+def test_what_is_trained_here_inherits_the_terms_of_its_data_and_states_its_parents() -> None:
+    assert of_training("shapes").parent == "no parent"
+    assert of_training("shapes", "CC-BY-4.0") == Licences(
+        code="Apache-2.0", weights="Apache-2.0", data="generated (no third-party data)", parent="CC-BY-4.0"
+    )
+    terms = of_training("imagenet")
+    assert "non-commercial" in terms.data
+    assert terms.weights == f"as the data: {terms.data}"
+    with pytest.raises(ZooError, match="did you mean imagenet"):
+        of_training("imagenett")

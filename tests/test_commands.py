@@ -120,6 +120,7 @@ def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_
     assert dense_macs(w) >= counts.macs > dense_macs(w - 0.01)
     assert card.parent == parent.name
     assert card.parent_accuracy == parent.accuracy
+    assert (parent.licences.parent, card.licences.parent) == ("no parent", parent.licences.weights)
     assert evaluate(model, entry.load("shapes", "test", augment=False)).correct == card.accuracy.correct
     assert card.forward[0].device == "cpu"
     assert card.forward[0].ratio_low <= card.forward[0].ratio <= card.forward[0].ratio_high
@@ -250,6 +251,7 @@ def test_finetuning_makes_a_child_beside_its_parent(home, tmp_path):
     assert found["name"] == "dgcnn-0.25x-finetuned.shapes"
     assert found["parent"] == "dgcnn-0.25x.shapes"
     assert found["parent_accuracy"]["correct"] == store.info("dgcnn-0.25x").accuracy.correct
+    assert found["licences"]["parent"] == store.info("dgcnn-0.25x").licences.weights
     assert found["widths"] == store.info("dgcnn-0.25x").widths
     assert found["file"]["sha256"] != store.info("dgcnn-0.25x").saved.sha256
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
@@ -277,6 +279,7 @@ def test_weights_of_the_authors_code_are_repruned_into_a_folder(home, tmp_path):
     loaded = checkpoint.load(tmp_path / "out" / card["file"]["name"])
     assert dict(loaded.widths) == card["widths"]
     assert card["parent"] == "dgcnn.shapes"
+    assert card["licences"]["parent"] == "unknown"  # a file says nothing about its terms
     assert "authors.pt" in card["recipe"]["command"]
     assert str(tmp_path) not in json.dumps(card)
 

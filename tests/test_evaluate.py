@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from zoo import ZooError
-from zoo.cards import wilson
+from zoo.accuracy import wilson
 from zoo.evaluate import eval_mode, evaluate
 
 

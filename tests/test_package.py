@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo.cards import Card, File, Licences
+from zoo.cards import Card, File
+from zoo.terms import Licences
 
 ROOT = Path(__file__).parent.parent
 TREES = ("zoo", "models", "datasets", "prune")
@@ -67,7 +68,7 @@ def entry(folder: Path) -> Card:
         recipe={"command": "zoo train mlp"},
         parameters=1,
         file=File(name="planted.safetensors", size=len(content), sha256=sha256),
-        licences=Licences(code="Apache-2.0", weights="Apache-2.0", data="none"),
+        licences=Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="no parent"),
     )
     folder.mkdir(exist_ok=True)
     (folder / "planted.shapes.json").write_text(card.to_json())

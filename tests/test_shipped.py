@@ -7,7 +7,7 @@ import torch
 
 import zoo
 from zoo import datasets, store
-from zoo.cards import wilson
+from zoo.accuracy import wilson
 from zoo.evaluate import evaluate
 from zoo.files import sha256_of
 from zoo.measure import count
@@ -26,6 +26,16 @@ def test_these_are_shipped_and_the_short_names_mean_them():
     assert zoo.info("dgcnn").name == "dgcnn.shapes"
     assert zoo.info("dgcnn-pruned-0.5x").name == "dgcnn-pruned-0.5x.shapes"
     assert sum(Path(zoo.download(name)).stat().st_size for name in SHIPPED) < 40e6
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_lies_there_as_it_is_written(name):
+    assert (store.shipped() / f"{name}.json").read_text(encoding="utf-8") == zoo.info(name).to_json()
+
+
+def test_the_pruned_entry_states_its_parents_terms():
+    card = zoo.info("dgcnn-pruned-0.5x")
+    assert card.licences.parent == zoo.info(card.parent).licences.weights
 
 
 @pytest.mark.parametrize("name", SHIPPED)

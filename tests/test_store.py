@@ -1,79 +1,28 @@
-"""The store: where entries are found, what a hostile mirror can do (nothing), what a kill leaves (a whole entry)."""
+"""The store: where entries are found, how they are saved, what a kill leaves (a whole entry)."""
 
 import hashlib
-import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from store_entries import make, plain
 
 import zoo
 from zoo import files, models, store
-from zoo.cards import Accuracy, Card, File, Licences
+from zoo.cards import Card
 from zoo.errors import ZooError
 
 
-def make(folder: Path, name: str, content: bytes = b"x" * 5000, **changes: object) -> Card:
-    """An entry that needs no torch: a card and any bytes."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    file = File(name=f"{name}-{sha256[:8]}.safetensors", size=len(content), sha256=sha256)
-    card = plain(name, file=file, **changes)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(card.to_json())
-    (folder / file.name).write_bytes(content)
-    return card
-
-
-def plain(name: str, **changes: object) -> Card:
-    fields = {
-        "name": name,
-        "arch": "mlp",
-        "dataset": "shapes",
-        "num_classes": 3,
-        "sample_shape": (5,),
-        "options": {"in_features": 5},
-        "widths": {"hidden1": 7, "hidden2": 4},
-        "recipe": {"command": f"zoo train {name}"},
-        "accuracy": Accuracy.of("test", 3, 4),
-        "parameters": 89,
-        "licences": Licences(code="Apache-2.0", weights="Apache-2.0", data="none"),
-        **changes,
-    }
-    return Card(**fields)  # type: ignore[arg-type]
-
-
-def write_index(folder: Path, schema: int = 1) -> None:
-    cards = sorted(path.name for path in folder.glob("*.json") if path.name != "index.json")
-    (folder / "index.json").write_text(json.dumps({"schema": schema, "cards": cards}))
-
-
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty zoo with nothing shipped, nothing owned and no mirror."""
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ZOO_MIRROR", raising=False)
-    monkeypatch.setattr(store, "shipped", lambda: tmp_path / "shipped")
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Path:
-    """A mirror folder with two data sets of one network and a pruned one."""
-    folder = tmp_path / "mirror"
-    for name in ("net.shapes", "net.modelnet10", "net-pruned-0.5x.shapes"):
-        make(folder, name, name.encode() * 1000, dataset=name.rpartition(".")[2])
-    write_index(folder)
-    return folder
+def home(empty_home: Path) -> Path:
+    return empty_home
 
 
 # -- where entries are found ---------------------------------------------------------------------------------
@@ -220,183 +169,11 @@ def test_a_card_without_its_file_says_what_to_type() -> None:
         zoo.get("net")
 
 
-# -- downloads -----------------------------------------------------------------------------------------------
-
-
-def test_what_is_here_is_not_fetched(mirror: Path) -> None:
-    card = make(store.own(), "net.shapes")
-    assert zoo.download("net", mirror=str(mirror)) == store.own() / card.saved.name
-    assert not store.cache().exists()
-
-
-@pytest.mark.parametrize("as_url", [str, Path.as_uri])
-def test_a_folder_is_a_mirror(mirror: Path, as_url: Callable[[Path], str], tmp_path: Path) -> None:
-    path = zoo.download("net", mirror=as_url(mirror), to=tmp_path / "to")
-    assert path.parent == tmp_path / "to"
-    assert path.read_bytes() == b"net.modelnet10" * 1000  # the most demanding data set
-    assert zoo.info("net").dataset == "modelnet10"
-    shutil.rmtree(mirror)
-    assert zoo.download("net") == store.cache() / path.name
-    assert (tmp_path / "to" / "net.modelnet10.json").exists()
-
-
-def test_a_missing_file_of_a_known_entry_is_fetched_again(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOO_MIRROR", f"{mirror.parent / 'nowhere'}, {mirror}")
-    path = zoo.download("net-pruned-0.5x")
-    path.unlink()
-    assert zoo.download("net-pruned-0.5x") == path
-    assert path.read_bytes() == b"net-pruned-0.5x.shapes" * 1000
-
-
-def test_a_name_that_no_mirror_has_suggests_near_ones(mirror: Path) -> None:
-    with pytest.raises(ZooError, match=r"no model 'net-prune-0\.5x\.shapes' on ") as caught:
-        zoo.download("net-prune-0.5x.shapes", mirror=[str(mirror)])
-    assert "did you mean net-pruned-0.5x.shapes" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("index", "reason"),
-    [
-        ("{", "not a mirror's index"),
-        ('{"schema": 1}', "not a mirror's index"),
-        ("[]", "not a mirror's index"),
-        ('{"schema": 2, "cards": []}', "pip install --upgrade"),
-        ('{"schema": 1, "cards": ["../../etc/passwd.json"]}', "cannot be a card"),
-    ],
-)
-def test_an_index_that_cannot_be_read_is_refused(mirror: Path, index: str, reason: str) -> None:
-    (mirror / "index.json").write_text(index)
-    with pytest.raises(ZooError, match=reason):
-        zoo.download("net", mirror=str(mirror))
-    assert not store.cache().exists()
-
-
-def test_a_mirrors_card_that_leads_elsewhere_is_refused(mirror: Path, tmp_path: Path) -> None:
-    place = mirror / "net.shapes.json"
-    name = json.loads(place.read_text())["file"]["name"]
-    place.write_text(place.read_text().replace(name, "../../evil.safetensors"))
-    with pytest.raises(ZooError, match="not a plain file name"):
-        zoo.download("net.shapes", mirror=str(mirror))
-    assert not list(tmp_path.rglob("evil*"))
-
-
-class Mirror:
-    """A real HTTP server over a folder; ``trick`` says what it does with checkpoints."""
-
-    def __init__(self, folder: Path) -> None:
-        outer = self
-        self.trick = "none"
-        self.asked: list[str] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append(self.path)
-                outer.answer(self, folder / self.path[1:])
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def answer(self, handler: BaseHTTPRequestHandler, path: Path) -> None:
-        trick = self.trick if path.suffix == ".safetensors" or self.trick.startswith("all ") else "none"
-        data = path.read_bytes() if path.exists() else b""
-        length = len(data)
-        if trick == "html":
-            data, length = b"<html>try later</html>", 22
-        if trick == "flipped":
-            data = data[:100] + bytes([data[100] ^ 1]) + data[101:]
-        if trick == "longer":
-            data, length = data + b"more", length + 4
-        if trick == "shorter":
-            data, length = data[:-4], length - 4
-        if trick == "no length, cut":
-            data, length = data[:50], -1
-        handler.send_response({"404": 404, "500": 500, "all loop": 302}.get(trick, 200 if path.exists() else 404))
-        if trick == "all loop":
-            handler.send_header("Location", handler.path)
-        if length >= 0:
-            handler.send_header("Content-Length", str(length))
-        handler.end_headers()
-        if trick == "stalled":
-            handler.wfile.write(data[:100])
-            time.sleep(0.6)
-        else:
-            handler.wfile.write(data[: len(data) // 2] if trick == "cut" else data)
-
-
-@pytest.fixture
-def http(mirror: Path) -> Iterator[Mirror]:
-    served = Mirror(mirror)
-    thread = threading.Thread(target=served.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield served
-    finally:
-        served.server.shutdown()
-        served.server.server_close()
-        thread.join()
-
-
-def test_an_http_mirror_gives_what_it_has(http: Mirror) -> None:
-    path = zoo.download("net-pruned-0.5x", mirror=http.url + "/")
-    assert path.read_bytes() == b"net-pruned-0.5x.shapes" * 1000
-    asked = len(http.asked)
-    assert zoo.download("net-pruned-0.5x", mirror=http.url) == path
-    assert len(http.asked) == asked == 3  # index, card, checkpoint, once
-
-
-TRICKS = {
-    "cut": "broke off|ended after",
-    "no length, cut": "ended after 50 of",
-    "shorter": "ended after",
-    "longer": "is longer than the",
-    "flipped": "has the SHA-256",
-    "html": "ended after 22 of",
-    "404": "answered 404",
-    "500": "answered 500",
-    "stalled": "stalled|stopped answering",
-    "all loop": "redirects in a loop",
-}
-
-
-@pytest.mark.parametrize("trick", TRICKS)
-def test_a_mirror_that_misbehaves_is_named_and_the_next_one_asked(
-    http: Mirror, mirror: Path, trick: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_TIMEOUT", (0.3, 0.3))
-    http.trick = trick
-    with pytest.raises(ZooError, match=TRICKS[trick]) as caught:
-        zoo.download("net", mirror=http.url)
-    assert str(caught.value).startswith(f"cannot download net: {http.url}: ")
-    assert not store.cache().exists() or not list(store.cache().iterdir())
-    path = zoo.download("net", mirror=[http.url, str(mirror)])
-    assert path.read_bytes() == b"net.modelnet10" * 1000
-    assert sorted(file.name for file in store.cache().iterdir()) == sorted([path.name, "net.modelnet10.json"])
-
-
-def test_a_mirror_that_is_not_there_is_named(http: Mirror) -> None:
-    http.server.shutdown()
-    http.server.server_close()
-    with pytest.raises(ZooError, match=f"cannot download net: {http.url}: .*refused"):
-        zoo.download("net", mirror=http.url)
-
-
-def test_a_full_disk_is_no_fault_of_the_mirror(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ZooError, match=r"cannot write .*No space left on device; nothing was written"):
-        zoo.download("net", mirror=[str(mirror), str(mirror)])
-    assert not list(store.cache().iterdir())
-
-
 # -- kills ---------------------------------------------------------------------------------------------------
 
 ADDER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from zoo import store
 from zoo.cards import Card

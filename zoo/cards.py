@@ -12,10 +12,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from zoo import names, records
+from zoo import names, records, terms
+from zoo.accuracy import Accuracy
 from zoo.errors import ZooError
+from zoo.terms import Licences
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no terms of the parent's weights; cards of it are still read
+TASKS = {2: "point-cloud classification", 3: "image classification"}  # by the axes of one input
 
 # A setting: a scalar of JSON, or a short list of them.
 Value: TypeAlias = str | int | float | bool | tuple[str | int | float | bool | None, ...] | None
@@ -24,54 +27,6 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)\b.*")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-
-def wilson(correct: int, total: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion, as fractions rounded to six digits.
-
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
-    American Statistical Association 22 (1927) 209-212. Unlike the textbook interval it stays inside [0, 1] and
-    keeps its width at 0 and 100 %.
-
-    >>> wilson(90, 100)
-    (0.825634, 0.944771)
-    """
-    if not 0 <= correct <= total or total == 0:
-        raise ZooError(f"an accuracy needs 0 <= correct <= total and total > 0; got {correct} of {total}")
-    z = 1.959963984540054  # the normal distribution's 97.5 % point
-    share = correct / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """Right answers on one split, with the Wilson interval of their share."""
-
-    split: str
-    correct: int
-    total: int
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, split: str, correct: int, total: int) -> Accuracy:
-        """The record with its interval filled in."""
-        low, high = wilson(correct, total)
-        return cls(split=split, correct=correct, total=total, low=low, high=high)
-
-    def __post_init__(self) -> None:
-        low, high = wilson(self.correct, self.total)
-        if max(abs(self.low - low), abs(self.high - high)) > 1e-6:
-            raise ZooError(
-                f"the interval {self.low} to {self.high} is not that of {self.correct} of {self.total}: "
-                f"it is {low} to {high}"
-            )
-
-    @property
-    def share(self) -> float:
-        return self.correct / self.total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,20 +87,6 @@ class File:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Licences:
-    """Terms of use, apart: the code's, the weights', the training data's."""
-
-    code: str
-    weights: str
-    data: str
-
-    def __post_init__(self) -> None:
-        for name in ("code", "weights", "data"):
-            if not getattr(self, name).strip():
-                raise ZooError(f"licences: {name} is empty; write 'unknown' where it is not known")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Card:
     """One entry of the zoo. ``file`` is absent only until the entry is saved: `zoo.store.save_entry` fills it in.
 
@@ -182,13 +123,15 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Card:
-        """Read a card; every field is checked.
+        """Read a card; every field is checked. A card of schema 1 becomes one of this schema.
 
         Raises:
             ZooError: not JSON, a newer schema, or a field that is unknown, missing, of another type or wrong.
         """
         data = records.loads(text)
         schema = data.get("schema") if isinstance(data, dict) else None
+        if isinstance(data, dict) and schema == 1 and schema is not True:
+            data = terms.from_schema_1(data)
         if isinstance(schema, int) and schema > SCHEMA:
             raise ZooError(
                 f"the card has schema {schema}, this version of the zoo reads {SCHEMA}: "
@@ -218,6 +161,11 @@ class Card:
             raise ZooError(f"card {self.name!r} has no file yet: save the entry first (zoo.store.save_entry)")
         return self.file
 
+    @property
+    def task(self) -> str:
+        """What the network is for, told by the shape of its inputs."""
+        return TASKS.get(len(self.sample_shape), "classification")
+
     def to_json(self) -> str:
         """The card as text: the same card gives the same bytes, keys sorted, a newline at the end."""
         return records.dumps(self)
@@ -225,7 +173,7 @@ class Card:
 
 def _check(card: Card) -> None:
     if card.schema != SCHEMA:
-        raise ZooError(f"schema {card.schema} is not {SCHEMA}")
+        raise ZooError(f"schema {card.schema} is not {SCHEMA}; of older ones only cards of schema 1 are read")
     name = names.parse(card.name)
     for what, text in (("arch", card.arch), ("dataset", card.dataset)):
         if not _WORD.fullmatch(text):
@@ -254,6 +202,7 @@ def _check(card: Card) -> None:
         raise ZooError(f"cross_entropy {card.cross_entropy} is not a number from 0 up")
     if card.parent is None and (card.parent_accuracy or any(record.ratio for record in card.forward)):
         raise ZooError("parent_accuracy and forward ratios need a parent")
+    terms.check_parent(card.licences, card.parent)
     own, parents = card.accuracy, card.parent_accuracy
     if parents and (own is None or (own.split, own.total) != (parents.split, parents.total)):
         raise ZooError("parent_accuracy must be measured in the same run: on the same split and as many samples")

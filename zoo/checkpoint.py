@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from zoo import models
 from zoo.errors import ZooError
 from zoo.files import new_file
 
+_LOG = logging.getLogger("zoo")
 _KEY = "zoo"
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights among other things
 
@@ -76,8 +78,28 @@ def pack(model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str,
     return to_bytes(tensors, {_KEY: json.dumps(header, sort_keys=True)})
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> nn.Module:
+def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """A floating-point type of torch by its name.
+
+    Raises:
+        ZooError: there is no such type, or it is none for weights.
+    """
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found is None and dtype is None:
+        return None
+    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
+        raise ZooError(f"{dtype!r} is no type for weights: write float32, float64, bfloat16 or float16")
+    return found
+
+
+def load(
+    path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None,
+    num_classes: int | None = None,
+) -> nn.Module:  # fmt: skip
     """Build the network that the file's header describes, load its weights strictly, return it in eval mode.
+
+    With another ``num_classes`` than the file's the tensors that depend on it are left as they were initialised, and a
+    warning names them.
 
     Raises:
         ZooError: no such file, not one of the zoo's checkpoints, a header that builds no network, weights that do
@@ -87,14 +109,28 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> nn.Module:
     with _opened(path) as file:
         header = _header(path, file.metadata())
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    try:
-        model = models.build(
-            header["arch"], num_classes=header["num_classes"], widths=header["widths"], **header["options"]
-        )
-    except (TypeError, ValueError) as error:
-        raise ZooError(f"{path}: its header describes no network that can be built: {error}") from error
-    load_weights(model, state, source=str(path))
-    return model.to(target).eval()
+    if num_classes is not None and num_classes < 1:
+        raise ZooError(f"num_classes is {num_classes}: a network needs 1 or more")
+
+    def built(classes: int) -> nn.Module:
+        try:
+            return models.build(header["arch"], num_classes=classes, widths=header["widths"], **header["options"])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ZooError(f"{path}: its header describes no network that can be built: {error}") from error
+
+    with torch.device("meta"):  # whatever a header claims, it costs no memory before the weights agree
+        claimed = built(header["num_classes"])
+    check_fit(claimed, state, source=str(path))
+    model = built(num_classes or header["num_classes"])
+    before = claimed.state_dict()
+    new = sorted(name for name, tensor in model.state_dict().items() if tensor.shape != before[name].shape)
+    model.load_state_dict({name: tensor for name, tensor in state.items() if name not in new}, strict=False)
+    if new:
+        _LOG.warning(
+            "%s was made for %d classes: %s start anew for %d and have to be trained",
+            path.name, header["num_classes"], ", ".join(new), num_classes,
+        )  # fmt: skip
+    return model.to(device=target, dtype=dtype).eval()
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
@@ -106,6 +142,12 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
     Raises:
         ZooError: they do not fit; names the first such tensor in sorted order. The model is then unchanged.
     """
+    check_fit(model, state_dict, source=source)
+    model.load_state_dict(dict(state_dict), strict=False)  # strict but for the counters: checked above
+
+
+def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
+    """Raise ZooError unless these are the model's tensors, as `load_weights` has it; the model may be on "meta"."""
     wanted = model.state_dict()
     wrong = []
     for name in sorted(wanted.keys() | state_dict.keys()):
@@ -119,7 +161,6 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise ZooError(f"the weights of {source} do not fit {type(model).__name__}: {wrong[0]}{more}")
-    model.load_state_dict(dict(state_dict), strict=False)  # strict but for the counters: checked above
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -186,6 +227,8 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not isinstance(header[key], kind):
             raise ZooError(f"{path}: {key} in its header is {header[key]!r}, expected {kind.__name__}")
+    if header["num_classes"] < 1:
+        raise ZooError(f"{path}: its header has {header['num_classes']} classes, a network needs 1 or more")
     return header
 
 

@@ -14,7 +14,11 @@ from typing import Any
 import click
 
 from zoo import listing, store
+from zoo.columns import USUAL, parse_columns
 from zoo.errors import ZooError, suggest
+from zoo.list_options import EPILOG, list_options
+from zoo.places import places
+from zoo.query import Query
 
 # name -> where the command is, and its line in `zoo --help`
 LAZY = {
@@ -23,6 +27,11 @@ LAZY = {
     "finetune": ("zoo.commands:finetune", "Train an entry further and keep the result."),
     "eval": ("zoo.commands:evaluate", "Count an entry's right answers on a data set."),
     "bench": ("zoo.commands:bench", "Time an entry's forward pass beside its parent's."),
+    "export": ("zoo.commands:export", "Write an entry's network as ONNX, torch.export or TorchScript."),
+    "convert": ("zoo.commands:convert", "Turn a file of weights into one of the zoo's checkpoints."),
+    "bundle": ("zoo.store_commands:bundle", "Put entries into one file, or install such a file."),
+    "cache": ("zoo.store_commands:cache", "List, clean or verify what was downloaded."),
+    "publish": ("zoo.store_commands:publish", "Write a mirror that any static web server can serve."),
 }
 
 
@@ -65,24 +74,33 @@ def main() -> None:
     """A point-cloud and vision model zoo with pruned variants, measured beside their parents."""
 
 
-@main.command("list", short_help="List the entries on this machine, children under their parents.")
-@click.argument("pattern", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print the cards as a JSON list.")
-def list_(pattern: str | None, as_json: bool) -> None:
+@main.command("list", short_help="List the entries on this machine, children under their parents.", epilog=EPILOG)
+@click.argument("pattern", nargs=-1)
+@list_options
+def list_(
+    pattern: tuple[str, ...], columns: str | None, mirror: tuple[str, ...], as_json: bool, **filters: Any
+) -> None:
     """List the entries on this machine, pruned ones under their parents.
 
-    PATTERN is a name in which * stands for anything: zoo list 'dgcnn*'.
+    PATTERN is a name in which * stands for anything: zoo list 'dgcnn*'. Of several, any may match. Entries that do
+    not state a number that is asked for are left out.
     """
-    known = store.cards()
-    chosen = {name: known[name] for name in store.list_models(pattern)}
+    if as_json and columns is not None:
+        raise ZooError("--columns chooses what the table shows, --json prints whole cards: give one of them")
+    query = Query(pattern=pattern, **filters)
+    shown = USUAL if columns is None else parse_columns(columns)
+    known = store.cards(mirror)
+    chosen = query.select(known)
     if as_json:
         click.echo(json.dumps([json.loads(card.to_json()) for card in chosen.values()], indent=2))
     elif chosen:
-        click.echo(listing.overview(chosen))
-    elif known:
-        click.echo(f"no entry matches {pattern!r}: {suggest(pattern or '', known)}", err=True)
-    else:
+        views = {name: query.view(card) for name, card in chosen.items()}
+        click.echo(listing.overview(views, shown, families=query.sort is None))
+    if not known:
         click.echo("the zoo is empty: make an entry with zoo train, or zoo download NAME --mirror M", err=True)
+        return
+    for remark in query.remarks(known):
+        click.echo(remark, err=True)
 
 
 @main.command(short_help="Show an entry's card, its parent beside it.")
@@ -94,13 +112,13 @@ def info(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(card.to_json(), nl=False)
     else:
-        click.echo(listing.story(card, store.cards()))
+        click.echo(listing.story(card, store.cards(), places(card)))
 
 
 @main.command(short_help="Put an entry's checkpoint on this machine, verified.")
 @click.argument("name")
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="Copy checkpoint and card here too.")
-@click.option("--mirror", "mirror", multiple=True, help="A folder, file:// or http(s):// address; may be repeated.")
+@click.option("--mirror", "mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print name, path, size, SHA-256 and licences as JSON.")
 def download(name: str, to: Path | None, mirror: tuple[str, ...], as_json: bool) -> None:
     """Put an entry's checkpoint on this machine, verified, and print its path.
@@ -110,6 +128,7 @@ def download(name: str, to: Path | None, mirror: tuple[str, ...], as_json: bool)
     path, card = store.obtain(name, to=to, mirror=mirror or None)
     if not as_json:
         click.echo(path)
+        click.echo(f"terms of use: {card.licences.line()}", err=True)
         return
     record = {"name": card.name, "path": str(path), "size": card.saved.size, "sha256": card.saved.sha256}
     click.echo(json.dumps({**record, "licences": vars(card.licences)}, indent=2, sort_keys=True))

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo import checkpoint, names, report, store
-from zoo.cards import Accuracy, Card, Forward, Licences, Value
+from zoo import checkpoint, names, report, store, terms
+from zoo.accuracy import Accuracy
+from zoo.cards import Card, Forward, Value
 from zoo.datasets import load
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.registry import record
 from zoo.errors import ZooError
 from zoo.evaluate import Evaluation, evaluate
 from zoo.measure import Counts, Times, count, device_name, forward_times
@@ -187,10 +187,14 @@ def make_card(
     recipe: Mapping[str, Value],
     options: Mapping[str, Value] | None = None,
     parent: str | None = None,
+    parent_terms: str = terms.UNKNOWN,
     parent_measured: Measured | None = None,
     forward: tuple[Forward, ...] = (),
 ) -> Card:
-    """The card of a network that was measured on `test`, the held-out split."""
+    """The card of a network that was measured on `test`, the held-out split.
+
+    `parent_terms` are those of the parent's weights; they count only where there is a parent.
+    """
     e, counts = measured.evaluation, measured.counts
     before = parent_measured.evaluation if parent_measured else None
     return Card(
@@ -210,7 +214,7 @@ def make_card(
         macs=counts.macs,
         macs_paper=counts.macs_paper,
         forward=forward,
-        licences=_licences(dataset),
+        licences=terms.of_training(dataset, terms.NO_PARENT if parent is None else parent_terms),
     )
 
 
@@ -241,11 +245,3 @@ def forward_record(
         p95_ms=round(times.p95 * 1000, 4) if cuda else None,
     )
     return made if parent else replace(made, ratio=None, ratio_low=None, ratio_high=None)
-
-
-def _licences(dataset: str) -> Licences:
-    """Weights learnt from data that is not ours inherit its terms, as far as anyone can tell."""
-    if dataset == "shapes":
-        return Licences(code="Apache-2.0", weights="Apache-2.0", data="generated (no third-party data)")
-    terms = record(dataset).terms
-    return Licences(code="Apache-2.0", weights=f"as the data: {terms}", data=terms)

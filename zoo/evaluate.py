@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from zoo.accuracy import wilson
 from zoo.batches import Samples, as_dataset, batches, consecutive, model_device, size_of
-from zoo.cards import wilson
 from zoo.errors import ZooError
 
 

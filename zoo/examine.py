@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from zoo import checkpoint, report, store
-from zoo.cards import Accuracy, Card, Forward
+from zoo.accuracy import Accuracy
+from zoo.cards import Card, Forward
 from zoo.entry import Data, choose_device, forward_record, same_classes
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate

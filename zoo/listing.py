@@ -1,74 +1,70 @@
-"""Cards as text for people: the table of `zoo list` and the page of `zoo info`.
-
-Only the count of convolutions and linear layers stands in the table; the paper's count has a line of its own on the
-page, because the two never stand in one column.
-"""
+"""Cards as text for people: the table of `zoo list` and the page of `zoo info`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from zoo.cards import Accuracy, Card, Forward
-from zoo.report import quantity, speedup
+from zoo.accuracy import Accuracy
+from zoo.cards import Card, Forward
+from zoo.columns import COLUMNS, USUAL
+from zoo.report import interval, percent, quantity, speedup, table
+from zoo.terms import OF_WHAT
+from zoo.words import what_it_cost, what_it_is
 
-_HEAD = ("name", "data set", "accuracy (95 % interval)", "params", "MACs", "parent", "speed-up")
 _TIMED = ("forward", "torch", "batch", "type", "mode", "speed-up", "median", "95 %")
 
 
-def overview(cards: Mapping[str, Card]) -> str:
-    """One line per entry, children indented right under their parents."""
-    return table([_HEAD, *(_row(card, depth) for card, depth in _families(cards))])
+def overview(cards: Mapping[str, Card], columns: Sequence[str] = USUAL, *, families: bool = True) -> str:
+    """One line per entry: with ``families`` children indented right under their parents, else in the order given."""
+    chosen = [COLUMNS[name] for name in columns]
+    lines = _families(cards) if families else ((card, 0) for card in cards.values())
+    rows = []
+    for card, depth in lines:
+        texts = [column.text(card) for column in chosen]
+        rows.append(["  " * depth + t if name == "name" else t for name, t in zip(columns, texts, strict=True)])
+    return table([[column.title for column in chosen], *rows])
 
 
-def story(card: Card, known: Mapping[str, Card]) -> str:
+def story(card: Card, known: Mapping[str, Card], places: Iterable[str] = ()) -> str:
     """The card as a page; ``known`` holds the parent's card if that is on this machine too."""
     parent = known.get(card.parent) if card.parent else None
-    columns = [("", card.name, *((f"{card.parent} (parent)",) if card.parent else ()))]
-
-    def line(title: str, own: str, theirs: str) -> None:
-        if own or theirs:
-            columns.append((title, own, *((theirs,) if card.parent else ())))
-
-    beside = card.parent_accuracy or (parent.accuracy if parent else None)
-    split = f" on {card.accuracy.split}" if card.accuracy else ""
-    line(f"accuracy{split}", _counted(card.accuracy), _counted(beside))
-    line("cross-entropy", _number(card.cross_entropy), _number(parent.cross_entropy if parent else None))
-    for title, field in (("parameters", "parameters"), ("MACs", "macs"), ("MACs (paper's count)", "macs_paper")):
-        line(title, _count(getattr(card, field)), _count(getattr(parent, field, None)))
-    for group, width in card.widths.items():
-        line(f"width {group}", str(width), str(parent.widths.get(group, "")) if parent else "")
-    shape = " x ".join(map(str, card.sample_shape))
-    parts = [f"{card.name}: {card.arch} for the {card.num_classes} classes of {card.dataset}, one input is {shape}"]
-    parts.append(table(columns))
-    if card.forward:
-        parts.append(table([_TIMED, *map(_timing, card.forward)]))
-    recipe = [(key, _plain(value)) for key, value in card.recipe.items() if key != "command" and value is not None]
-    parts.append(f"made by  {card.recipe['command']}\n{table([('  ' + k, v) for k, v in recipe])}".rstrip())
-    terms = [(f"  {kind}", text) for kind, text in vars(card.licences).items()]
-    parts.append("terms of use\n" + table(terms))
-    parts.append(f"file     {card.saved.name}, {quantity(card.saved.size)}B\nsha256   {card.saved.sha256}")
+    parts = [
+        "\n".join(filter(None, (what_it_is(card), what_it_cost(card, parent)))),
+        table(list(_beside(card, parent))),
+        table([_TIMED, *map(_timing, card.forward)]) if card.forward else "",
+        _again(card),
+        "terms of use\n" + table([(f"  {OF_WHAT[kind]}", text) for kind, text in vars(card.licences).items()]),
+        table(
+            [
+                ("file", f"{card.saved.name}, {quantity(card.saved.size)}B"),
+                ("sha256", card.saved.sha256),
+                *(("place", place) for place in places),
+            ]
+        ),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines, every column as wide as its longest text."""
-    if not rows:
-        return ""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+def _beside(card: Card, parent: Card | None) -> Iterator[tuple[str, ...]]:
+    """The table of numbers, the parent's beside the entry's; a line that neither has is left out."""
+    accuracy = card.parent_accuracy or (parent.accuracy if parent else None)
+    split = f" on {card.accuracy.split}" if card.accuracy else ""
+    lines = [
+        ("", card.name, f"{card.parent} (parent)"),
+        (f"accuracy{split}", _counted(card.accuracy), _counted(accuracy)),
+        ("cross-entropy", _number(card.cross_entropy), _number(parent.cross_entropy if parent else None)),
+    ]
+    for title, field in (("parameters", "parameters"), ("MACs", "macs"), ("MACs (paper's count)", "macs_paper")):
+        lines.append((title, _count(getattr(card, field)), _count(getattr(parent, field, None))))
+    for group, width in card.widths.items():
+        lines.append((f"width {group}", str(width), str(parent.widths.get(group, "")) if parent else ""))
+    return (line if card.parent else line[:2] for line in lines if any(line[1 : 3 if card.parent else 2]))
 
 
-def _row(card: Card, depth: int) -> tuple[str, ...]:
-    gain = _gain(card)
-    return (
-        "  " * depth + card.name,
-        card.dataset,
-        _percent(card.accuracy),
-        _count(card.parameters),
-        _count(card.macs),
-        card.parent or "",
-        _times(gain) if gain else "",
-    )
+def _again(card: Card) -> str:
+    """The command that makes the entry again, and what else its recipe says."""
+    settings = [(f"  {k}", _plain(v)) for k, v in card.recipe.items() if k != "command" and v is not None]
+    return f"to make it again\n  {card.recipe['command']}\n{table(settings)}".rstrip()
 
 
 def _families(cards: Mapping[str, Card]) -> Iterator[tuple[Card, int]]:
@@ -95,23 +91,10 @@ def _timing(record: Forward) -> tuple[str, ...]:
     return (record.device, record.torch, str(record.batch), record.dtype, record.mode, speedup(record), *times)
 
 
-def _gain(card: Card) -> Forward | None:
-    """The timing that the table shows: the first one that was measured beside the parent."""
-    return next((record for record in card.forward if record.ratio is not None), None)
-
-
-def _times(record: Forward) -> str:
-    return f"{record.ratio:.2f}x ({record.device.split(':')[0]}, batch {record.batch})"
-
-
-def _percent(accuracy: Accuracy | None) -> str:
+def _counted(accuracy: Accuracy | None) -> str:
     if accuracy is None:
         return ""
-    return f"{100 * accuracy.share:.1f} % ({100 * accuracy.low:.1f}-{100 * accuracy.high:.1f})"
-
-
-def _counted(accuracy: Accuracy | None) -> str:
-    return f"{_percent(accuracy)}, {accuracy.correct}/{accuracy.total}" if accuracy else ""
+    return f"{percent(accuracy)} ({interval(accuracy)}), {accuracy.correct}/{accuracy.total}"
 
 
 def _count(number: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Mirrors: folders of cards and checkpoints, local or behind http, with an ``index.json`` that lists the cards.
+"""Mirrors: folders of cards and checkpoints, local, in a bundle, or behind http, whose ``index.json`` lists the cards.
 
     {"schema": 1, "cards": ["dgcnn.shapes.json", "dgcnn-pruned-0.5x.shapes.json"]}
 
@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoo import names
 from zoo.cards import Card
 from zoo.errors import ZooError, suggest
-from zoo.files import FetchError, fetch, fetch_text
+from zoo.fetch import fetch, fetch_text
+from zoo.files import sha256_of
+from zoo.locks import locked
+from zoo.sources import FetchError, offline
 
 SCHEMA = 1
 INDEX = "index.json"
@@ -48,6 +51,12 @@ def index(base: str) -> list[str]:
         return [str(names.parse(str(file).removesuffix(".json"))) for file in files]
     except ZooError as error:
         raise FetchError(f"its {INDEX} lists what cannot be a card: {error}") from error
+
+
+def index_of(entries: Iterable[str]) -> bytes:
+    """The index of a mirror that has these entries: the same ones give the same bytes."""
+    listed = {"schema": SCHEMA, "cards": [f"{name}.json" for name in sorted(set(entries))]}
+    return (json.dumps(listed, indent=2) + "\n").encode()
 
 
 def card(base: str, name: str) -> Card:
@@ -84,10 +93,18 @@ def bring(name: str, places: Sequence[str], folder: Path) -> tuple[Path, Card]:
                 continue
             found = card(base, full)
             path = folder / found.saved.name
-            fetch(base, path.name, path, size=found.saved.size, sha256=found.saved.sha256)
+            with locked(folder, path.name):
+                if not (path.is_file() and sha256_of(path) == found.saved.sha256):  # another process was quicker
+                    fetch(base, path.name, path, size=found.saved.size, sha256=found.saved.sha256)
             return path, found
         except FetchError as error:
             reasons.append(f"{base}: {error}")
     if reasons:
-        raise ZooError(f"cannot download {name}: {'; '.join(reasons)}")
+        carry = f"; {bundled(name)}" if offline() else ""
+        raise ZooError(f"cannot download {name}: {'; '.join(reasons)}{carry}")
     raise ZooError(f"no model {name!r} on {', '.join(places)}: {suggest(name, listed)}")
+
+
+def bundled(name: str) -> str:
+    """What to type where there is no network."""
+    return f"where there is a network type zoo bundle {name} -o {name}.zip, and here zoo bundle --install {name}.zip"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zoo.cards import Accuracy, Card, Forward
+from zoo.accuracy import Accuracy
+from zoo.cards import Card, Forward
 
 _HEAD = ("network", "right", "accuracy", "95 % interval", "params", "MACs", "MACs (paper's count)", "speed-up")
 
@@ -18,7 +19,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def quantity(n: int) -> str:
+def quantity(n: float) -> str:
     """A count to four digits.
 
     >>> quantity(300_774_272), quantity(1_814_000), quantity(512)
@@ -27,7 +28,25 @@ def quantity(n: int) -> str:
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if n >= size:
             return f"{n / size:.4g}{unit}"
-    return str(n)
+    return f"{n:.4g}"
+
+
+def percent(accuracy: Accuracy) -> str:
+    return f"{100 * accuracy.share:.1f} %"
+
+
+def interval(accuracy: Accuracy) -> str:
+    """The 95 % interval in percent.
+
+    >>> interval(Accuracy.of("test", 90, 100))
+    '82.6-94.5'
+    """
+    return f"{100 * accuracy.low:.1f}-{100 * accuracy.high:.1f}"
+
+
+def circumstances(forward: Forward) -> str:
+    """In short what was timed: ``cpu, batch 8``."""
+    return f"{forward.device.partition(':')[0]}, batch {forward.batch}"
 
 
 def speedup(forward: Forward) -> str:
@@ -65,7 +84,7 @@ def row(
         right, share = f"{accuracy.correct}/{accuracy.total}", f"{100 * accuracy.share:.2f} %"
         interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
     counts = ["" if n is None else quantity(n) for n in (parameters, macs, macs_paper)]
-    where = f", {forward.device.partition(':')[0]}, batch {forward.batch}" if forward and forward.ratio else ""
+    where = f", {circumstances(forward)}" if forward and forward.ratio else ""
     return (name, right, share, interval, *counts, speedup(forward) + where if forward else "")
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from zoo import checkpoint, models, store
 from zoo.batches import batches, consecutive
 from zoo.cards import Value
+from zoo.convert import read_weights
 from zoo.datasets.base import LabelledDataset
 from zoo.entry import (
     Data,
@@ -38,6 +39,7 @@ from zoo.models import groups_of
 from zoo.prune import MEMORY, METHODS, Budget, PruneReport, Repair, Search, prune
 from zoo.pruning_options import GOALS, budget_options, default_repair, repair_options
 from zoo.recipes import recipe_for
+from zoo.terms import UNKNOWN
 from zoo.train import train
 
 CLOUDS, IMAGES = 128, 256  # samples to prune on unless said otherwise
@@ -71,6 +73,7 @@ class _Parent:
     model: nn.Module
     options: Mapping[str, Value]
     sha256: str
+    terms: str
 
 
 def reprune(
@@ -182,6 +185,7 @@ def reprune(
             recipe={**noted, "device": device.type, "torch": torch.__version__},
             options=parent.options,
             parent=parent.name,
+            parent_terms=parent.terms,
             parent_measured=before,
             forward=(time_beside(parent.model, pruned, test_set, device),),
         )
@@ -223,21 +227,19 @@ def _parent(
         train_set = data.load("train")
         same_classes(card.name, card.num_classes, data.dataset, train_set.num_classes)
         model = checkpoint.load(store.download(card.name), device=device)
-        return data, _Parent(card.name, card.arch, model, card.options, card.saved.sha256), train_set
+        parent = _Parent(card.name, card.arch, model, card.options, card.saved.sha256, card.licences.weights)
+        return data, parent, train_set
     if name not in models.ARCHS:
         raise ZooError(f"with weights from a file, the name is that of a network: {suggest(name, models.ARCHS)}")
     if given.get("dataset") is None:
         raise ZooError("with weights from a file, say which data set they were trained on: --dataset NAME")
-    state = checkpoint.read_state(weights)
-    if name == "dgcnn" and "conv1.0.weight" in state:
-        from zoo.models.dgcnn import from_authors
-
-        state = from_authors(state)
+    state = read_weights(weights, name)
     data = Data(**{key: value for key, value in given.items() if value is not None})
     train_set = data.load("train")
     model = models.build(name, num_classes=train_set.num_classes)
     checkpoint.load_weights(model, state, source=str(weights))
-    return data, _Parent(f"{name}.{data.dataset}", name, model.to(device).eval(), {}, sha256_of(weights)), train_set
+    parent = _Parent(f"{name}.{data.dataset}", name, model.to(device).eval(), {}, sha256_of(weights), UNKNOWN)
+    return data, parent, train_set
 
 
 def draw(train_set: LabelledDataset, images: int | None, seed: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,10 +21,15 @@ from typing import TYPE_CHECKING, BinaryIO
 from zoo import mirrors, names
 from zoo.cards import Card, File
 from zoo.errors import ZooError
+from zoo.fetch import set_aside
 from zoo.files import new_file, sha256_of
+from zoo.locks import locked
+from zoo.verified import sha256_of_known
 
 if TYPE_CHECKING:
     from torch import nn
+
+_LOG = logging.getLogger("zoo")
 
 
 def home() -> Path:
@@ -87,7 +93,7 @@ def list_models(pattern: str | None = None) -> list[str]:
 
     A pattern is held against the name with and without its data set, so ``*-0.5x`` finds ``dgcnn-0.5x.shapes``.
     """
-    return [name for name in cards() if pattern is None or _matches(name, pattern)]
+    return [name for name in cards() if pattern is None or matches(name, pattern)]
 
 
 def info(name: str) -> Card:
@@ -103,13 +109,15 @@ def info(name: str) -> Card:
 def path_of(card: Card) -> Path:
     """The entry's checkpoint on this machine, its whole content compared with the card's SHA-256.
 
+    A file whose size and times are those of the last comparison is not read again (`zoo.verified`).
+
     Raises:
         ZooError: it is not here, or damaged; says what to type.
     """
-    path = _place_of(card)
+    path = here(card)
     if path is None:
         raise ZooError(f"{card.saved.name}, the checkpoint, is not on this machine: type zoo download {card.name}")
-    _verify(path, card)
+    verify(path, card)
     return path
 
 
@@ -117,8 +125,9 @@ def download(name: str, *, to: str | Path | None = None, mirror: str | Sequence[
     """Have an entry's checkpoint on this machine, verified, and return its path.
 
     What is here already, shipped, own or downloaded before, is not fetched again, and a name without a data set is
-    looked up here first. Otherwise the mirrors are asked in order, those given or those of ``ZOO_MIRROR``. With
-    ``to``, checkpoint and card are copied into that folder too and the path there is returned.
+    looked up here first. Otherwise the mirrors are asked in order, those given or those of ``ZOO_MIRROR``; none on the
+    network where ``ZOO_OFFLINE`` is set. A downloaded file that is damaged is set aside and fetched again. With ``to``,
+    checkpoint and card are copied into that folder too and the path there is returned.
 
     Raises:
         ZooError: no such entry, no mirror that has it whole (each one's reason is given), a damaged file, or a
@@ -138,9 +147,15 @@ def obtain(
     except ZooError:
         if not places:
             raise
-    if card is not None and (_place_of(card) or not places):
-        path = path_of(card)
-    else:
+    path = None
+    if card is not None and (here(card) or not places):
+        try:
+            path = path_of(card)
+        except _DamagedError as error:
+            if not places or error.path.parent != cache():
+                raise
+            _set_aside(error.path, card)
+    if path is None or card is None:
         path, card = mirrors.bring(name if card is None else card.name, places, cache())
         add(path, card, cache(), overwrite=True)
     if to is None:
@@ -183,7 +198,7 @@ def add(model_path: Path, card: Card, folder: Path | None = None, *, overwrite: 
         ZooError: the file is not the one that the card describes; the folder holds another entry of this
             name and ``overwrite`` is not given; a shipped entry has the name; the folder cannot be written to.
     """
-    _verify(model_path, card)
+    verify(model_path, card)
 
     def write(out: BinaryIO) -> None:
         with open(model_path, "rb") as file:
@@ -216,38 +231,64 @@ def _check_free(name: str, folder: Path, *, overwrite: bool) -> None:
         raise ZooError(f"{folder} holds an entry {name} already; choose another name or ask to overwrite it")
 
 
+def downloaded(card: Card) -> bool:
+    """Whether an entry's card is neither shipped nor the user's own."""
+    return not any((folder / f"{card.name}.json").exists() for folder in (shipped(), own()))
+
+
 def _folders() -> tuple[Path, Path, Path]:
     return shipped(), own(), cache()
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern like ``dgcnn*`` matches a name, with or without its data set."""
     return fnmatchcase(name, pattern) or fnmatchcase(names.parse(name).stem, pattern)
 
 
-def _place_of(card: Card) -> Path | None:
+def here(card: Card) -> Path | None:
+    """Where an entry's checkpoint lies on this machine, or None."""
     paths = [folder / card.saved.name for folder in _folders()]
     return next((path for path in paths if path.is_file()), None)
 
 
-def _verify(path: Path, card: Card) -> None:
+def verify(path: Path, card: Card) -> None:
+    """Compare a checkpoint with its card: raise ZooError unless it is there with that size and SHA-256."""
     if not path.is_file():
         raise ZooError(f"there is no file {path}")
     size, wanted = path.stat().st_size, card.saved
     if size != wanted.size:
         raise _damaged(path, card, f"{size} bytes instead of {wanted.size}")
-    if (found := sha256_of(path)) != wanted.sha256:
+    if (found := sha256_of_known(path, home() / "verified")) != wanted.sha256:
         raise _damaged(path, card, f"its SHA-256 begins with {found[:12]}, its card's with {wanted.sha256[:12]}")
 
 
-def _damaged(path: Path, card: Card, reason: str) -> ZooError:
+class _DamagedError(ZooError):
+    """A file that is not the one its card describes."""
+
+    def __init__(self, path: Path, reason: str, remedy: str) -> None:
+        super().__init__(f"{path} is damaged ({reason}); {remedy}")
+        self.path = path
+
+
+def _set_aside(path: Path, card: Card) -> None:
+    with locked(cache(), path.name):
+        if path.is_file() and sha256_of(path) != card.saved.sha256:  # else another process was quicker
+            aside = set_aside(path, cache(), path.name)
+            _LOG.warning("%s is damaged: set aside as %s, fetching it again", path, aside)
+
+
+def _damaged(path: Path, card: Card, reason: str) -> _DamagedError:
+    return _DamagedError(path, reason, remedy(path, card))
+
+
+def remedy(path: Path, card: Card) -> str:
+    """What to type where an entry's checkpoint is damaged."""
     again = f"zoo download {card.name}"
     if path.parent == shipped():
-        remedy = "install the package again: pip install --force-reinstall --no-deps pruned-zoo"
-    elif path.parent == own():
+        return "install the package again: pip install --force-reinstall --no-deps pruned-zoo"
+    if path.parent == own():
         both = f"'{path}' '{path.with_name(card.name)}.json'"
-        remedy = f"remove it and make it again: rm {both} && {card.recipe['command']}"
-    elif path.parent == cache():
-        remedy = f"remove it and fetch it again: rm '{path}' && {again}"
-    else:
-        remedy = f"fetch it again: {again}"
-    return ZooError(f"{path} is damaged ({reason}); {remedy}")
+        return f"remove it and make it again: rm {both} && {card.recipe['command']}"
+    if path.parent == cache():
+        return f"remove it and fetch it again: rm '{path}' && {again}"
+    return f"fetch it again: {again}"

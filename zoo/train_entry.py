@@ -105,6 +105,7 @@ def finetune_entry(
             recipe=noted,
             options=parent.options,
             parent=parent.name,
+            parent_terms=parent.licences.weights,
             parent_measured=measured_before,
             forward=(time_beside(before, model, test_set, device),),
         )

@@ -1,0 +1,45 @@
+"""Entries that need no torch: a card and any bytes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from zoo.accuracy import Accuracy
+from zoo.cards import Card, File
+from zoo.terms import NO_PARENT, Licences
+
+
+def make(folder: Path, name: str, content: bytes = b"x" * 5000, **changes: object) -> Card:
+    """Write an entry into a folder and return its card; `changes` are fields of the card."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    file = File(name=f"{name}-{sha256[:8]}.safetensors", size=len(content), sha256=sha256)
+    card = plain(name, file=file, **changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(card.to_json())
+    (folder / file.name).write_bytes(content)
+    return card
+
+
+def plain(name: str, **changes: object) -> Card:
+    """A card of a small network; without a file, unless `changes` have one."""
+    fields = {
+        "name": name,
+        "arch": "mlp",
+        "dataset": "shapes",
+        "num_classes": 3,
+        "sample_shape": (5,),
+        "options": {"in_features": 5},
+        "widths": {"hidden1": 7, "hidden2": 4},
+        "recipe": {"command": f"zoo train {name}"},
+        "accuracy": Accuracy.of("test", 3, 4),
+        "parameters": 89,
+        "licences": Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent=NO_PARENT),
+        **changes,
+    }
+    return Card(**fields)  # type: ignore[arg-type]
+
+
+def write_index(folder: Path, schema: int = 1) -> None:
+    """Make a folder of entries a mirror, as one would by hand."""
+    cards = sorted(path.name for path in folder.glob("*.json") if path.name != "index.json")
+    (folder / "index.json").write_text(json.dumps({"schema": schema, "cards": cards}))

@@ -1,0 +1,330 @@
+"""Downloads from mirrors: what a hostile or broken one can do (nothing), and which one is asked next."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from http_mirror import Mirror, serving
+from store_entries import make
+
+import zoo
+from zoo import bundle, sources, store
+from zoo.errors import ZooError
+from zoo.fetch import DAMAGED
+
+MODELNET = b"net.modelnet10" * 20_000  # the checkpoint of the most demanding data set
+
+
+@pytest.fixture(autouse=True)
+def home(empty_home: Path) -> Path:
+    return empty_home
+
+
+def visible(folder: Path) -> list[str]:
+    """The files that have their names: no locks, no halves, nothing that was set aside."""
+    return sorted(path.name for path in folder.glob("[!.]*") if path.is_file())
+
+
+def test_what_is_here_is_not_fetched(mirror: Path) -> None:
+    card = make(store.own(), "net.shapes")
+    assert zoo.download("net", mirror=str(mirror)) == store.own() / card.saved.name
+    assert not store.cache().exists()
+
+
+def bundled(folder: Path) -> str:
+    """The mirror as one file."""
+    with zipfile.ZipFile(folder.parent / "all.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    return str(folder.parent / "all.zip")
+
+
+@pytest.mark.parametrize("as_mirror", [str, Path.as_uri, bundled])
+def test_a_folder_or_a_bundle_is_a_mirror(mirror: Path, as_mirror: Callable[[Path], str], tmp_path: Path) -> None:
+    path = zoo.download("net", mirror=as_mirror(mirror), to=tmp_path / "to")
+    assert path.parent == tmp_path / "to"
+    assert path.read_bytes() == MODELNET
+    assert zoo.info("net").dataset == "modelnet10"
+    shutil.rmtree(mirror)
+    assert zoo.download("net") == store.cache() / path.name
+    assert (tmp_path / "to" / "net.modelnet10.json").exists()
+
+
+def test_a_missing_file_of_a_known_entry_is_fetched_again(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_MIRROR", f"{mirror.parent / 'nowhere'}, {mirror}")
+    path = zoo.download("net-pruned-0.5x")
+    path.unlink()
+    assert zoo.download("net-pruned-0.5x") == path
+    assert path.read_bytes() == b"net-pruned-0.5x.shapes" * 20_000
+
+
+def test_a_damaged_download_is_set_aside_and_fetched_again(mirror: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = zoo.download("net", mirror=str(mirror))
+    good = path.read_bytes()
+    wrong = good[:-1] + b"?"
+    path.write_bytes(wrong)
+    with pytest.raises(ZooError, match=r"is damaged \(its SHA-256 begins with"):  # nowhere to fetch it from
+        zoo.download("net")
+    assert path.read_bytes() == wrong
+    assert zoo.download("net", mirror=str(mirror)) == path
+    assert path.read_bytes() == good
+    (aside,) = (store.cache() / DAMAGED).iterdir()
+    assert aside.read_bytes() == wrong
+    assert f"{path} is damaged: set aside as {aside}" in caplog.text
+
+
+def test_a_name_that_no_mirror_has_suggests_near_ones(mirror: Path) -> None:
+    with pytest.raises(ZooError, match=r"no model 'net-prune-0\.5x\.shapes' on ") as caught:
+        zoo.download("net-prune-0.5x.shapes", mirror=[str(mirror)])
+    assert "did you mean net-pruned-0.5x.shapes" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [
+        ("{", "not a mirror's index"),
+        ('{"schema": 1}', "not a mirror's index"),
+        ("[]", "not a mirror's index"),
+        ('{"schema": 2, "cards": []}', "pip install --upgrade"),
+        ('{"schema": 1, "cards": ["../../etc/passwd.json"]}', "cannot be a card"),
+    ],
+)
+def test_an_index_that_cannot_be_read_is_refused(mirror: Path, index: str, reason: str) -> None:
+    (mirror / "index.json").write_text(index)
+    with pytest.raises(ZooError, match=reason):
+        zoo.download("net", mirror=str(mirror))
+    assert not store.cache().exists()
+
+
+def test_a_mirrors_card_that_leads_elsewhere_is_refused(mirror: Path, tmp_path: Path) -> None:
+    place = mirror / "net.shapes.json"
+    name = json.loads(place.read_text())["file"]["name"]
+    place.write_text(place.read_text().replace(name, "../../evil.safetensors"))
+    with pytest.raises(ZooError, match="not a plain file name"):
+        zoo.download("net.shapes", mirror=str(mirror))
+    assert not list(tmp_path.rglob("evil*"))
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/x", "hf://", "hf://owner", "s3://bucket/x"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(ZooError, match=r"hf://owner/repository"):
+        zoo.download("net", mirror=address)
+
+
+# -- http ----------------------------------------------------------------------------------------------------
+
+
+def test_an_http_mirror_gives_what_it_has(http: Mirror) -> None:
+    path = zoo.download("net-pruned-0.5x", mirror=http.url + "/")
+    assert path.read_bytes() == b"net-pruned-0.5x.shapes" * 20_000
+    asked = len(http.asked)
+    assert zoo.download("net-pruned-0.5x", mirror=http.url) == path
+    assert len(http.asked) == asked == 3  # index, card, checkpoint, once
+
+
+TRICKS = {
+    "no ranges, cut": "broke off",
+    "always cut": "broke off|ended after",
+    "no length, cut": "broke off 5 times; its .* bytes are kept",
+    "lying length": "it has 280007 bytes, the card states 280000",
+    "shorter": "it has 279996 bytes, the card states 280000",
+    "longer": "it has 280004 bytes, the card states 280000",
+    "no length, longer": "is longer than the 280000 bytes",
+    "flipped": "has the SHA-256 .* what came was set aside as",
+    "html": "a web page instead of the file",
+    "html, right length": "has the SHA-256",
+    "404": "answered 404",
+    "500": "answered 500",
+    "stalled": "stalled|stopped answering",
+    "all loop": "redirects in a loop",
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_a_mirror_that_misbehaves_is_named_and_the_next_one_asked(
+    http: Mirror, mirror: Path, trick: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "TIMEOUT", (0.3, 0.3))
+    http.trick = trick
+    with pytest.raises(ZooError, match=TRICKS[trick]) as caught:
+        zoo.download("net", mirror=http.url)
+    assert str(caught.value).startswith(f"cannot download net: {http.url}: ")
+    assert visible(store.cache()) == []
+    path = zoo.download("net", mirror=[http.url, str(mirror)])
+    assert path.read_bytes() == MODELNET
+    assert visible(store.cache()) == sorted([path.name, "net.modelnet10.json"])
+
+
+def test_a_mirror_that_is_not_there_is_named(mirror: Path) -> None:
+    with serving(mirror) as gone:
+        pass
+    with pytest.raises(ZooError, match=f"cannot download net: {gone.url}: .*refused"):
+        zoo.download("net", mirror=gone.url)
+
+
+def test_a_full_disk_is_no_fault_of_the_mirror(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ZooError, match=r"cannot write .*No space left on device; nothing was written"):
+        zoo.download("net", mirror=[str(mirror), str(mirror)])
+    assert [path for path in store.cache().rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+# -- resuming ------------------------------------------------------------------------------------------------
+
+
+def starts(http: Mirror) -> list[int]:
+    """From which byte on checkpoints were asked for."""
+    return [int(asked.removeprefix("bytes=").rstrip("-") or 0) for asked in http.ranges]
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(http: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "answer", _twice(http))
+    path = zoo.download("net", mirror=http.url)
+    assert path.read_bytes() == MODELNET
+    first, second, third = starts(http)
+    assert first == 0
+    assert second > 120_000  # of the 140,000 bytes that were sent
+    assert third > 190_000
+    assert visible(store.cache()) == sorted([path.name, "net.modelnet10.json"])
+    assert not list(store.cache().glob(".*.part*"))
+
+
+def _twice(http: Mirror) -> Callable[..., None]:
+    """As a server whose connections break off in the middle, the first two times."""
+    answer = http.answer
+
+    def cutting(handler: BaseHTTPRequestHandler, path: Path) -> None:
+        http.trick = "cut" if len(http.ranges) < 2 else "none"
+        answer(handler, path)
+
+    return cutting
+
+
+@pytest.mark.parametrize("validator", ["ETag", "only a date"])
+def test_the_next_call_goes_on_where_the_last_was_stopped(
+    http: Mirror, monkeypatch: pytest.MonkeyPatch, validator: str
+) -> None:
+    monkeypatch.setattr("zoo.fetch.ATTEMPTS", 1)
+    if validator != "ETag":
+        monkeypatch.setattr(http, "answer", _dated(http))
+    http.trick = "cut"
+    with pytest.raises(ZooError, match="broke off"):
+        zoo.download("net", mirror=http.url)
+    http.trick = "none"
+    assert zoo.download("net", mirror=http.url).read_bytes() == MODELNET
+    assert starts(http)[0] == 0
+    assert starts(http)[1] > 120_000
+    assert ("gmt" in http.headers[-1]["if-range"].lower()) == (validator != "ETag")
+
+
+def _dated(http: Mirror) -> Callable[..., None]:
+    """As a server that gives no ETag but a date."""
+    answer = http.answer
+
+    def dated(handler: BaseHTTPRequestHandler, path: Path) -> None:
+        send, date = handler.send_header, "Sat, 21 Nov 2026 12:00:00 GMT"
+        handler.send_header = lambda key, value: send(  # type: ignore[method-assign]
+            *(("Last-Modified", date) if key == "ETag" else (key, value))
+        )
+        if handler.headers.get("If-Range") == date:
+            del handler.headers["If-Range"]
+        answer(handler, path)
+
+    return dated
+
+
+def test_a_file_that_changed_in_between_is_fetched_from_the_start(
+    http: Mirror, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.fetch.ATTEMPTS", 1)
+    name = json.loads((mirror / "net.modelnet10.json").read_text())["file"]["name"]
+    (mirror / name).write_bytes(b"another file that is not the card's".ljust(280_000))
+    http.trick = "cut"
+    with pytest.raises(ZooError, match="broke off"):
+        zoo.download("net", mirror=http.url)
+    (mirror / name).write_bytes(MODELNET)
+    http.trick = "none"
+    assert zoo.download("net", mirror=http.url).read_bytes() == MODELNET
+    assert starts(http)[1] > 120_000  # asked for the rest, If-Range gave the whole
+
+
+def test_a_wrong_beginning_is_fetched_again(http: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.fetch.ATTEMPTS", 2)
+    http.trick = "always cut"
+    with pytest.raises(ZooError, match=r"broke off|ended after"):
+        zoo.download("net", mirror=http.url)
+    (part,) = store.cache().glob(".*.part")
+    part.write_bytes(b"?" * 9000)
+    http.trick = "none"
+    assert zoo.download("net", mirror=http.url).read_bytes() == MODELNET
+    assert http.ranges[-2:] == ["bytes=9000-", ""]
+    assert not (store.cache() / DAMAGED).exists()  # the mirror's file was never wrong
+
+
+def test_a_server_without_validators_is_asked_from_the_start(http: Mirror) -> None:
+    http.trick = "no validator"
+    with pytest.raises(ZooError, match="broke off"):
+        zoo.download("net", mirror=http.url)
+    assert set(http.ranges) == {""}
+
+
+# -- offline -------------------------------------------------------------------------------------------------
+
+
+def test_offline_never_asks_the_network_and_says_what_is_missing(
+    http: Mirror, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    with pytest.raises(ZooError, match=r"cannot download net: .*ZOO_OFFLINE is set.*zoo bundle net -o net\.zip"):
+        zoo.download("net", mirror=[http.url, "hf://owner/repository"])
+    assert http.asked == []
+    assert zoo.download("net", mirror=[http.url, str(mirror)]).read_bytes() == MODELNET  # a folder is no network
+    assert http.asked == []
+    monkeypatch.setenv("ZOO_OFFLINE", "0")
+    assert zoo.download("net.shapes", mirror=http.url).read_bytes() == b"net.shapes" * 20_000
+
+
+# -- Hugging Face --------------------------------------------------------------------------------------------
+
+
+def test_a_hugging_face_repository_is_a_mirror(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's addresses and token, our own verified download; a local server stands for the site."""
+    hub = pytest.importorskip("huggingface_hub")
+    site = mirror.parent / "site"
+    inside = site / "owner" / "nets" / "resolve" / "v1" / "zoo"
+    inside.parent.mkdir(parents=True)
+    shutil.copytree(mirror, inside)
+    with serving(site) as served:
+        real = hub.hf_hub_url
+        monkeypatch.setattr(hub, "hf_hub_url", lambda *args, **kw: real(*args, endpoint=served.url, **kw))
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        path = zoo.download("net", mirror="hf://owner/nets@v1/zoo")
+    assert path.read_bytes() == MODELNET
+    assert served.asked[0] == "/owner/nets/resolve/v1/zoo/index.json"
+    assert served.headers[0]["authorization"] == "Bearer hf_secret"
+
+
+def test_without_the_package_a_hugging_face_repository_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(ZooError, match=r"pip install 'pruned-zoo\[hf\]'"):
+        zoo.download("net", mirror="hf://owner/nets")
+
+
+def test_a_bundle_that_is_damaged_is_refused(mirror: Path) -> None:
+    place = Path(bundled(mirror))
+    data = bytearray(place.read_bytes())
+    at = data.index(MODELNET[:100]) + 50
+    data[at] ^= 1
+    place.write_bytes(data)
+    with pytest.raises(ZooError, match=r"Bad CRC-32|damaged"):
+        zoo.download("net.modelnet10", mirror=str(place))
+    with pytest.raises(ZooError, match="is no bundle"):
+        bundle.install(mirror / "index.json")
+    assert visible(store.cache()) == []

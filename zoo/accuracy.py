@@ -1,0 +1,56 @@
+"""Right answers on one split of a data set, and how far their share may be off."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from zoo.errors import ZooError
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % score interval of a proportion, as fractions rounded to six digits.
+
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
+    American Statistical Association 22 (1927) 209-212. Unlike the textbook interval it stays inside [0, 1] and
+    keeps its width at 0 and 100 %.
+
+    >>> wilson(90, 100)
+    (0.825634, 0.944771)
+    """
+    if not 0 <= correct <= total or total == 0:
+        raise ZooError(f"an accuracy needs 0 <= correct <= total and total > 0; got {correct} of {total}")
+    z = 1.959963984540054  # the normal distribution's 97.5 % point
+    share = correct / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Right answers on one split, with the Wilson interval of their share."""
+
+    split: str
+    correct: int
+    total: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, split: str, correct: int, total: int) -> Accuracy:
+        """The record with its interval filled in."""
+        low, high = wilson(correct, total)
+        return cls(split=split, correct=correct, total=total, low=low, high=high)
+
+    def __post_init__(self) -> None:
+        low, high = wilson(self.correct, self.total)
+        if max(abs(self.low - low), abs(self.high - high)) > 1e-6:
+            raise ZooError(
+                f"the interval {self.low} to {self.high} is not that of {self.correct} of {self.total}: "
+                f"it is {low} to {high}"
+            )
+
+    @property
+    def share(self) -> float:
+        return self.correct / self.total

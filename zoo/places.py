@@ -1,0 +1,13 @@
+"""Where on this machine an entry's checkpoint lies, in words."""
+
+from __future__ import annotations
+
+from zoo import store
+from zoo.cards import Card
+
+
+def places(card: Card) -> list[str]:
+    """One line for each place that has the checkpoint; one that says what to type if none has."""
+    folders = (("shipped", store.shipped()), ("your own", store.own()), ("downloaded", store.cache()))
+    found = [f"{kind}: {path}" for kind, folder in folders if (path := folder / card.saved.name).is_file()]
+    return found or [f"not on this machine: type zoo download {card.name}"]

@@ -1,0 +1,79 @@
+"""Publishing: a folder that any static web server can serve as a mirror.
+
+The order is what keeps it whole: a checkpoint is there before its card, a card before the index that lists it. A
+process that is killed leaves the mirror of before, or of after, and files that the next run takes over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo import mirrors, names, store
+from zoo.errors import ZooError
+from zoo.files import new_file, sweep
+from zoo.locks import locked
+from zoo.sources import FetchError
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a mirror holds: the entries that are new, those that were replaced, and those that were there."""
+
+    folder: Path
+    new: list[str]
+    replaced: list[str]
+    there: list[str]
+
+
+def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = False) -> Published:
+    """Write shipped and own entries, all or those that a name or a pattern like ``dgcnn*`` matches, into a mirror.
+
+    A mirror that is there is added to; the same entries give the same bytes, in whatever order they came. The user's
+    own entries carry their commands and recipes with them, as cards do.
+
+    Raises:
+        ZooError: a pattern that matches nothing, a damaged entry, another entry of that name in the mirror unless
+            ``overwrite`` is given, a mirror of a newer version, or a folder that cannot be written to.
+    """
+    known = {name: card for name, card in store.cards().items() if not store.downloaded(card)}
+    if not known:
+        raise ZooError("there is nothing to publish: make an entry with zoo train or zoo reprune")
+    chosen = sorted({name for pattern in patterns or ["*"] for name in _matching(pattern, known)})
+    new: list[str] = []
+    replaced: list[str] = []
+    there: list[str] = []
+    with locked(store.home(), f"publish {hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]}"):
+        listed = _listed(folder)
+        sweep(folder, older=0)  # nobody else writes here now
+        for name in chosen:
+            card, place = known[name], folder / f"{name}.json"
+            old = store.read_card(place) if place.exists() else None
+            (there if old == card else new if old is None else replaced).append(name)
+            store.add(store.path_of(card), card, folder, overwrite=overwrite)
+        index = mirrors.index_of([*listed, *chosen])
+        if not (folder / mirrors.INDEX).exists() or (folder / mirrors.INDEX).read_bytes() != index:
+            with new_file(folder / mirrors.INDEX) as out:
+                out.write(index)
+    return Published(folder, new, replaced, there)
+
+
+def _listed(folder: Path) -> list[str]:
+    if not (folder / mirrors.INDEX).exists():
+        return []
+    try:
+        return mirrors.index(str(folder))
+    except FetchError as error:
+        raise ZooError(f"{folder} cannot be added to: {error}") from error
+
+
+def _matching(pattern: str, known: Iterable[str]) -> list[str]:
+    if any(sign in pattern for sign in "*?["):
+        found = [name for name in known if store.matches(name, pattern)]
+        if not found:
+            raise ZooError(f"no entry matches {pattern!r}: zoo list shows those that there are")
+        return found
+    return [names.resolve(pattern, known)]
