@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from zoo.errors import ZooError
 from zoo.files import new_file
+from zoo.sources import offline
 
 MIRROR = "ZOO_DATA_MIRROR"
 ATTEMPTS = 3
@@ -41,6 +42,8 @@ def download(url: str, target: Path, *, sha256: str | None = None) -> str:
     server then has another file. Progress goes to stderr if that is a terminal. Raises ZooError, and `target`
     then is as it was, also when the disk is full.
     """
+    if offline():
+        raise _failure(url, "ZOO_OFFLINE is set")
     problem = ""
     for _ in range(ATTEMPTS):
         try:

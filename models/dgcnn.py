@@ -123,7 +123,7 @@ class DGCNN(nn.Module):
             groups.append(NeuronGroup(name, (edge.conv, edge.bn), tuple(readers), scale_on_writer=True))
             offset += size
         E = self.conv5.out_channels
-        pooled = Reader(self.linear1, torch.stack([torch.arange(E, device="cpu"), E + torch.arange(E, device="cpu")], 1), self.bn6)
+        pooled = Reader(self.linear1, torch.arange(2 * E, device="cpu").view(2, E).t(), self.bn6)  # maxima, then means
         groups.append(NeuronGroup("conv5", (self.conv5, self.bn5), (pooled,)))
         for name, layer, bn, reader in (
             ("linear1", self.linear1, self.bn6, self.linear2),

@@ -101,7 +101,7 @@ def test_hostile_bundles_are_refused_and_leave_nothing(tmp_path: Path) -> None:
         f"holds no {name}": {"index.json": index, "a.shapes.json": text},
         "the card states 2000": {"index.json": index, "a.shapes.json": text, name: data + b"x"},
         "has the SHA-256": {"index.json": index, "a.shapes.json": text, name: data[::-1]},
-        "not a plain file name": {"index.json": index, "a.shapes.json": text.replace(name.encode(), b"../e.safetensors")},
+        "not a plain file name": {"index.json": index, "a.shapes.json": text.replace(name.encode(), b"/e.safetensors")},
         "cannot be a card": {"index.json": index.replace(b"a.shapes", b"../../e")},
         "longer than": {"index.json": b"[" * ((1 << 24) + 1)},
     }  # fmt: skip

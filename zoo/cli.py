@@ -15,6 +15,7 @@ import click
 
 from zoo import listing, store
 from zoo.columns import USUAL, parse_columns
+from zoo.completion import entry_names
 from zoo.errors import ZooError, suggest
 from zoo.list_options import EPILOG, list_options
 from zoo.places import places
@@ -104,7 +105,7 @@ def list_(
 
 
 @main.command(short_help="Show an entry's card, its parent beside it.")
-@click.argument("name")
+@click.argument("name", shell_complete=entry_names)
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is stored.")
 def info(name: str, as_json: bool) -> None:
     """Show an entry's card: what it is, its parent beside it, how to make it again, terms of use."""
@@ -116,7 +117,7 @@ def info(name: str, as_json: bool) -> None:
 
 
 @main.command(short_help="Put an entry's checkpoint on this machine, verified.")
-@click.argument("name")
+@click.argument("name", shell_complete=entry_names)
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="Copy checkpoint and card here too.")
 @click.option("--mirror", "mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print name, path, size, SHA-256 and licences as JSON.")

@@ -10,6 +10,7 @@ import click
 
 from zoo import caching
 from zoo import publish as publishing
+from zoo.completion import entry_names
 from zoo.report import quantity, table
 
 _MIRROR = click.option("--mirror", "mirror", multiple=True, help="Where to look for what is not here; may be repeated.")
@@ -17,7 +18,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=entry_names)
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, *.zip.")
 @click.option("--install", type=click.Path(dir_okay=False, path_type=Path), help="Install a bundle's entries.")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
@@ -56,7 +57,7 @@ def bundle(
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.argument("patterns", nargs=-1, metavar="[NAME...]")
+@click.argument("patterns", nargs=-1, metavar="[NAME...]", shell_complete=entry_names)
 @click.option("--overwrite", is_flag=True, help="Replace entries of the mirror that are others.")
 @_JSON
 def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: bool) -> None:
@@ -95,7 +96,7 @@ def list_(as_json: bool) -> None:
 
 
 @cache.command()
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=entry_names)
 @click.option("--all", "everything", is_flag=True, help="Every downloaded entry, and what is kept for later runs.")
 @_JSON
 def clean(names: tuple[str, ...], everything: bool, as_json: bool) -> None:

@@ -1,0 +1,18 @@
+"""What the shell completes: the names of entries on this machine."""
+
+from __future__ import annotations
+
+import click
+
+from zoo import names, store
+from zoo.errors import ZooError
+
+
+def entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names that begin so, with their data set once a part of it is typed or where the name alone is not enough."""
+    try:
+        known = store.list_models()
+    except ZooError:  # a broken card is said when a command runs, not while somebody types
+        return []
+    stems = {names.parse(name).stem for name in known}
+    return sorted({name for name in (*known, *stems) if name.startswith(incomplete)})
