@@ -59,7 +59,7 @@ class SetAbstraction(nn.Module):
     def _group(self, places: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """Centres (B, 3, M), and what lies about each, [place from the centre, feature], (B, 3 + C, M, k)."""
         if self.points is None:
-            centres = places.new_zeros(len(places), 3, 1)
+            centres = places.new_zeros(places.shape[0], 3, 1)
             near, about = places.unsqueeze(2), None if features is None else features.unsqueeze(2)
         else:
             centres = gather(places, farthest_points(places, min(self.points, places.shape[2])))

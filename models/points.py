@@ -18,6 +18,16 @@ from zoo.models import choice
 BLOCK = 4 * 1024 * 1024
 
 
+def recording() -> bool:
+    """Whether torch.export or torch.jit.trace records this, for batches of any size and for runtimes other than torch.
+
+    Then a search is written plainly: in one piece, without what depends on the batch, without reading a float's bits
+    as an integer, and with operators that other runtimes have. Its rounding may differ, so that among neighbours whose
+    distances are equal up to rounding another one may be taken.
+    """
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+
+
 def knn(x: Tensor, k: int) -> Tensor:
     """Indices of the k nearest points of each point, itself among them.
 
@@ -44,7 +54,7 @@ def knn(x: Tensor, k: int) -> Tensor:
 def _folds(N: int, k: int) -> int:
     """Into how many layers a row of N distances is folded: with s layers N / s maxima and k s candidates are sorted
     through, fewest together at s^2 = N / k. A number near it that divides N needs no columns to fill up."""
-    if torch.compiler.is_exporting():
+    if recording():
         return 1
     best = round(math.sqrt(int(N) / k))
     if best < 3:
@@ -64,8 +74,8 @@ def _blocks(x: Tensor, k: int, folds: int) -> Tensor:
     half_norm = x.square().sum(1, keepdim=True) * 0.5  # B 1 N
     if extra := -N % folds:  # columns infinitely far away make the row foldable
         x, half_norm = F.pad(x, (0, extra)), F.pad(half_norm, (0, extra), value=math.inf)
-    # An exported program takes any number of points, so it has no blocks to count.
-    step = N if torch.compiler.is_exporting() else max(1, BLOCK // (B * N))
+    # An exported program takes any batch and any number of points, so it has no blocks to count.
+    step = N if recording() else max(1, BLOCK // (B * N))
     found = []
     for block in [points] if step >= N else torch.split(points, step, 1):
         found.append(largest(torch.baddbmm(half_norm, block, x, beta=-1), k, folds))
@@ -93,7 +103,12 @@ def largest(values: Tensor, k: int, folds: int) -> Tensor:
 
 
 def sortable(values: Tensor) -> Tensor:
-    """Integers that sort as these floats do: sorting them takes half the time, for they hold no NaN to look out for."""
+    """Integers that sort as these floats do: sorting them takes half the time, for they hold no NaN to look out for.
+
+    In an exported program the floats themselves.
+    """
+    if recording():
+        return values
     bits = values.view(torch.int64 if values.dtype == torch.float64 else torch.int32)
     lowest = torch.iinfo(bits.dtype).max
     return bits ^ ((bits >> (torch.iinfo(bits.dtype).bits - 1)) & lowest)
@@ -110,15 +125,14 @@ def farthest_points(x: Tensor, n: int) -> Tensor:
     if n > N:
         raise ZooError(f"The cloud has {N} points, the network samples {n} of them: give at least {n} points.")
     x = x.detach()
-    rows = torch.arange(B, device=x.device)
-    chosen = torch.empty(B, n, dtype=torch.long, device=x.device)
-    current = (x - x.mean(2, keepdim=True)).square().sum(1).argmax(1)
+    current = (x - x.mean(2, keepdim=True)).square().sum(1).argmax(1, keepdim=True)  # B 1
     nearest = torch.full((B, N), float("inf"), device=x.device, dtype=x.dtype)
-    for step in range(n):
-        chosen[:, step] = current
-        nearest = torch.minimum(nearest, (x - x[rows, :, current].unsqueeze(2)).square().sum(1))
-        current = nearest.argmax(1)
-    return chosen
+    chosen = [current]
+    while len(chosen) < n:
+        nearest = torch.minimum(nearest, (x - gather(x, current)).square().sum(1))
+        current = nearest.argmax(1, keepdim=True)
+        chosen.append(current)
+    return torch.cat(chosen, 1)
 
 
 def ball(x: Tensor, centres: Tensor, radius: float, k: int) -> Tensor:
@@ -128,7 +142,10 @@ def ball(x: Tensor, centres: Tensor, radius: float, k: int) -> Tensor:
     (Qi et al. 2017, section 3.2); where none does, the nearest point is.
     """
     N = x.shape[2]
-    distance = torch.cdist(centres.transpose(1, 2), x.transpose(1, 2))  # B M N
+    if recording():  # few runtimes have cdist
+        distance = (centres.unsqueeze(3) - x.unsqueeze(2)).square().sum(1).sqrt()  # B M N
+    else:
+        distance = torch.cdist(centres.transpose(1, 2), x.transpose(1, 2))
     index = torch.arange(N, device=x.device).expand_as(distance)
     index = index.masked_fill(distance > radius, N)
     index = torch.topk(index, min(k, N), dim=2, largest=False, sorted=True).values

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from zoo.completion import entry_names
 from zoo.memory import keep_freed_memory
 
 keep_freed_memory()
@@ -75,7 +76,7 @@ def train(arch: str, dataset: str, width: float, seed: int, as_json: bool, **giv
 
 
 @click.command()
-@click.argument("entry", metavar="NAME")
+@click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @click.option("--dataset", help="The entry's own otherwise.")
 @_options(_RECIPE, _DATA, _ENTRY, _WHERE)
 def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
@@ -88,7 +89,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 
 
 @click.command()
-@click.argument("entry", metavar="NAME")
+@click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @click.option("--eps", type=float, help="How much cross-entropy each layer may lose; or one of the targets.")
 @click.option("--target-macs", type=float, help="MACs of the result: a part (0.78), or a number above 1.")
 @click.option("--target-params", type=float, help="Parameters of the result, likewise.")
@@ -135,7 +136,7 @@ def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: 
 
 
 @click.command("eval")
-@click.argument("entry", metavar="NAME")
+@click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @click.option("--dataset", help="The entry's own otherwise.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @_options(_DATA, _WHERE)
@@ -147,7 +148,7 @@ def evaluate(entry: str, dataset: str | None, as_json: bool, **given: Any) -> No
 
 
 @click.command()
-@click.argument("entries", nargs=-1, required=True, metavar="NAME...")
+@click.argument("entries", nargs=-1, required=True, metavar="NAME...", shell_complete=entry_names)
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples per forward pass.")
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
 @click.option("--mode", default="eager", show_default=True, help="eager, compiled or cuda_graph.")
@@ -159,6 +160,41 @@ def bench(entries: tuple[str, ...], as_json: bool, **given: Any) -> None:
     from zoo.examine import bench_entries
 
     _print(bench_entries(entries, **given), as_json)
+
+
+@click.command()
+@click.argument("entry", metavar="NAME", shell_complete=entry_names)
+@click.option("--format", required=True, help="onnx, torch.export or torchscript.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file [NAME and .onnx, .pt2, .torchscript.pt].")
+@click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
+@click.option("--mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def export(entry: str, mirror: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Write the network of the entry NAME for other runtimes, for batches of any size.
+
+    The file gets its name after it was loaded again and gave the network's logits. ONNX needs
+    pip install 'pruned-zoo[export]'.
+    """
+    from zoo.export import export as library
+
+    _print(library(entry, mirror=mirror or None, **given), as_json)
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--arch", required=True, help="Which network the weights are of: dgcnn, resnet34...")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The checkpoint, OUT.safetensors.")
+@click.option("--num-classes", type=int, help="The rows of the last layer otherwise.")
+@click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def convert(source: Path, as_json: bool, **given: Any) -> None:
+    """Turn the weights in FILE (.pt, .pth, .safetensors) into one of the zoo's checkpoints.
+
+    Nothing in FILE runs. Classes and widths are read off the shapes; every tensor must fit.
+    """
+    from zoo.convert import convert as library
+
+    _print(library(source, **given), as_json)
 
 
 def _take(given: dict[str, Any], words: str) -> dict[str, Any]:
