@@ -40,6 +40,8 @@ UNWEIGHTED = Repair(weighting="none")
 # name: (method, repair, how many neurons each group keeps: one price, the same part of every group, or as one eps says)
 RUNS: dict[str, tuple[str, Repair, str]] = {
     "repaired, recalibrated, distilled": ("repaired", Repair(recalibrate=True, distil_epochs=16), "price"),
+    "repaired, distilled": ("repaired", Repair(distil_epochs=16), "price"),
+    "repaired, distilled longer": ("repaired", Repair(distil_epochs=48), "price"),
     "repaired, recalibrated": ("repaired", Repair(recalibrate=True), "price"),
     "repaired": ("repaired", Repair(), "price"),
     "repaired, forward": ("repaired", Repair(direction="forward"), "price"),

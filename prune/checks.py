@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from zoo.errors import ZooError, suggest
 from zoo.models.groups import NeuronGroup
 from zoo.prune.discrepancy import DISCREPANCIES
+from zoo.prune.repair.finish import batch_norms
+from zoo.prune.repair.options import Repair
 
 
 def check_goal(goals: Mapping[str, object], methods: Sequence[str], method: str, discrepancy: str) -> None:
@@ -26,6 +28,18 @@ def check_goal(goals: Mapping[str, object], methods: Sequence[str], method: str,
         raise ZooError(f"There is no pruning method '{method}'; {suggest(method, methods)}.")
     if discrepancy not in DISCREPANCIES:
         raise ZooError(f"There is no discrepancy '{discrepancy}'; {suggest(discrepancy, DISCREPANCIES)}.")
+
+
+def check_steps(model: nn.Module, inputs: Tensor, repair: Repair, batch_size: int) -> None:
+    """What the pass and its last steps need: gradients, samples, batch norms to recalibrate."""
+    if batch_size < 1:
+        raise ZooError(f"batch_size is {batch_size}: give 1 or more samples.")
+    if torch.is_inference_mode_enabled():
+        raise ZooError("Pruning takes gradients: call it outside torch.inference_mode().")
+    if repair.recalibrate and len(inputs) < 2:
+        raise ZooError("Batch norms are recalibrated from 2 samples at least, and well from a hundred.")
+    if repair.recalibrate and not batch_norms(model):
+        raise ZooError("There is no batch norm with statistics to recalibrate in this network: leave that step out.")
 
 
 def checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:

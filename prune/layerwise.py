@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path as FilePath
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup
 from zoo.prune.allocation import Budget, Costs, allocate
-from zoo.prune.checks import check_goal, checked_data, checked_widths, chosen_groups
+from zoo.prune.checks import check_goal, check_steps, checked_data, checked_widths, chosen_groups
 from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.cut import cut
 from zoo.prune.discrepancy import Target
-from zoo.prune.groupwise import PATHS, STATISTICAL, Method, Weights, path_of, prune_group
+from zoo.prune.groupwise import STATISTICAL, Method, Weights, path_of
 from zoo.prune.journal import Identity, Journal, Record, fingerprint
 from zoo.prune.latency import latency_of
 from zoo.prune.layer import Layer
-from zoo.prune.looks import Looks
 from zoo.prune.paths import Path
 from zoo.prune.prices import curves
-from zoo.prune.repair.finish import batch_norms, distil, recalibrate
+from zoo.prune.repair.finish import distil, recalibrate
 from zoo.prune.repair.options import PLAIN, Repair
 from zoo.prune.report import PruneReport
 from zoo.prune.search import Search
 from zoo.prune.steps import Steps
 from zoo.prune.uniform import uniform_widths
+from zoo.prune.walk import Walk
 from zoo.prune.workspace import Workspace, repairer
 
 METHODS = ("combined", "fpgm", "gfs", "global", "l1", "local", "repaired", "taylor", "uniform")
 MEMORY = 4 * 2**30  # bytes
-REPORTED = 256  # samples that a group's report looks at where the widths are given
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -99,14 +94,7 @@ def prune(
     check_goal({"eps": eps, "widths": widths, "budget": budget}, METHODS, method, discrepancy)
     how = Method(method, search or Search(), repair or (Repair() if method == "repaired" else PLAIN))
     how.check(budgeted=budget is not None)
-    if batch_size < 1:
-        raise ZooError(f"batch_size is {batch_size}: give 1 or more samples.")
-    if torch.is_inference_mode_enabled():
-        raise ZooError("Pruning takes gradients: call it outside torch.inference_mode().")
-    if how.repair.recalibrate and len(inputs) < 2:
-        raise ZooError("Batch norms are recalibrated from 2 samples at least, and well from a hundred.")
-    if how.repair.recalibrate and not batch_norms(model):
-        raise ZooError("There is no batch norm with statistics to recalibrate in this network: leave that step out.")
+    check_steps(model, inputs, how.repair, batch_size)
     settings = {
         "method": method, "discrepancy": discrepancy, "batch_size": batch_size, "search": asdict(how.search),
         "repair": asdict(how.repair), "seed": seed,
@@ -140,15 +128,24 @@ def prune(
         scales = walk.run(chosen, steps.reference, journal, record, report, progress=progress)
         small = _cut(model, space, scales, repaired=how.repair.readers)
         steps.note("pruned", small, resumed=resumed)
-        if how.repair.recalibrate:
-            recalibrate(small, space.inputs, together=space.together)
-            steps.note("batch norms recalibrated", small)
-        if how.repair.distil_epochs:
-            teacher = copy.deepcopy(model).eval().requires_grad_(False)
-            epochs = how.repair.distil_epochs
-            distil(small, teacher, space.inputs, epochs=epochs, seed=seed, kind=discrepancy, progress=progress)
-            steps.note("distilled", small)
+        _finish(small, model, space, how.repair, steps, seed=seed, progress=progress)
     return small.eval(), report
+
+
+def _finish(
+    small: nn.Module, model: nn.Module, space: Workspace, repair: Repair, steps: Steps, *, seed: int, progress: bool
+) -> None:
+    """The last steps on the network that is cut, each reported apart."""
+    if repair.recalibrate:
+        recalibrate(small, space.inputs, together=space.together)
+        steps.note("batch norms recalibrated", small)
+    if repair.distil_epochs:
+        teacher = copy.deepcopy(model).eval().requires_grad_(False)
+        distil(
+            small, teacher, space.inputs, epochs=repair.distil_epochs, seed=seed, kind=space.discrepancy,
+            progress=progress,
+        )  # fmt: skip
+        steps.note("distilled", small)
 
 
 def _within(
@@ -180,68 +177,6 @@ def _within(
     assert report.budget is not None  # for the type checker
     report.budget.update(bound=budget.bound(costs({})), before=costs({}), after=costs(widths))
     return widths
-
-
-class Walk:
-    """Group after group, from input to output, in the workspace."""
-
-    def __init__(
-        self, space: Workspace, how: Method, weights: Weights | None, eps: float | None,
-        wanted: Mapping[str, int] | None, seed: int,
-    ) -> None:  # fmt: skip
-        self.space, self.how, self.weights, self.eps, self.wanted, self.seed = space, how, weights, eps, wanted, seed
-
-    def run(
-        self, chosen: list[NeuronGroup], reference: Tensor, journal: Journal, record: Record, report: PruneReport,
-        *, progress: bool,
-    ) -> dict[str, Tensor]:  # fmt: skip
-        """The scales (N,) of the groups that changed. reference (M, C): the unpruned network's logits."""
-        scales: dict[str, Tensor] = {}
-        chain = self.space.chain()
-        if self.wanted is not None and self.how.name in PATHS and self.how.name != "taylor":
-            reference = reference[:REPORTED]  # the output is looked at for the report alone
-        bar = tqdm(chosen, "prune", disable=None if progress else True, leave=False)
-        for index, group in enumerate(bar):
-            bar.set_postfix_str(group.name)
-            started = time.perf_counter()
-            layer = self.space.layer(group, chain, reference)
-            layer.looks = Looks(record, group.name, scales) if self.wanted is None else None
-            keep = None if self.wanted is None else self.wanted.get(group.name, group.size)
-            known = journal.done[index] if index < len(journal.done) else None
-            if self.how.repair.readers and keep != group.size and not (known and known[0].winner == "whole"):
-                layer.repairer = repairer(layer, self.weights)
-            if known is None:
-                generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-                row, scale = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
-            else:
-                row, scale = known
-            if row.winner != "whole":
-                gate, reference = self._settle(layer, scale)
-                scales[group.name] = gate
-                gap, discrepancy = layer.target.compare(reference)
-                row = replace(row, discrepancy=discrepancy, gap=gap)
-            if known is None:
-                row = replace(row, seconds=time.perf_counter() - started)
-                journal.add(row, scale)
-                if layer.looks is not None:
-                    layer.looks.keep()
-                    report.reused.extend([group.name] if layer.looks.reused else [])
-            report.groups.append(row)
-        return scales
-
-    def _settle(self, layer: Layer, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Leave the group as it was found best; its gate (N,), and the logits with it, as many as the reference has."""
-        samples = len(layer.target.reference)
-        if layer.repairer is None:
-            whole = samples == sum(layer.chain.sizes)
-            reference = layer.logits(scale) if whole else layer.forward(scale, samples)
-        else:
-            kept = scale > 0
-            scale = kept.double()
-            layer.repairer.put(layer.repairer.solve(kept, anew=True))
-            reference = layer.forward(scale, samples)
-        self.space.gates.set(layer.group.name, scale)
-        return scale, reference
 
 
 def _cut(model: Model, space: Workspace, scales: Mapping[str, Tensor], *, repaired: bool) -> Model:
