@@ -25,7 +25,7 @@ def recording() -> bool:
     as an integer, and with operators that other runtimes have. Its rounding may differ, so that among neighbours whose
     distances are equal up to rounding another one may be taken.
     """
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def knn(x: Tensor, k: int) -> Tensor:

@@ -1,0 +1,153 @@
+"""Weights from elsewhere, old pickled files among them, as one of the zoo's checkpoints.
+
+Nothing in such a file runs. Which network it is has to be said; its classes and widths are read off the shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo import checkpoint, models, report
+from zoo.errors import ZooError, suggest
+from zoo.models import groups_of
+
+# What a builder must be told beside classes and widths and shapes can tell. DGCNN's k, which they cannot, stays 20.
+_OPTIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]] = {
+    "mlp": lambda state: {"in_features": _size(state, "hidden1.weight", 1)} if "hidden1.weight" in state else {},
+    "vgg11": lambda state: {"head": "full" if "classifier.6.weight" in state else "linear"},
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A checkpoint that was written, and what was found in the file it is made of."""
+
+    source: Path
+    path: Path
+    arch: str
+    num_classes: int
+    options: dict[str, Any]
+    widths: dict[str, int]
+    dense: dict[str, int]
+    parameters: int
+    size: int
+    sha256: str
+
+    def table(self) -> str:
+        """What was found, the groups that are narrower than the dense network's, and the file with its SHA-256."""
+        options = ", ".join(f"{name} {value}" for name, value in self.options.items())
+        narrow = [f"{name} {n} of {self.dense[name]}" for name, n in self.widths.items() if n != self.dense[name]]
+        return report.table(
+            [
+                ("network", f"{self.arch}{f' ({options})' if options else ''}"),
+                ("classes", str(self.num_classes)),
+                ("widths", ", ".join(narrow) or "those of the dense network"),
+                ("parameters", str(self.parameters)),
+                ("file", str(self.path)),
+                ("size", f"{self.size} bytes"),
+                ("SHA-256", self.sha256),
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "source": str(self.source),
+            "path": str(self.path),
+            "arch": self.arch,
+            "num_classes": self.num_classes,
+            "options": self.options,
+            "widths": self.widths,
+            "parameters": self.parameters,
+            "size": self.size,
+            "sha256": self.sha256,
+        }
+
+
+def convert(
+    source: str | Path, *, arch: str, out: str | Path, num_classes: int | None = None, overwrite: bool = False
+) -> Converted:
+    """Write the weights of a .pt, .pth or .safetensors file as a checkpoint that `zoo.checkpoint.load` reads.
+
+    The number of classes, where it is not given, is that of the last layer's rows; each group's width is that of its
+    first writer's rows. All tensors of the network must be there and fit, and no other may be. Weights of the DGCNN
+    authors' code are renamed. `out`, which ends in .safetensors, appears whole or not at all.
+
+    Raises:
+        ZooError: an unknown network, a file that is absent or no weights or holds code, weights that do not fit
+            (names the first tensor), `out` is there already and `overwrite` is not given, or cannot be written.
+    """
+    source, path = Path(source).expanduser(), Path(out).expanduser()
+    if arch not in models.ARCHS:
+        raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.ARCHS)}")
+    if num_classes is not None and num_classes < 1:
+        raise ZooError(f"{num_classes} classes are too few: give 1 or more, or leave --num-classes out")
+    if path.suffix != ".safetensors":
+        raise ZooError(f"{path}: the name of a checkpoint ends in .safetensors")
+    if path.exists() and not overwrite:
+        raise ZooError(f"{path} is there already: give another name with --out, or replace it with --overwrite")
+    state = read_weights(source, arch)
+    options = _OPTIONS[arch](state) if arch in _OPTIONS else {}
+    with torch.device("meta"):  # names alone: no memory, no initialisation
+        dense = models.build(arch, **options)
+    classes = _classes(dense, state, source, arch) if num_classes is None else num_classes
+    model = models.build(arch, num_classes=classes, widths=_widths(dense, state), **options)
+    checkpoint.load_weights(model, state, source=str(source))
+    size, sha256 = checkpoint.save(model, path, arch=arch, num_classes=classes, options=options)
+    return Converted(
+        source,
+        path,
+        arch,
+        classes,
+        options,
+        models.widths_of(model),
+        models.widths_of(dense),
+        sum(parameter.numel() for parameter in model.parameters()),
+        size,
+        sha256,
+    )
+
+
+def read_weights(path: Path, arch: str) -> dict[str, Tensor]:
+    """The tensors of a file (`zoo.checkpoint.read_state`) under the names that the zoo's network has for them.
+
+    Raises ZooError as `read_state`, and for a tensor that the DGCNN authors' network has not.
+    """
+    state = checkpoint.read_state(path)
+    if arch == "dgcnn" and "conv1.0.weight" in state:
+        from zoo.models.dgcnn import from_authors
+
+        return from_authors(state)
+    return state
+
+
+def _classes(dense: nn.Module, state: Mapping[str, Tensor], source: Path, arch: str) -> int:
+    """The rows of the last linear layer."""
+    layer = [name for name, module in dense.named_modules() if isinstance(module, nn.Linear)][-1]
+    if f"{layer}.weight" not in state:
+        begin = ", ".join(sorted(state)[:3])
+        raise ZooError(
+            f"{source} has no {layer}.weight, the last layer of {arch}; its tensors begin with {begin}: "
+            "say with --arch which network they are of"
+        )
+    return _size(state, f"{layer}.weight", 0)
+
+
+def _widths(dense: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Group -> the rows of its first writer, for the groups whose first writer is in the file."""
+    names = {module: name for name, module in dense.named_modules()}
+    found = {group.name: f"{names[group.writers[0]]}.weight" for group in groups_of(dense)}
+    return {group: _size(state, tensor, 0) for group, tensor in found.items() if tensor in state}
+
+
+def _size(state: Mapping[str, Tensor], name: str, axis: int) -> int:
+    """The length along an axis of a tensor that must be a layer's weight."""
+    shape = state[name].shape
+    if len(shape) < 2 or 0 in shape:
+        raise ZooError(f"{name} has the shape {list(shape)} in the file: a layer's weight has rows and columns")
+    return shape[axis]
