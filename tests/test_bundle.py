@@ -23,7 +23,10 @@ def home(empty_home: Path) -> Path:
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """All files but locks, which are empty."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    assert all(path.read_bytes() == b"" for path in files if path.suffix == ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.suffix != ".lock"}
 
 
 def moved(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def littered(home: Path) -> dict[str, Path]:
     places = {
         "downloaded": store.cache() / card.saved.name,
         "damaged": store.cache() / DAMAGED / "net.shapes-00000000.safetensors.1234",
-        "unfinished": store.cache() / ".other.shapes-00000000.safetensors.part",
+        "unfinished": store.cache() / ".other.shapes-00000000.safetensors.from-01234567.part",
         "measured": home / "known" / "1.json",
         "checked": home / "verified" / "1.json",
         "run": home / "runs" / "reprune-1" / "prune.json",
@@ -61,7 +61,7 @@ def test_cleaning_removes_what_is_broken_and_what_was_named(littered: dict[str, 
     assert zoo.list_models() == ["mine.shapes"]
     assert {item.kind for item in caching.clean(everything=True)} == {"measured", "checked"}
     assert littered["run"].exists()
-    with pytest.raises(ZooError, match="no model 'mine'"):  # the user's own are never in the way
+    with pytest.raises(ZooError, match="'mine' was not downloaded"):  # the user's own are never in the way
         caching.clean(["mine"])
     assert (store.own() / "mine.shapes.json").exists()
 

@@ -53,9 +53,18 @@ CHILD = replace(
             device="cpu", torch="2.4", batch=8, dtype="float32", mode="eager", ratio=1.62, ratio_low=1.5, ratio_high=1.7
         ),
     ),
-    file=File(name="a-22222222.safetensors", size=2_400_000, sha256="2" * 64),
+    file=File(name="a-pruned-0.5x.shapes-22222222.safetensors", size=2_400_000, sha256="2" * 64),
 )
-OTHER = replace(PARENT, name="vgg11.cifar10", arch="vgg11", dataset="cifar10", accuracy=None)
+
+
+def named(card: Card, name: str, **changes: object) -> Card:
+    """The card under another name, its file's with it."""
+    assert card.file is not None
+    file = replace(card.file, name=f"{name}-{card.file.sha256[:8]}.safetensors")
+    return replace(card, name=name, file=file, **changes)  # type: ignore[arg-type]
+
+
+OTHER = named(PARENT, "vgg11.cifar10", arch="vgg11", dataset="cifar10", accuracy=None)
 
 
 @pytest.fixture
@@ -164,7 +173,7 @@ def test_counts_are_read_as_people_write_them(zoo_of_three: Path, text: str) -> 
 def test_entries_of_a_mirror_are_listed_beside_ones_own(zoo_of_three: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mirror"
     folder.mkdir()
-    (folder / "far.shapes.json").write_text(replace(PARENT, name="far.shapes").to_json())
+    (folder / "far.shapes.json").write_text(named(PARENT, "far.shapes").to_json())
     (folder / "index.json").write_text('{"schema": 1, "cards": ["far.shapes.json"]}')
     assert "far.shapes" not in run("list").stdout
     assert "far.shapes" in run("list", "--mirror", str(folder), "--mirror", str(folder)).stdout
@@ -184,7 +193,7 @@ def test_an_empty_zoo_says_how_to_fill_it(home: Path) -> None:
 
 
 def test_cards_that_call_each_other_parent_are_still_listed() -> None:
-    one, two = replace(CHILD, name="one", parent="two"), replace(CHILD, name="two", parent="one")
+    one, two = named(CHILD, "one", parent="two"), named(CHILD, "two", parent="one")
     lines = listing.overview({"one": one, "two": two}).splitlines()[1:]
     assert sorted(line.split()[0] for line in lines) == ["one", "two"]
 
@@ -232,18 +241,19 @@ def test_download_prints_where_the_file_is(home: Path, tmp_path: Path) -> None:
     sha256 = hashlib.sha256(content).hexdigest()
     mirror = tmp_path / "mirror"
     mirror.mkdir()
-    card = replace(PARENT, file=File(name="d.safetensors", size=len(content), sha256=sha256))
-    (mirror / "d.safetensors").write_bytes(content)
+    file = f"dgcnn.shapes-{sha256[:8]}.safetensors"
+    card = replace(PARENT, file=File(name=file, size=len(content), sha256=sha256))
+    (mirror / file).write_bytes(content)
     (mirror / "dgcnn.shapes.json").write_text(card.to_json())
     (mirror / "index.json").write_text('{"schema": 1, "cards": ["dgcnn.shapes.json"]}')
     refused = run("download", "dgcnn")
     assert refused.exit_code == 2
     plain = run("download", "dgcnn", "--mirror", str(tmp_path / "nowhere"), "--mirror", str(mirror))
-    assert plain.stdout.strip() == str(home / "cache" / "d.safetensors")
+    assert plain.stdout.strip() == str(home / "cache" / file)
     terms = "terms of use: code: Apache-2.0; weights: Apache-2.0; training data: generated; no parent\n"
     assert plain.stderr.endswith(terms)
     copied = json.loads(run("download", "dgcnn", "--to", str(tmp_path / "to"), "--json").output)
-    assert copied["path"] == str(tmp_path / "to" / "d.safetensors")
+    assert copied["path"] == str(tmp_path / "to" / file)
     assert (copied["name"], copied["sha256"], copied["licences"]) == ("dgcnn.shapes", sha256, vars(PARENT.licences))
     assert Path(copied["path"]).read_bytes() == content
 
@@ -314,7 +324,7 @@ def test_light_commands_import_nothing_heavy(zoo_of_three: Path, args: list[str]
 def test_listing_takes_less_than_150_ms_of_own_time(zoo_of_three: Path, tmp_path: Path) -> None:
     for number in range(40):
         name = f"net{number}.shapes"
-        (store.own() / f"{name}.json").write_text(replace(PARENT, name=name).to_json())
+        (store.own() / f"{name}.json").write_text(named(PARENT, name).to_json())
     code = (
         "import time; before = time.process_time(); import zoo.cli\n"
         "try: zoo.cli.main()\n"

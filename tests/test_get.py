@@ -107,8 +107,9 @@ def test_another_number_of_classes_gives_a_new_head_and_says_so(
     caplog.clear()
     torch.testing.assert_close(zoo.get("net", num_classes=3)(X), old(X), rtol=0, atol=0)
     assert not caplog.text
-    with pytest.raises(ZooError, match="needs 1 or more"):
-        zoo.get("net", num_classes=0)
+    for number in (0, -1, 10**12, True, 1.5, "10"):
+        with pytest.raises(ZooError, match=r"num_classes is .*: give a whole number from 1 to"):
+            zoo.get("net", num_classes=number)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("arch", [arch for arch in models.ARCHS if arch != "mlp"])
@@ -170,3 +171,55 @@ def test_torch_hub_loads_from_a_clone_that_is_not_installed(tmp_path: Path) -> N
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("DGCNN ")
     assert str(clone / "models") in result.stdout
+
+
+def test_a_card_that_describes_another_network_is_refused(saved: tuple[torch.nn.Module, Card]) -> None:
+    place = store.own() / "net.shapes.json"
+    text = place.read_text()
+    for key, other in (("arch", "vgg11"), ("num_classes", 999), ("widths", {"hidden1": 9}), ("options", {})):
+        place.write_text(json.dumps({**json.loads(text), key: other}))
+        for name in ("net", store.own()):
+            with pytest.raises(ZooError, match=f"contradict each other: {key} is"):
+                zoo.get(name)
+    place.write_text("{")
+    with pytest.raises(ZooError, match="is not a card that can be used"):  # no reason to leave the check out
+        zoo.get(store.own() / saved[1].saved.name)
+
+
+def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
+    model = models.build("mlp", num_classes=3, in_features=5)
+    header = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 5}, "widths": dict(model.widths)}  # type: ignore[arg-type]
+    for dtype in (torch.complex64, torch.int64, torch.bool):
+        state = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+        save_file(state, tmp_path / "w.safetensors", {"zoo": json.dumps(header)})
+        with pytest.raises(ZooError, match="is of type torch"):
+            zoo.get(tmp_path / "w.safetensors")
+
+
+def test_loading_draws_no_random_numbers_and_minds_no_defaults(saved: tuple[torch.nn.Module, Card]) -> None:
+    before = torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            model = zoo.get("net")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(model(X), saved[0](X), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "meta", "gpu", "cuda:99", None, 1.5])
+def test_a_device_that_is_not_here(saved: tuple[torch.nn.Module, Card], device: object) -> None:
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("it is here")
+    with pytest.raises(ZooError, match=r"use cpu|write cpu"):
+        zoo.get("net", device=device)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", [None, 5, b"net", "", "net\0", "a/" * 3000, "a\0/b"])
+def test_what_is_no_name(name: object) -> None:
+    with pytest.raises(ZooError):
+        zoo.get(name)  # type: ignore[arg-type]
+    for mirror in (5, [None], [b"x"]):
+        with pytest.raises(ZooError, match="is no mirror"):
+            zoo.get("net", mirror=mirror)  # type: ignore[arg-type]

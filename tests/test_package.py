@@ -67,12 +67,12 @@ def entry(folder: Path) -> Card:
         widths={"hidden1": 1},
         recipe={"command": "zoo train mlp"},
         parameters=1,
-        file=File(name="planted.safetensors", size=len(content), sha256=sha256),
+        file=File(name=f"planted.shapes-{sha256[:8]}.safetensors", size=len(content), sha256=sha256),
         licences=Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="no parent"),
     )
     folder.mkdir(exist_ok=True)
     (folder / "planted.shapes.json").write_text(card.to_json())
-    (folder / "planted.safetensors").write_bytes(content)
+    (folder / card.saved.name).write_bytes(content)
     return card
 
 
@@ -141,7 +141,8 @@ def test_the_installed_package_finds_its_entries(python: Callable[..., str], sit
     shipped = {path.stem for path in (ROOT / "zoo" / "checkpoints").glob("*.json")}
     assert listed == shipped | {"planted.shapes"}
     path = Path(python(sys.executable, "-m", "zoo.cli", "download", "planted").strip())
-    assert path == site / "zoo" / "checkpoints" / "planted.safetensors"
+    assert path.parent == site / "zoo" / "checkpoints"
+    assert path.read_bytes() == b"no network, and nobody loads it"
 
 
 def test_the_installed_command_runs(python: Callable[..., str], site: Path) -> None:

@@ -27,7 +27,7 @@ def card(name: str, **changes: Any) -> Card:
         "widths": {"a": 1},
         "recipe": {"command": f"zoo train {name}"},
         "parameters": 1000,
-        "file": File(name="a.safetensors", size=1, sha256="0" * 64),
+        "file": File(name=f"{name}-00000000.safetensors", size=1, sha256="0" * 64),
         "licences": Licences(code="Apache-2.0", weights="MIT", data="made up", parent="GPL" if parent else NO_PARENT),
     }
     return Card(**fields | changes)
@@ -166,9 +166,7 @@ def test_a_device_decides_which_time_counts() -> None:
     assert COLUMNS["ms"].value(on_a100.view(CARDS[PRUNED])) == 4.0
     assert COLUMNS["speed-up"].text(anywhere.view(CARDS[PRUNED])) == "1.50x (cpu, batch 8)"
     assert COLUMNS["speed-up"].text(on_a100.view(CARDS[PRUNED])) == "1.10x (cuda, batch 8)"
-    slow = replace(
-        CARDS[DENSE], name="z.shapes", forward=(timed("cuda: NVIDIA H200", 1.0), timed("cuda: NVIDIA A100", 9.0))
-    )
+    slow = card("z.shapes", forward=(timed("cuda: NVIDIA H200", 1.0), timed("cuda: NVIDIA A100", 9.0)))
     cards = {**CARDS, slow.name: slow}
     assert list(Query(device="cuda", sort="ms").select(cards)) == [slow.name, PRUNED, DENSE]
     assert list(Query(device="*A100", sort="ms").select(cards)) == [PRUNED, DENSE, slow.name]

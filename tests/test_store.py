@@ -71,13 +71,28 @@ def test_hidden_and_half_files_are_no_entries() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", '{"schema": 1}', plain("other.shapes").to_json()])
-def test_a_broken_card_is_named_with_what_to_type(text: str) -> None:
-    make(store.own(), "net.shapes")
-    place = store.own() / "net.shapes.json"
-    place.write_text(text)
-    with pytest.raises(ZooError, match="not a card that can be used") as caught:
-        zoo.list_models()
-    assert f"rm '{place}'" in str(caught.value)
+def test_a_broken_card_is_left_out_and_named_with_what_to_type(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    for folder, remedy in ((store.own(), "mend it or move it away"), (store.cache(), "zoo download bad.shapes")):
+        make(folder, "good.shapes")
+        make(folder, "bad.shapes")
+        place = folder / "bad.shapes.json"
+        place.write_text(text)
+        caplog.clear()
+        assert zoo.list_models() == ["good.shapes"]
+        assert f"{place} is not a card that can be used: " in caplog.text
+        assert remedy in caplog.text
+        with pytest.raises(ZooError, match="no model 'bad' in the zoo"):
+            zoo.info("bad")
+        place.unlink()
+
+
+def test_a_broken_card_of_a_download_is_fetched_again(mirror: Path) -> None:
+    path = zoo.download("net", mirror=str(mirror))
+    place = store.cache() / "net.modelnet10.json"
+    good = place.read_bytes()
+    place.write_bytes(b"{")
+    assert zoo.download("net.modelnet10", mirror=str(mirror)) == path
+    assert place.read_bytes() == good
 
 
 # -- saving --------------------------------------------------------------------------------------------------
@@ -208,7 +223,7 @@ def test_kill_minus_nine_while_replacing_leaves_one_whole_entry(tmp_path: Path, 
 
 
 def test_half_files_of_the_dead_are_swept_away_those_of_the_living_are_not(tmp_path: Path) -> None:
-    dead, living = tmp_path / ".x.bin.0123.part", tmp_path / ".x.bin.4567.part"
+    dead, living = tmp_path / ".x.bin.0123456789ab.part", tmp_path / ".x.bin.456789abcdef.part"
     for part in (dead, living):
         part.touch()
     os.utime(dead, (time.time() - 3600,) * 2)

@@ -27,7 +27,7 @@ __all__ = ["Card", "ZooError", "download", "get", "info", "list_models"]
 
 def get(
     name: str | os.PathLike[str], *, device: str | torch.device = "cpu", dtype: str | torch.dtype | None = None,
-    num_classes: int | None = None, mirror: str | Sequence[str] | None = None,
+    num_classes: int | None = None, mirror: str | os.PathLike[str] | Sequence[str] | None = None,
 ) -> nn.Module:  # fmt: skip
     """The network of an entry: an ordinary, dense ``nn.Module`` in eval mode, on the device.
 
@@ -35,7 +35,7 @@ def get(
     this machine is downloaded from the mirrors given, or those of ``ZOO_MIRROR``. The file's SHA-256 is compared with
     its card's. A path to a checkpoint, or to a folder that holds one, does as well; a plain word is always a name.
 
-    dtype        float32, float64, bfloat16 or float16; the checkpoint's own otherwise
+    dtype        float64, bfloat16 or float16; float32 otherwise
     num_classes  another number than the entry's gives it a new, untrained head, and a warning says so
 
     Raises:
@@ -43,8 +43,9 @@ def get(
     """
     from zoo import checkpoint
     from zoo.paths import checkpoint_at, is_path
+    from zoo.store import obtain
 
     # Before a download that would be for nothing.
     target, kind = checkpoint.device_of(device), checkpoint.dtype_of(dtype)
-    path = checkpoint_at(name) if is_path(name) else download(os.fspath(name), mirror=mirror)
-    return checkpoint.load(path, device=target, dtype=kind, num_classes=num_classes)
+    path, card = checkpoint_at(name) if is_path(name) else obtain(str(name), mirror=mirror)
+    return checkpoint.load(path, device=target, dtype=kind, num_classes=num_classes, card=card)

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo import names, store
+from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.fetch import DAMAGED
 from zoo.files import sha256_of
 from zoo.locks import locked
+from zoo.mirrors import INDEX
 
-_DOWNLOAD = re.compile(r"\.(?P<name>.+\.safetensors)\.part(\.json)?")  # as `zoo.fetch` names it
+_DOWNLOAD = re.compile(r"\.(?P<name>.+\.safetensors)\.from-[0-9a-f]{8}\.part(\.json)?")  # as `zoo.fetch` names it
 _STALE = 3600.0  # seconds without a change after which a half file that no lock guards has no writer any more
 
 
@@ -54,7 +56,7 @@ def items() -> list[Item]:
     """All of them, in the order of their kinds."""
     folder, home = store.cache(), store.home()
     found = []
-    cards = {path.stem: path for path in sorted(folder.glob("[!.]*.json"))}
+    cards = {path.stem: path for path in sorted(folder.glob("[!.]*.json")) if path.name != INDEX}
     for name, place in cards.items():
         found.append(Item.of("downloaded", name, *_checkpoint(place), place))
     for path in sorted(folder.glob("[!.]*.safetensors")):
@@ -78,7 +80,7 @@ def clean(entries: Sequence[str] = (), *, everything: bool = False) -> list[Item
     """
     there = items()
     known = [item.name for item in there if item.kind == "downloaded"]
-    named = {names.resolve(entry, known) for entry in entries}
+    named = {_downloaded(entry, known) for entry in entries}
     kinds = {"downloaded", "measured", "checked"} if everything else set()
     removed = []
     for item in there:
@@ -89,19 +91,37 @@ def clean(entries: Sequence[str] = (), *, everything: bool = False) -> list[Item
     return removed
 
 
+def _downloaded(entry: str, known: Sequence[str]) -> str:
+    try:
+        return names.resolve(entry, known)
+    except ZooError as error:
+        raise ZooError(f"{entry!r} was not downloaded: zoo cache list shows what was") from error
+
+
 def verify() -> list[Checked]:
-    """Every entry on this machine, its checkpoint read whole and compared with its card."""
+    """Every entry on this machine, its checkpoint read whole and compared with its card; broken cards as well."""
     found = []
+    for place in store.card_places():
+        try:
+            store.read_card(place)
+        except ZooError as error:
+            found.append(Checked(place.stem, place, str(error)))
     for name, card in store.cards().items():
         path = store.here(card)
         if path is None:
             found.append(Checked(name, None, f"its checkpoint is not here: type zoo download {name}"))
             continue
-        problem = None
-        if path.stat().st_size != card.saved.size or sha256_of(path) != card.saved.sha256:
-            problem = f"it is not the file that its card describes: {store.remedy(path, card)}"
-        found.append(Checked(name, path, problem))
+        found.append(Checked(name, path, _problem(path, card)))
     return found
+
+
+def _problem(path: Path, card: Card) -> str | None:
+    try:
+        if path.stat().st_size == card.saved.size and sha256_of(path) == card.saved.sha256:
+            return None
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    return f"it is not the file that its card describes: {store.remedy(path, card)}"
 
 
 def _checkpoint(place: Path) -> list[Path]:

@@ -206,3 +206,6 @@ def _check(card: Card) -> None:
     own, parents = card.accuracy, card.parent_accuracy
     if parents and (own is None or (own.split, own.total) != (parents.split, parents.total)):
         raise ZooError("parent_accuracy must be measured in the same run: on the same split and as many samples")
+    # A card names its own file and no other: else it could lead to another entry's, or to one that is none.
+    if card.file is not None and card.file.name != (due := f"{card.name}-{card.file.sha256[:8]}.safetensors"):
+        raise ZooError(f"file: the name is {card.file.name}, of this entry and SHA-256 it must be {due}")

@@ -21,10 +21,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from zoo import models
+from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.files import new_file
 
 _LOG = logging.getLogger("zoo")
+MOST_CLASSES = 1_000_000
 _KEY = "zoo"
 _NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights among other things
 
@@ -37,14 +39,24 @@ def device_of(device: str | torch.device) -> torch.device:
     """
     try:
         found = torch.device(device)
-    except RuntimeError as error:
-        raise ZooError(f"{device!r} is not a device: write cpu, cuda or cuda:0") from error
+        if found.type == "meta":
+            raise ValueError
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ZooError(f"{device!r} is not a device for a network: write cpu, cuda or cuda:0") from error
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ZooError(
             f"device {str(device)!r} is asked for, but torch {torch.__version__} finds "
             f"{torch.cuda.device_count()} CUDA devices here; use cpu"
         )
+    try:
+        torch.empty(0, device=found)
+    except Exception as error:  # each kind of device has errors of its own
+        raise ZooError(f"device {str(device)!r} cannot be used here ({_first_line(error)}); use cpu") from error
     return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def save(
@@ -94,23 +106,27 @@ def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 def load(
     path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None,
-    num_classes: int | None = None,
+    num_classes: int | None = None, card: Card | None = None,
 ) -> nn.Module:  # fmt: skip
     """Build the network that the file's header describes, load its weights strictly, return it in eval mode.
 
-    With another ``num_classes`` than the file's the tensors that depend on it are left as they were initialised, and a
-    warning names them.
+    dtype        float32 otherwise, whatever the file has
+    num_classes  with another one than the file's the tensors that depend on it stay as they were initialised, and a
+                 warning names them
+    card         must describe the same network
 
     Raises:
-        ZooError: no such file, not one of the zoo's checkpoints, a header that builds no network, weights that do
-            not fit it (names the first tensor and both shapes), or no such device.
+        ZooError: no such file, not one of the zoo's checkpoints, a header that builds no network or another one than
+            the card's, weights that do not fit it (names the first tensor and both shapes), or no such device.
     """
     path, target = Path(path), device_of(device)
+    if num_classes is not None and (type(num_classes) is not int or not 1 <= num_classes <= MOST_CLASSES):
+        raise ZooError(f"num_classes is {num_classes!r}: give a whole number from 1 to {MOST_CLASSES}")
     with _opened(path) as file:
         header = _header(path, file.metadata())
+        if card is not None:
+            _compare(path, header, card)
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    if num_classes is not None and num_classes < 1:
-        raise ZooError(f"num_classes is {num_classes}: a network needs 1 or more")
 
     def built(classes: int) -> nn.Module:
         try:
@@ -121,16 +137,30 @@ def load(
     with torch.device("meta"):  # whatever a header claims, it costs no memory before the weights agree
         claimed = built(header["num_classes"])
     check_fit(claimed, state, source=str(path))
-    model = built(num_classes or header["num_classes"])
+    classes = num_classes or header["num_classes"]
+    # Only a new head may draw random numbers: loading is no part of anybody's experiment.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[], enabled=classes == header["num_classes"]):
+        model = built(classes)
     before = claimed.state_dict()
     new = sorted(name for name, tensor in model.state_dict().items() if tensor.shape != before[name].shape)
     model.load_state_dict({name: tensor for name, tensor in state.items() if name not in new}, strict=False)
     if new:
         _LOG.warning(
             "%s was made for %d classes: %s start anew for %d and have to be trained",
-            path.name, header["num_classes"], ", ".join(new), num_classes,
+            path.name, header["num_classes"], ", ".join(new), classes,
         )  # fmt: skip
-    return model.to(device=target, dtype=dtype).eval()
+    return model.to(device=target, dtype=dtype or torch.float32).eval()
+
+
+def _compare(path: Path, header: Mapping[str, Any], card: Card) -> None:
+    """See that a card and the checkpoint's header describe one network."""
+    for key, found in header.items():
+        said = getattr(card, key)
+        if json.dumps(found, sort_keys=True) != json.dumps(said, sort_keys=True):  # lists and tuples alike
+            raise ZooError(
+                f"the card of {card.name} and its checkpoint {path} contradict each other: {key} is {said!r} on the "
+                f"card and {found!r} in the file's header"
+            )
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
@@ -158,6 +188,8 @@ def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str
             wrong.append(f"{name} {_shape(state_dict[name])} is not part of the model")
         elif wanted[name].shape != state_dict[name].shape:
             wrong.append(f"{name} is {_shape(state_dict[name])} there and {_shape(wanted[name])} in the model")
+        elif wanted[name].is_floating_point() != state_dict[name].is_floating_point():
+            wrong.append(f"{name} is of type {state_dict[name].dtype} there and {wanted[name].dtype} in the model")
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise ZooError(f"the weights of {source} do not fit {type(model).__name__}: {wrong[0]}{more}")
@@ -216,7 +248,7 @@ def _opened(path: Path) -> Iterator[Any]:
 def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     try:
         header = json.loads((metadata or {})[_KEY])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise ZooError(
             f"{path} holds tensors but does not say which network they belong to; "
             "zoo.checkpoint.read_state and load_weights put them into a model that you build"

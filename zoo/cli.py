@@ -6,6 +6,7 @@ lie in ``zoo.commands`` and are imported when they are run, so ``zoo list`` and 
 
 from __future__ import annotations
 
+import errno
 import json
 from importlib import import_module
 from pathlib import Path
@@ -63,6 +64,11 @@ class ZooGroup(click.Group):
             return super().invoke(ctx)
         except ZooError as error:
             raise _Failure(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # click ends quietly where nobody reads any more
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            raise _Failure(f"{place}{error.strerror or error}") from error
 
 
 class _Failure(click.ClickException):
@@ -120,13 +126,14 @@ def info(name: str, as_json: bool) -> None:
 @click.argument("name", shell_complete=entry_names)
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="Copy checkpoint and card here too.")
 @click.option("--mirror", "mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
+@click.option("--overwrite", is_flag=True, help="Replace another entry of that name in the folder of --to.")
 @click.option("--json", "as_json", is_flag=True, help="Print name, path, size, SHA-256 and licences as JSON.")
-def download(name: str, to: Path | None, mirror: tuple[str, ...], as_json: bool) -> None:
+def download(name: str, to: Path | None, mirror: tuple[str, ...], overwrite: bool, as_json: bool) -> None:
     """Put an entry's checkpoint on this machine, verified, and print its path.
 
     Mirrors are asked for what is not here yet: those given, or else those that ZOO_MIRROR lists.
     """
-    path, card = store.obtain(name, to=to, mirror=mirror or None)
+    path, card = store.obtain(name, to=to, mirror=mirror or None, overwrite=overwrite)
     if not as_json:
         click.echo(path)
         click.echo(f"terms of use: {card.licences.line()}", err=True)

@@ -6,8 +6,12 @@ may fetch to a place at a time; `zoo.locks` sees to that.
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import json
 import os
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +19,8 @@ from zoo.errors import ZooError
 from zoo.files import new_file, sha256_of, sync_folder
 from zoo.sources import BrokenOffError, FetchError, source_of
 
-ATTEMPTS = 5  # at one place, as long as each brings something
+ATTEMPTS = 5  # at one place, as long as each brings `SLOW` bytes
+SLOW, PATIENCE = 1 << 14, 60.0  # a place that gives fewer bytes than that in so many seconds has stalled
 DAMAGED = "damaged"  # the folder where wrong files are set aside, beside the place of the right one
 
 
@@ -33,21 +38,26 @@ def fetch(base: str, name: str, path: Path, *, size: int, sha256: str, progress:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(ATTEMPTS):
-            before = part.size
+            before, resumed = part.size, part.begun()[0] > 0
             try:
-                resumed = _receive(base, name, part, size, progress=progress)
+                _receive(base, name, part, size, progress=progress)
             except BrokenOffError:
-                if part.size <= before:
+                if part.size - before < SLOW:
                     raise
+                continue
+            except FetchError:
+                if not resumed:
+                    raise
+                part.drop()  # asked for the rest, the place gave no good answer: once more, for all of it
                 continue
             found = sha256_of(part.path)
             if found == sha256:
                 part.finish()
                 return
-            if resumed:  # the beginning may be to blame: once more, from there
+            if resumed:  # the beginning may be to blame
                 part.drop()
                 continue
-            aside = set_aside(part.path, path.parent, name)
+            aside = set_aside(part.path, path.parent, name, found)
             part.drop()
             raise FetchError(
                 f"{name} has the SHA-256 {found[:12]}..., its card states {sha256[:12]}...; what came was set aside as "
@@ -76,21 +86,25 @@ def fetch_text(base: str, name: str, *, limit: int = 1 << 24) -> bytes:
     return bytes(data)
 
 
-def set_aside(path: Path, folder: Path, name: str) -> Path:
-    """Move a wrong file out of the way, into the folder `DAMAGED` of ``folder``; returns its new place."""
-    aside = folder / DAMAGED / f"{name}.{os.urandom(4).hex()}"
+def set_aside(path: Path, folder: Path, name: str, sha256: str) -> Path:
+    """Move a wrong file out of the way, into the folder `DAMAGED` of ``folder``; returns its new place.
+
+    The same wrong file, met again, takes the same place.
+    """
+    aside = folder / DAMAGED / f"{name}.{sha256[:12]}"
     aside.parent.mkdir(parents=True, exist_ok=True)
     os.replace(path, aside)
     return aside
 
 
 class _Part:
-    """What has come of a file. ``source`` says from where and what is expected: of anything else nothing is used."""
+    """What has come of a file from one place; ``source`` says from where and what is expected."""
 
     def __init__(self, target: Path, source: str) -> None:
         self.target = target
-        self.path = target.with_name(f".{target.name}.part")
-        self._note = target.with_name(f".{target.name}.part.json")
+        self._stem = f".{target.name}.from-"
+        name = f"{self._stem}{hashlib.sha256(source.encode()).hexdigest()[:8]}.part"
+        self.path, self._note = target.with_name(name), target.with_name(f"{name}.json")
         self.source = source
 
     @property
@@ -116,7 +130,8 @@ class _Part:
     def finish(self) -> None:
         os.replace(self.path, self.target)
         sync_folder(self.target.parent)
-        self._note.unlink(missing_ok=True)
+        for other in self.target.parent.glob(f"{glob.escape(self._stem)}*"):  # of other places: not needed any more
+            other.unlink(missing_ok=True)
 
     def drop(self) -> None:
         for path in (self.path, self._note):
@@ -124,8 +139,8 @@ class _Part:
                 path.unlink(missing_ok=True)
 
 
-def _receive(base: str, name: str, part: _Part, size: int, *, progress: bool) -> bool:
-    """Write the file, or the rest of it, to the part and onto the disk; whether it was gone on with."""
+def _receive(base: str, name: str, part: _Part, size: int, *, progress: bool) -> None:
+    """Write the file, or the rest of it, to the part and onto the disk."""
     from tqdm import tqdm
 
     begun, validator = part.begun()
@@ -138,8 +153,9 @@ def _receive(base: str, name: str, part: _Part, size: int, *, progress: bool) ->
             part.note(answer.validator)
         received = answer.start
         # disable=None: no bar where standard error is not a terminal
-        bar = tqdm(total=size, initial=received, desc=name, unit="B", unit_scale=True, leave=False,
-                   disable=None if progress else True)  # fmt: skip
+        quiet = None if progress and sys.stderr is not None else True
+        bar = tqdm(total=size, initial=received, desc=name, unit="B", unit_scale=True, leave=False, disable=quiet)
+        watch = _Watch(received)
         with bar, open(part.path, "r+b" if received else "wb") as out:
             out.seek(received)
             out.truncate()
@@ -149,11 +165,28 @@ def _receive(base: str, name: str, part: _Part, size: int, *, progress: bool) ->
                     break
                 out.write(piece)
                 bar.update(len(piece))
+                if watch.stalled(received):
+                    break
             out.flush()
             os.fsync(out.fileno())
     if received > size:
         part.drop()
         raise FetchError(f"{name} is longer than the {size} bytes that its card states")
+    if received < size and answer.html:
+        raise FetchError(f"{name}: it has a web page instead of the file, the card states {size} bytes")
     if received < size:
-        raise BrokenOffError(f"{name} ended after {received} of {size} bytes")
-    return answer.start > 0
+        stalled = f"stalled: less than {SLOW} bytes came in {PATIENCE:g} s" if watch.slow else "ended"
+        raise BrokenOffError(f"{name} {stalled} after {received} of {size} bytes")
+
+
+class _Watch:
+    """Whether a download has stalled although a little comes now and then."""
+
+    def __init__(self, received: int) -> None:
+        self._since, self._before, self.slow = time.monotonic(), received, False
+
+    def stalled(self, received: int) -> bool:
+        if received - self._before >= SLOW:
+            self._since, self._before = time.monotonic(), received
+        self.slow = time.monotonic() - self._since > PATIENCE
+        return self.slow

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from zoo.errors import ZooError
 
 _CHUNK = 1 << 20
+_HALF = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")  # as `new_file` names them
 _STALE = 600  # seconds without a write after which a half file's writer must be dead
 
 
@@ -55,14 +57,27 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sweep(folder: Path, name: str = "*", *, older: float = _STALE) -> None:
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with the home folder for a ``~``.
+
+    Raises:
+        ZooError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ZooError(f"{os.fspath(path)!r}: {error}; write ./~... for a folder of that name") from error
+
+
+def sweep(folder: Path, name: str | None = None, *, older: float = _STALE) -> None:
     """Remove half files of this name, or of any, that killed processes left: those unchanged for so many seconds."""
-    for part in sorted(folder.glob(f".{name}.*.part")):
-        try:
+    for part in sorted(folder.glob(".*.part")):
+        named = _HALF.fullmatch(part.name)
+        if named is None or name not in (None, named[1]):
+            continue
+        with suppress(OSError):  # another process swept it, or finished it; or it cannot be removed
             if time.time() - part.stat().st_mtime > older:
                 part.unlink()
-        except FileNotFoundError:  # another process swept it, or finished it
-            continue
 
 
 def sync_folder(folder: Path) -> None:

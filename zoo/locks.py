@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from zoo.errors import ZooError
+
+_LOG = logging.getLogger("zoo")
+PATIENCE = 10.0  # seconds to wait without a word
 
 
 @contextmanager
@@ -29,9 +32,11 @@ def locked(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
         except Timeout as error:
             if not wait:
                 raise TimeoutError(f"another process works on {name}") from error
-            if sys.stderr.isatty():
-                print(f"another process works on {name}; waiting for it", file=sys.stderr)
-            lock.acquire()
+            try:
+                lock.acquire(timeout=PATIENCE)
+            except Timeout:
+                _LOG.warning("waiting for another process that works on %s (it holds %s)", name, path)
+                lock.acquire()
     except TimeoutError:
         raise
     except OSError as error:

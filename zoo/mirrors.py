@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,17 +19,27 @@ from zoo.errors import ZooError, suggest
 from zoo.fetch import fetch, fetch_text
 from zoo.files import sha256_of
 from zoo.locks import locked
-from zoo.sources import FetchError, offline
+from zoo.sources import FetchError, offline, shown
 
 SCHEMA = 1
 INDEX = "index.json"
 
 
-def mirrors(mirror: str | Sequence[str] | None = None) -> list[str]:
-    """The given mirrors, or those of ``ZOO_MIRROR``; several stand in one text with commas between them."""
+def mirrors(mirror: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None) -> list[str]:
+    """The given mirrors, or those of ``ZOO_MIRROR``; several stand in one text with commas between them.
+
+    Raises:
+        ZooError: what is given is none.
+    """
     given = os.environ.get("ZOO_MIRROR", "") if mirror is None else mirror
-    parts = given.split(",") if isinstance(given, str) else given
-    return [part.strip() for part in parts if part.strip()]
+    parts = given.split(",") if isinstance(given, str) else [given] if isinstance(given, os.PathLike) else given
+    try:
+        texts = [str(Path(part)) if isinstance(part, os.PathLike) else part.strip() for part in parts]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
+    except (TypeError, AttributeError) as error:
+        raise ZooError(f"{mirror!r} is no mirror: give a folder, an address, or a list of them") from error
+    return [text for text in texts if text]
 
 
 def index(base: str) -> list[str]:
@@ -37,18 +48,22 @@ def index(base: str) -> list[str]:
     Raises:
         FetchError: it cannot be reached, or its index is none that this version reads.
     """
+    text = fetch_text(base, INDEX)
     try:
-        data = json.loads(fetch_text(base, INDEX))
-        schema, files = data["schema"], list(data["cards"])
+        data = json.loads(text)
+        schema = data["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FetchError(f"its {INDEX} is not a mirror's index") from error
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise FetchError(
-            f"its {INDEX} has schema {schema!r}, this version of the zoo reads {SCHEMA}: "
+            f"its {INDEX} has schema {json.dumps(schema)[:20]}, this version of the zoo reads {SCHEMA}: "
             "type pip install --upgrade pruned-zoo"
         )
+    files = data.get("cards")
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise FetchError(f"its {INDEX} is not a mirror's index")
     try:
-        return [str(names.parse(str(file).removesuffix(".json"))) for file in files]
+        return [str(names.parse(file.removesuffix(".json"))) for file in files]
     except ZooError as error:
         raise FetchError(f"its {INDEX} lists what cannot be a card: {error}") from error
 
@@ -73,10 +88,11 @@ def card(base: str, name: str) -> Card:
         raise FetchError(f"{name}.json: {error}") from error
 
 
-def bring(name: str, places: Sequence[str], folder: Path) -> tuple[Path, Card]:
+def bring(name: str, places: Sequence[str], folder: Path, *, known: Card | None = None) -> tuple[Path, Card]:
     """Fetch an entry's checkpoint into a folder from the first mirror that gives it whole; returns it with its card.
 
-    A name without a data set means the most demanding one of the first mirror that has any.
+    A name without a data set means the most demanding one of the first mirror that has any. With ``known`` only that
+    card's checkpoint will do.
 
     Raises:
         ZooError: no mirror gives it; each one's reason stands in the message.
@@ -92,19 +108,26 @@ def bring(name: str, places: Sequence[str], folder: Path) -> tuple[Path, Card]:
             except ZooError:  # the next mirror may have it
                 continue
             found = card(base, full)
+            if known is not None and known.saved != found.saved:
+                raise FetchError(f"its {full} is another one than yours, with the same name")
             path = folder / found.saved.name
             with locked(folder, path.name):
                 if not (path.is_file() and sha256_of(path) == found.saved.sha256):  # another process was quicker
                     fetch(base, path.name, path, size=found.saved.size, sha256=found.saved.sha256)
             return path, found
         except FetchError as error:
-            reasons.append(f"{base}: {error}")
+            reasons.append(f"{shown(base)}: {error}")
+    near = suggest(name, listed) if listed else ""
     if reasons:
+        parts = [*reasons, *([f"the others have none of that name, {near}"] if len(reasons) < len(places) else [])]
         carry = f"; {bundled(name)}" if offline() else ""
-        raise ZooError(f"cannot download {name}: {'; '.join(reasons)}{carry}")
-    raise ZooError(f"no model {name!r} on {', '.join(places)}: {suggest(name, listed)}")
+        raise ZooError(f"cannot download {name}: {'; '.join(parts)}{carry}")
+    raise ZooError(f"no model {name!r} on {', '.join(map(shown, places))}: {near or 'they are empty'}")
 
 
 def bundled(name: str) -> str:
     """What to type where there is no network."""
-    return f"where there is a network type zoo bundle {name} -o {name}.zip, and here zoo bundle --install {name}.zip"
+    file = shlex.quote(f"{name}.zip")
+    return (
+        f"where there is a network type zoo bundle {shlex.quote(name)} -o {file}, and here zoo bundle --install {file}"
+    )

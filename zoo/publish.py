@@ -6,15 +6,14 @@ process that is killed leaves the mirror of before, or of after, and files that 
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from zoo import mirrors, names, store
 from zoo.errors import ZooError
-from zoo.files import new_file, sweep
+from zoo.files import expanded, new_file, sweep
 from zoo.locks import locked
 from zoo.sources import FetchError
 
@@ -42,32 +41,43 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
     known = {name: card for name, card in store.cards().items() if not store.downloaded(card)}
     if not known:
         raise ZooError("there is nothing to publish: make an entry with zoo train or zoo reprune")
+    if isinstance(patterns, str):
+        patterns = [patterns]
     chosen = sorted({name for pattern in patterns or ["*"] for name in _matching(pattern, known)})
     new: list[str] = []
     replaced: list[str] = []
     there: list[str] = []
-    with locked(store.home(), f"publish {hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]}"):
-        listed = _listed(folder)
-        sweep(folder, older=0)  # nobody else writes here now
+    folder = expanded(folder)
+    with locked(folder, "publish"):
+        _check_index(folder)
+        sweep(folder, older=0)  # what killed publishers left: nobody else writes here now
         for name in chosen:
             card, place = known[name], folder / f"{name}.json"
             old = store.read_card(place) if place.exists() else None
             (there if old == card else new if old is None else replaced).append(name)
             store.add(store.path_of(card), card, folder, overwrite=overwrite)
-        index = mirrors.index_of([*listed, *chosen])
+        # From what lies there, not from what the index said: so a lost one is whole again.
+        index = mirrors.index_of(_entries(folder))
         if not (folder / mirrors.INDEX).exists() or (folder / mirrors.INDEX).read_bytes() != index:
             with new_file(folder / mirrors.INDEX) as out:
                 out.write(index)
     return Published(folder, new, replaced, there)
 
 
-def _listed(folder: Path) -> list[str]:
-    if not (folder / mirrors.INDEX).exists():
-        return []
+def _check_index(folder: Path) -> None:
     try:
-        return mirrors.index(str(folder))
+        if (folder / mirrors.INDEX).exists():
+            mirrors.index(str(folder.absolute()))
     except FetchError as error:
         raise ZooError(f"{folder} cannot be added to: {error}") from error
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    """The entries that lie in a folder, each with its checkpoint; other people's JSON files are none."""
+    for place in folder.glob("[!.]*.json"):
+        with suppress(ZooError):
+            if place.name != mirrors.INDEX and place.with_name(store.read_card(place).saved.name).is_file():
+                yield place.stem
 
 
 def _matching(pattern: str, known: Iterable[str]) -> list[str]:

@@ -7,7 +7,6 @@ Types that fields may have: str, int, float, bool, None and unions of them, ``tu
 from __future__ import annotations
 
 import json
-import math
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -16,6 +15,7 @@ from zoo.errors import ZooError
 
 Record = TypeVar("Record")
 
+_TOO_LARGE = 1e18  # of anything that a card counts
 _LONGEST_LIST = 64  # a record holds settings and counts, not data
 
 
@@ -71,8 +71,10 @@ def _read(kind: Any, value: object, where: str) -> Any:
             raise ZooError(f"{where}: expected an object, got {_short(value)}")
         return {key: _read(inner[1], item, f"{where}: {key}") for key, item in value.items()}
     choices = inner if origin in (Union, types.UnionType) else (kind,)
-    if isinstance(value, float) and not math.isfinite(value):  # JSON's 1e999
+    if isinstance(value, float | int) and not abs(value) < _TOO_LARGE:  # JSON's 1e999 as well
         raise ZooError(f"{where}: the number is too large")
+    if isinstance(value, str) and not value.isprintable():  # a terminal would obey some of it
+        raise ZooError(f"{where}: {_short(value)} holds a line break or another sign that cannot be printed")
     if type(value) in choices:
         return value
     if float in choices and type(value) is int:

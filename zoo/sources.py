@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlsplit
 
 from zoo.errors import ZooError
+from zoo.files import expanded
 
 if TYPE_CHECKING:
     from requests import Response
@@ -73,7 +74,10 @@ def source_of(base: str) -> Source:
 
     Raises FetchError: it is none of these, or ``ZOO_OFFLINE`` is set and it lies on the network.
     """
-    scheme = urlsplit(base).scheme.lower()
+    try:
+        scheme = urlsplit(base).scheme.lower()
+    except ValueError as error:
+        raise FetchError(f"it is no address: {error}") from error
     if scheme in ("http", "https", "hf"):
         if offline():
             raise FetchError("ZOO_OFFLINE is set, so it is not asked")
@@ -81,12 +85,21 @@ def source_of(base: str) -> Source:
     if scheme == "file":
         from urllib.request import url2pathname  # slow to import, seldom needed
 
+        if urlsplit(base).netloc not in ("", "localhost"):
+            raise FetchError("a file:// address names a folder of this machine: write file:///folder")
         path = Path(url2pathname(urlsplit(base).path))
     elif "://" in base:
         raise FetchError("it is no address of a mirror: give a folder, file://, http(s):// or hf://owner/repository")
     else:
-        path = Path(base).expanduser()
-    return Bundle(path) if path.suffix == ".zip" else Folder(path)
+        path = _expanded(base)
+    return Bundle(path) if path.is_file() else Folder(path)
+
+
+def _expanded(base: str) -> Path:
+    try:
+        return expanded(base)
+    except ZooError as error:
+        raise FetchError(str(error)) from error
 
 
 class Folder:
@@ -99,9 +112,11 @@ class Folder:
     def open(self, name: str, *, start: int = 0, validator: str | None = None) -> Iterator[Answer]:
         path = self.path / name
         try:
+            if not path.is_file():  # opening a pipe would wait for ever
+                raise FetchError(f"{path}: there is no such file")
             file = open(path, "rb")  # noqa: SIM115 (closed below)
-        except OSError as error:
-            raise FetchError(f"{path}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            raise FetchError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
         def pieces() -> Iterator[bytes]:
             # Only around the reading: what goes wrong where the bytes are written is no fault of this place.
@@ -150,10 +165,17 @@ class Bundle:
             yield Answer(0, size, None, pieces())
 
 
+def shown(url: str) -> str:
+    """An address without the name and password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
 class Http:
     """A folder behind http or https."""
 
     def __init__(self, base: str, headers: Mapping[str, str] | None = None) -> None:
+        if urlsplit(base).query or urlsplit(base).fragment:
+            raise FetchError("a mirror's address is that of a folder: it has no ? and no #")
         self.base = base.rstrip("/")
         self.headers = dict(headers or {})
 
@@ -165,7 +187,7 @@ class Http:
         if start and validator:
             headers |= {"Range": f"bytes={start}-", "If-Range": validator}
         with self._get(url, headers) as answer:
-            if answer.status_code != 416:  # what is here already is all there is, or more
+            if answer.status_code != 416 or "Range" not in headers:  # what is here is all there is, or more
                 yield self._answer(url, answer, start)
                 return
         with self.open(name) as whole:
@@ -179,15 +201,17 @@ class Http:
 
     def _answer(self, url: str, answer: Response, start: int) -> Answer:
         if answer.status_code not in (200, 206):
-            raise FetchError(f"{url} answered {answer.status_code} {answer.reason}")
+            reason = "".join(sign for sign in str(answer.reason) if sign.isprintable())
+            raise FetchError(f"{shown(url)} answered {answer.status_code} {reason}")
         begins, total = _range_of(answer) if answer.status_code == 206 else (0, _length_of(answer))
         if answer.status_code == 206 and begins != start:
-            raise FetchError(f"{url} was asked for bytes from {start} on and sent those from {begins} on")
+            raise FetchError(f"{shown(url)} was asked for bytes from {start} on and sent those from {begins} on")
 
         def pieces() -> Iterator[bytes]:
             with _plain_words(url):
-                # Small pieces: of one during which the connection breaks off nothing is kept.
-                yield from answer.iter_content(1 << 14)
+                # What has come, however little: of a larger piece nothing is kept if the connection breaks off in it.
+                while piece := answer.raw.read1(CHUNK, decode_content=True):
+                    yield piece
 
         html = answer.headers.get("Content-Type", "").lower().startswith("text/html")
         return Answer(begins, total, _validator_of(answer), pieces(), html)
@@ -211,14 +235,14 @@ def _hugging_face(base: str) -> Http:
 def _length_of(answer: Response) -> int | None:
     length = answer.headers.get("Content-Length", "")
     encoded = answer.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
-    return int(length) if length.isdigit() and not encoded else None
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) and not encoded else None
 
 
 def _range_of(answer: Response) -> tuple[int, int | None]:
     """The first byte that is sent and the file's size, from a header like "bytes 100-999/1000"."""
-    parts = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", answer.headers.get("Content-Range", ""))
     if parts is None:
-        raise FetchError(f"{answer.url} sent a part of the file without saying which")
+        raise FetchError(f"{shown(answer.url)} sent a part of the file without saying which")
     return int(parts[1]), None if parts[2] == "*" else int(parts[2])
 
 
@@ -232,21 +256,25 @@ def _validator_of(answer: Response) -> str | None:
 def _plain_words(url: str) -> Iterator[None]:
     """The innermost cause: what requests prints wraps it in the names of three libraries' classes."""
     import requests
+    import urllib3
 
     try:
         yield
-    except (requests.TooManyRedirects, requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
-        reason = "the address redirects in a loop" if isinstance(error, requests.TooManyRedirects) else str(error)
-        raise FetchError(f"{url}: {reason}") from error
-    except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
-        raise FetchError(f"{url}: {error}") from error
+    except requests.TooManyRedirects as error:
+        raise FetchError(f"{shown(url)}: the address redirects in a loop") from error
+    except requests.exceptions.ProxyError as error:
+        raise FetchError(f"{shown(url)}: the proxy cannot be reached") from error
+    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+        raise FetchError(f"{shown(url)}: the connection is not safe: {error}") from error
     except requests.ConnectTimeout as error:
-        raise FetchError(f"{url}: the server does not answer") from error
-    except requests.RequestException as error:
-        reasons = {
-            requests.exceptions.ChunkedEncodingError: "the connection broke off",
-            requests.exceptions.ContentDecodingError: "what it sent cannot be unpacked",
-            requests.ReadTimeout: "the server stopped answering",
-            requests.ConnectionError: "the connection was refused, broke off or stalled",
-        }
-        raise BrokenOffError(f"{url}: {reasons.get(type(error), str(error))}") from error
+        raise FetchError(f"{shown(url)}: the server does not answer") from error
+    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
+        raise BrokenOffError(f"{shown(url)}: the server stopped answering") from error
+    except (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError) as error:
+        raise FetchError(f"{shown(url)}: what it sent cannot be unpacked") from error
+    except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError) as error:
+        raise BrokenOffError(f"{shown(url)}: the connection broke off") from error
+    except requests.ConnectionError as error:
+        raise BrokenOffError(f"{shown(url)}: the connection was refused, broke off or stalled") from error
+    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # the address itself, or the certificates
+        raise FetchError(f"{shown(url)}: {error}") from error

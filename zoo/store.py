@@ -22,8 +22,9 @@ from zoo import mirrors, names
 from zoo.cards import Card, File
 from zoo.errors import ZooError
 from zoo.fetch import set_aside
-from zoo.files import new_file, sha256_of
+from zoo.files import expanded, new_file, sha256_of
 from zoo.locks import locked
+from zoo.sources import FetchError, offline, shown
 from zoo.verified import sha256_of_known
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _LOG = logging.getLogger("zoo")
 def home() -> Path:
     """The folder of everything that is not shipped: ``ZOO_HOME``, or the system's place for a user's data."""
     if folder := os.environ.get("ZOO_HOME"):
-        return Path(folder).expanduser()
+        return expanded(folder)
     from platformdirs import user_data_path
 
     return user_data_path("pruned-zoo", appauthor=False)
@@ -56,24 +57,38 @@ def cache() -> Path:
     return home() / "cache"
 
 
-def cards(mirror: str | Sequence[str] = ()) -> dict[str, Card]:
+def cards(mirror: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()) -> dict[str, Card]:
     """Every entry by its full name, sorted: shipped, own, downloaded, and on the mirrors if any are given.
 
-    Of entries with one name the first in this order counts.
-
-    Raises:
-        ZooError: a card that cannot be used, or a mirror that gives none.
+    Of entries with one name the first in this order counts. A card that cannot be used, and a mirror that cannot be
+    reached, are left out, and a warning says which and why.
     """
     found: dict[str, Card] = {}
-    for folder in _folders():
-        for path in sorted(folder.glob("[!.]*.json")):
-            if path.stem not in found and path.name != mirrors.INDEX:
+    for path in card_places():
+        if path.stem not in found:
+            try:
                 found[path.stem] = read_card(path)
+            except ZooError as error:
+                _LOG.warning("%s", error)
     for base in mirrors.mirrors(mirror):
-        for name in mirrors.index(base):
+        listed: list[str] = []
+        try:
+            listed = mirrors.index(base)
+        except FetchError as error:
+            _LOG.warning("%s is left out: %s", shown(base), error)
+        for name in listed:
             if name not in found:
-                found[name] = mirrors.card(base, name)
+                try:
+                    found[name] = mirrors.card(base, name)
+                except FetchError as error:
+                    _LOG.warning("%s of %s is left out: %s", name, shown(base), error)
     return dict(sorted(found.items()))
+
+
+def card_places() -> list[Path]:
+    """The files that should be cards: shipped, own, downloaded."""
+    places = (path for folder in _folders() for path in sorted(folder.glob("[!.]*.json")))
+    return [path for path in places if path.name != mirrors.INDEX]
 
 
 def read_card(path: Path) -> Card:
@@ -85,7 +100,9 @@ def read_card(path: Path) -> Card:
     try:
         return Card.of_entry(path.read_bytes(), path.stem)
     except (OSError, ZooError) as error:
-        raise ZooError(f"{path} is not a card that can be used: {error}; to remove it type rm '{path}'") from error
+        reason = (error.strerror or error) if isinstance(error, OSError) else error
+        remedy = f"zoo download {path.stem} fetches it again" if path.parent == cache() else "mend it or move it away"
+        raise ZooError(f"{path} is not a card that can be used: {reason}; {remedy}") from error
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -121,32 +138,39 @@ def path_of(card: Card) -> Path:
     return path
 
 
-def download(name: str, *, to: str | Path | None = None, mirror: str | Sequence[str] | None = None) -> Path:
+def download(
+    name: str, *, to: str | Path | None = None, mirror: str | os.PathLike[str] | Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Path:  # fmt: skip
     """Have an entry's checkpoint on this machine, verified, and return its path.
 
     What is here already, shipped, own or downloaded before, is not fetched again, and a name without a data set is
     looked up here first. Otherwise the mirrors are asked in order, those given or those of ``ZOO_MIRROR``; none on the
     network where ``ZOO_OFFLINE`` is set. A downloaded file that is damaged is set aside and fetched again. With ``to``,
-    checkpoint and card are copied into that folder too and the path there is returned.
+    checkpoint and card are copied into that folder too and the path there is returned; another entry of that name
+    there is replaced only with ``overwrite``.
 
     Raises:
         ZooError: no such entry, no mirror that has it whole (each one's reason is given), a damaged file, or a
             folder that cannot be written to.
     """
-    return obtain(name, to=to, mirror=mirror)[0]
+    return obtain(name, to=to, mirror=mirror, overwrite=overwrite)[0]
 
 
 def obtain(
-    name: str, *, to: str | Path | None = None, mirror: str | Sequence[str] | None = None
-) -> tuple[Path, Card]:
+    name: str, *, to: str | Path | None = None, mirror: str | os.PathLike[str] | Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> tuple[Path, Card]:  # fmt: skip
     """`download`, with the entry's card."""
+    if not isinstance(name, str):
+        raise ZooError(f"{name!r} is no name of an entry: zoo list shows those that there are")
     known, places = cards(), mirrors.mirrors(mirror)
     card = None
     try:
         card = known[names.resolve(name, known)]
-    except ZooError:
+    except ZooError as error:
         if not places:
-            raise
+            raise (ZooError(f"{error}; {mirrors.bundled(name)}") if offline() else error) from None
     path = None
     if card is not None and (here(card) or not places):
         try:
@@ -156,12 +180,18 @@ def obtain(
                 raise
             _set_aside(error.path, card)
     if path is None or card is None:
-        path, card = mirrors.bring(name if card is None else card.name, places, cache())
-        add(path, card, cache(), overwrite=True)
+        before = card
+        # An entry that is not a download means that very checkpoint.
+        own_card = card if card is not None and not downloaded(card) else None
+        path, card = mirrors.bring(name if card is None else card.name, places, cache(), known=own_card)
+        if before is not None and before.saved != card.saved:
+            _LOG.warning("the mirror's %s is another one than was downloaded before, and takes its place", card.name)
+        if own_card is None:
+            add(path, card, cache(), overwrite=True)
     if to is None:
         return path, card
-    folder = Path(to).expanduser()
-    add(path, card, folder, overwrite=True)
+    folder = expanded(to)
+    add(path, card, folder, overwrite=overwrite)
     return folder / card.saved.name, card
 
 
@@ -210,7 +240,7 @@ def add(model_path: Path, card: Card, folder: Path | None = None, *, overwrite: 
 def _install(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, overwrite: bool) -> None:
     card = Card.from_json(card.to_json())  # what is written can be read
     place, path = folder / f"{card.name}.json", folder / card.saved.name
-    old = read_card(place) if place.exists() else None
+    old = _card_in(place)
     if old != card:
         _check_free(card.name, folder, overwrite=overwrite)
     if not (path.is_file() and sha256_of(path) == card.saved.sha256):
@@ -224,11 +254,19 @@ def _install(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, ove
         (folder / old.saved.name).unlink(missing_ok=True)
 
 
+def _card_in(place: Path) -> Card | None:
+    """The card there, or None: there is none, or a broken one, which may be replaced like another."""
+    try:
+        return read_card(place) if place.exists() else None
+    except ZooError:
+        return None
+
+
 def _check_free(name: str, folder: Path, *, overwrite: bool) -> None:
     if folder == own() and (shipped() / f"{name}.json").exists():
         raise ZooError(f"{name} is the name of an entry that is shipped and would hide yours; choose another name")
     if not overwrite and (folder / f"{name}.json").exists():
-        raise ZooError(f"{folder} holds an entry {name} already; choose another name or ask to overwrite it")
+        raise ZooError(f"{folder} holds an entry {name} already; choose another place or name, or type --overwrite")
 
 
 def downloaded(card: Card) -> bool:
@@ -272,8 +310,8 @@ class _DamagedError(ZooError):
 
 def _set_aside(path: Path, card: Card) -> None:
     with locked(cache(), path.name):
-        if path.is_file() and sha256_of(path) != card.saved.sha256:  # else another process was quicker
-            aside = set_aside(path, cache(), path.name)
+        if path.is_file() and (found := sha256_of(path)) != card.saved.sha256:  # else another process was quicker
+            aside = set_aside(path, cache(), path.name, found)
             _LOG.warning("%s is damaged: set aside as %s, fetching it again", path, aside)
 
 

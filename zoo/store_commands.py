@@ -117,7 +117,7 @@ def verify(context: click.Context, as_json: bool) -> None:
     """Read every entry on this machine whole and compare it with its card; exit code 1 if one is damaged."""
     found = caching.verify()
     if as_json:
-        records = [{"name": each.name, "path": str(each.path), "problem": each.problem} for each in found]
+        records = [{"name": each.name, "path": each.path and str(each.path), "problem": each.problem} for each in found]
         click.echo(json.dumps(records, indent=2))
     for each in found if not as_json else ():
         click.echo(f"{'good' if each.problem is None else 'BAD'}  {each.name}  {each.problem or each.path}")
