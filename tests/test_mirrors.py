@@ -1,7 +1,12 @@
 """Downloads from mirrors: what a hostile or broken one can do (nothing), and which one is asked next."""
 
+import contextlib
 import json
+import os
 import shutil
+import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
@@ -312,7 +317,7 @@ def test_a_hugging_face_repository_is_a_mirror(mirror: Path, monkeypatch: pytest
 
 
 def test_without_the_package_a_hugging_face_repository_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ZooError, match=r"pip install 'pruned-zoo\[hf\]'"):
         zoo.download("net", mirror="hf://owner/nets")
 
@@ -422,7 +427,7 @@ def test_a_secret_in_an_address_is_not_shown(mirror: Path) -> None:
 def test_a_pipe_in_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "piped").mkdir()
     try:
-        __import__("os").mkfifo(tmp_path / "piped" / "index.json")
+        os.mkfifo(tmp_path / "piped" / "index.json")
     except (AttributeError, OSError):
         pytest.skip("needs a system with named pipes")
     with pytest.raises(ZooError, match="no such file"):
@@ -475,3 +480,25 @@ def test_a_mirror_that_is_down_is_left_out_of_the_list(mirror: Path, caplog: pyt
     assert list(store.cards([gone.url, str(mirror)])) == ["net-pruned-0.5x.shapes", "net.modelnet10"]
     assert "net.shapes of " in caplog.text
     assert f"{gone.url} is left out: " in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of its own")
+def test_a_terminal_shows_a_bar_with_size_and_rate(http: Mirror) -> None:
+    import fcntl
+    import termios
+
+    http.pause = 0.02
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    code = "import sys, zoo; zoo.download('net', mirror=sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", code, http.url], stderr=slave) as process:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while piece := os.read(master, 1 << 16):
+                shown += piece
+    os.close(master)
+    assert process.returncode == 0
+    assert b"net.modelnet10-" in shown
+    assert b"/280k" in shown
+    assert b"B/s" in shown
