@@ -1,6 +1,6 @@
 """Downloads that arrive whole: verified before they get their name, and resumed after an interruption.
 
-What has come of a file lies beside its place as ``.<name>.part``, with a note of where it came from. Only one process
+What has come of a file lies beside its place as ``.<name>.from-<place>.part``, with a note of where it came from. Only one process
 may fetch to a place at a time; `zoo.locks` sees to that.
 """
 

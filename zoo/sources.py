@@ -255,6 +255,8 @@ def _validator_of(answer: Response) -> str | None:
 @contextmanager
 def _plain_words(url: str) -> Iterator[None]:
     """The innermost cause: what requests prints wraps it in the names of three libraries' classes."""
+    from http.client import HTTPException
+
     import requests
     import urllib3
 
@@ -276,5 +278,5 @@ def _plain_words(url: str) -> Iterator[None]:
         raise BrokenOffError(f"{shown(url)}: the connection broke off") from error
     except requests.ConnectionError as error:
         raise BrokenOffError(f"{shown(url)}: the connection was refused, broke off or stalled") from error
-    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:  # the address itself, or the certificates
+    except (OSError, ValueError, urllib3.exceptions.HTTPError, HTTPException) as error:  # the address itself, or the certificates
         raise FetchError(f"{shown(url)}: {error}") from error
