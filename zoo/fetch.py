@@ -1,7 +1,7 @@
 """Downloads that arrive whole: verified before they get their name, and resumed after an interruption.
 
-What has come of a file lies beside its place as ``.<name>.from-<place>.part``, with a note of where it came from. Only one process
-may fetch to a place at a time; `zoo.locks` sees to that.
+What has come of a file lies beside its place as ``.<name>.from-<mirror>.part``, with a note of what it is the beginning
+of. Only one process may fetch to a place at a time; `zoo.locks` sees to that.
 """
 
 from __future__ import annotations

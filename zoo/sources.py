@@ -278,5 +278,6 @@ def _plain_words(url: str) -> Iterator[None]:
         raise BrokenOffError(f"{shown(url)}: the connection broke off") from error
     except requests.ConnectionError as error:
         raise BrokenOffError(f"{shown(url)}: the connection was refused, broke off or stalled") from error
-    except (OSError, ValueError, urllib3.exceptions.HTTPError, HTTPException) as error:  # the address itself, or the certificates
+    # The address itself, or the certificates.
+    except (OSError, ValueError, urllib3.exceptions.HTTPError, HTTPException) as error:
         raise FetchError(f"{shown(url)}: {error}") from error
