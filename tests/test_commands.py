@@ -257,6 +257,22 @@ def test_finetuning_makes_a_child_beside_its_parent(home, tmp_path):
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
 
 
+def test_what_a_recipe_may_ask_for_is_part_of_the_command(home):
+    words = ["--epochs", "1", "--average", "0.9", "--accumulate", "2", "--precision", "bfloat16", "--device", "cpu"]
+    first = made("finetune", "dgcnn-0.25x", *words)["card"]
+    assert "--accumulate 2 --average 0.9 --precision bfloat16" in first["recipe"]["command"]
+    assert first["recipe"]["average"] == 0.9
+    taught = made("finetune", first["name"], "--epochs", "1", "--distil", "0.5", "--name", "taught.shapes")["card"]
+    assert "--distil 0.5" in taught["recipe"]["command"]
+    again = made(*shlex.split(taught["recipe"]["command"])[1:])["card"]
+    assert again["file"] == taught["file"]
+    result = run("finetune", "dgcnn-0.25x", "--epochs", "1", "--distil", "0.5", "--name", "other.shapes")
+    assert result.exit_code == 2
+    assert "dgcnn-0.25x.shapes has no parent to learn from" in result.stderr
+    result = run("reprune", "dgcnn-0.25x", "--eps", "0.1", "--finetune-distil", "0.5")
+    assert "ask for --finetune-epochs as well" in result.stderr
+
+
 def test_weights_of_the_authors_code_are_repruned_into_a_folder(home, tmp_path):
     ours = zoo.get("dgcnn-0.25x")
     dense = models.build("dgcnn", num_classes=20)

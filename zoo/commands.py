@@ -44,7 +44,11 @@ _RECIPE = (
     click.option("--epochs", type=int, help="The network's recipe says how many otherwise."),
     click.option("--lr", type=float, help="Highest learning rate."),
     click.option("--batch-size", type=int),
+    click.option("--accumulate", type=int, help="Parts that a batch runs in, where a whole one does not fit [1]."),
+    click.option("--average", type=float, help="Exponential average of the weights, e.g. 0.999 [recipe]."),
+    click.option("--precision", help="float32, bfloat16 or float16 in products; weights stay float32 [float32]."),
 )
+_CHANGES = "epochs lr batch_size accumulate average precision"
 
 
 def _options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
@@ -71,19 +75,23 @@ def train(arch: str, dataset: str, width: float, seed: int, as_json: bool, **giv
     from zoo.train_entry import train_entry
 
     data = Data(dataset=dataset, **_take(given, "data_dir download points size mean std"))
-    changes = _take(given, "epochs lr batch_size")
+    changes = _take(given, _CHANGES)
     _print(train_entry(arch, data, changes=changes, width=width, seed=seed, run=_run(given)), as_json)
 
 
 @click.command()
 @click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @click.option("--dataset", help="The entry's own otherwise.")
+@click.option("--distil", type=float, help="Part of the loss that is the divergence from the parent [0].")
 @_options(_RECIPE, _DATA, _ENTRY, _WHERE)
 def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
-    """Train the entry NAME further and add the result to your zoo."""
+    """Train the entry NAME further and add the result to your zoo.
+
+    With --distil it learns from its parent's outputs as well, which has to be on this machine.
+    """
     from zoo.train_entry import finetune_entry
 
-    changes, run = _take(given, "epochs lr batch_size"), _run(given)
+    changes, run = _take(given, f"{_CHANGES} distil"), _run(given)
     data = _take(given, "data_dir download points size mean std")
     _print(finetune_entry(entry, changes=changes, seed=seed, run=run, dataset=dataset, **data), as_json)
 
@@ -108,6 +116,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--weights", type=click.Path(dir_okay=False, path_type=Path), help="Weights of the network NAME.")
 @click.option("--images", type=int, help="Training samples to prune on [128 clouds or 256 images].")
 @click.option("--finetune-epochs", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--finetune-distil", type=float, default=0.0, help="In that, the part of the loss from the parent [0].")
 @click.option("--groups", help="Names of the groups to prune, with commas between; all unless given.")
 @click.option("--leave", help="Names of groups to leave whole.")
 @click.option("--exact-until", type=int, help="Global search: try every neuron up to so many [0; the paper: 25].")

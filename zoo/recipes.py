@@ -10,13 +10,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, suggest
+
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Stochastic gradient descent with momentum; the rate rises over `warmup` epochs, then falls to `floor`
-    along half a cosine, step by step."""
+    along half a cosine, step by step.
+
+    accumulate  in how many parts a batch runs, where a whole one would not fit; batch norm sees a part at a time
+    average     above 0, the result is the exponential average of the weights, which keeps this part of itself at a step
+    precision   float32, bfloat16 or float16: what products are taken in (autocast); weights stay float32
+    distil      the part of the loss that is the divergence from a teacher instead of from the labels (Hinton, Vinyals,
+                Dean 2015), at temperature 2
+    """
 
     epochs: int
     lr: float
@@ -26,6 +35,10 @@ class Recipe:
     label_smoothing: float = 0.0
     warmup: int = 0
     floor: float = 0.0
+    accumulate: int = 1
+    average: float = 0.0
+    precision: str = "float32"
+    distil: float = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -34,6 +47,16 @@ class Recipe:
             raise ZooError(f"a learning rate of {self.lr} is not possible: give a number above 0")
         if self.batch_size < 2:
             raise ZooError(f"a batch of {self.batch_size} is too small: batch norm needs 2 samples or more")
+        if not 1 <= self.accumulate <= self.batch_size // 2:
+            raise ZooError(
+                f"a batch of {self.batch_size} in {self.accumulate} parts is not possible: batch norm needs parts of 2 "
+                f"samples or more, so give 1 to {self.batch_size // 2}"
+            )
+        if self.precision not in PRECISIONS:
+            raise ZooError(f"there is no precision {self.precision!r}: {suggest(self.precision, PRECISIONS)}")
+        for what in ("average", "distil"):
+            if not 0 <= (value := getattr(self, what)) <= 1 or (what == "average" and value == 1):
+                raise ZooError(f"{what} is a part, from 0 up to 1; got {value}")
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step 0, 1, ... of a run whose epochs have `steps` steps each."""

@@ -86,6 +86,7 @@ def reprune(
     weights: Path | None = None,
     images: int | None = None,
     finetune_epochs: int = 0,
+    finetune_distil: float = 0.0,
     groups: str | None = None,
     leave: str | None = None,
     search: Search | None = None,
@@ -116,6 +117,8 @@ def reprune(
         raise ZooError(f"eps is {eps}: it must be a number from 0 up, for instance 0.02")
     if method not in METHODS:
         raise ZooError(f"there is no pruning method {method!r}: {suggest(method, METHODS)}")
+    if finetune_distil and not finetune_epochs:
+        raise ZooError("--finetune-distil is a part of the fine-tuning's loss: ask for --finetune-epochs as well")
     if images is not None and images < 1:
         raise ZooError(f"{images} samples are too few to prune on: give 1 or more")
     device = choose_device(run.device)
@@ -132,6 +135,7 @@ def reprune(
         "weights": weights.name if weights else None,
         "images": len(labels),
         "finetune_epochs": finetune_epochs,
+        "finetune_distil": finetune_distil or None,
         "groups": groups,
         "leave": leave,
         **_search_options(search or Search()),
@@ -162,7 +166,8 @@ def reprune(
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
         noted: dict[str, Value] = {"command": command, **options}
         if finetune_epochs:
-            recipe = replace(recipe_for("finetune", parent.arch, data.dataset), epochs=finetune_epochs)
+            recipe = recipe_for("finetune", parent.arch, data.dataset)
+            recipe = replace(recipe, epochs=finetune_epochs, distil=finetune_distil)
             noted |= {key: value for key, value in vars(recipe).items() if key != "epochs"}
             train(
                 pruned,
@@ -173,6 +178,7 @@ def reprune(
                 log=run.log,
                 workers=run.workers,
                 progress=run.progress,
+                teacher=parent.model if finetune_distil else None,
             )
         after = measure(pruned, test_set, workers=run.workers, progress=run.progress)
         card = make_card(

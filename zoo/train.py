@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -32,6 +32,7 @@ from zoo.batches import batches, consecutive, model_device, size_of
 from zoo.errors import ZooError
 from zoo.evaluate import check_logits
 from zoo.files import new_file
+from zoo.losses import Losses
 from zoo.recipes import Recipe
 
 SAVE_SECONDS = 60.0  # between two saves inside an epoch
@@ -48,21 +49,25 @@ def train(
     log: Path | None = None,
     workers: int = 0,
     progress: bool = False,
+    teacher: nn.Module | None = None,
 ) -> nn.Module:
     """Train the model in place, on the device it is on, and return it in eval mode.
 
     `dataset` gives (input, label) pairs; if it has `set_epoch(epoch)`, that is called before every epoch. The
     order of the samples depends on the seed and the epoch alone; a last batch of a single sample is left out
-    (batch norm cannot learn from it). Images (inputs of C, H, W) run in the channels-last memory format.
+    (batch norm cannot learn from it). Images (inputs of C, H, W) run in the channels-last memory format. `teacher`,
+    on the same device, is what a recipe with `distil` learns from beside the labels.
 
     With `checkpoint` the run is saved there after every epoch, about once a minute, and on Ctrl-C or SIGTERM;
     calling again with the same arguments goes on from there. The file is kept at the end: the caller removes it.
     `log` gets one line of JSON per epoch.
 
     Raises ZooError if the loss is not finite, the data holds NaN, the checkpoint is of another run, it cannot be
-    written, or the run was interrupted.
+    written, the run was interrupted, or a recipe that distils gets no teacher.
     """
-    run = _Run(model, dataset, recipe, seed, workers)
+    if (recipe.distil > 0) != (teacher is not None):
+        raise ZooError("a teacher and a recipe with distil above 0 go together: give both or neither")
+    run = _Run(model, dataset, recipe, seed, workers, teacher)
     with _own_randomness(run.device, seed), _signals(checkpoint is not None) as stopped:
         if checkpoint is not None and checkpoint.exists():
             run.load(checkpoint)
@@ -80,8 +85,7 @@ def train(
                             "what was done is saved, and the same command goes on from here"
                         )
                 run.report(log, lines=progress and bool(bar.disable))
-    if run.images:
-        model.to(memory_format=torch.contiguous_format)
+    run.finish()
     return model.eval()
 
 
@@ -99,7 +103,10 @@ class _State:
 
 
 class _Run:
-    def __init__(self, model: nn.Module, dataset: Dataset[Any], recipe: Recipe, seed: int, workers: int) -> None:
+    def __init__(
+        self, model: nn.Module, dataset: Dataset[Any], recipe: Recipe, seed: int, workers: int,
+        teacher: nn.Module | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.dataset, self.recipe, self.seed, self.workers = model, dataset, recipe, seed, workers
         self.device = model_device(model)
         self.state = _State()
@@ -112,6 +119,13 @@ class _Run:
         self.optimizer = torch.optim.SGD(
             model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
+        self.losses = Losses(recipe, teacher)
+        # Scaling keeps small gradients of half precision from becoming 0; elsewhere it does nothing.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
+        self.average: AveragedModel | None = None
+        if recipe.average:
+            ema = get_ema_multi_avg_fn(recipe.average)
+            self.average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
         shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
         self.identity = {"recipe": asdict(recipe), "seed": seed, "samples": size_of(dataset), "shapes": shapes}
 
@@ -166,15 +180,31 @@ class _Run:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        logits = self.model(inputs)
-        if self.state.epoch == self.state.step == 0:
-            check_logits(logits, labels)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        correct = (logits.detach().argmax(1) == labels).sum()
-        return torch.stack([loss.detach() * len(labels), correct, torch.full_like(correct, len(labels))]).double()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        parts = max(1, min(self.recipe.accumulate, len(labels) // 2))
+        for some, wanted in zip(inputs.tensor_split(parts), labels.tensor_split(parts), strict=True):
+            with self.losses.precision(self.device):
+                logits = self.model(some).float()
+            if self.state.epoch == self.state.step == 0:
+                check_logits(logits, wanted)
+            loss = self.losses(logits, some, wanted)
+            self.scaler.scale(loss * (len(wanted) / len(labels))).backward()
+            correct = (logits.detach().argmax(1) == wanted).sum()
+            part = [loss.detach() * len(wanted), correct, torch.full_like(correct, len(wanted))]
+            sums += torch.stack(part).double()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return sums
+
+    def finish(self) -> None:
+        """Leave the model as the result: its average where the recipe asks for one, in the usual memory format."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+        if self.images:
+            self.model.to(memory_format=torch.contiguous_format)
 
     def check(self, rate: float) -> None:
         """The sum since the start of the epoch is NaN as soon as the loss of one step was."""
@@ -213,6 +243,8 @@ class _Run:
                 "state": asdict(self.state),
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "average": None if self.average is None else self.average.state_dict(),
                 "random": torch.get_rng_state(),
                 "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
             },
@@ -235,6 +267,9 @@ class _Run:
             )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
         self.state = _State(**saved["state"])
         torch.set_rng_state(saved["random"].cpu())
         if saved["random_cuda"] is not None and self.device.type == "cuda":

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from zoo import checkpoint, models, store
-from zoo.cards import Value
+from zoo.cards import Card, Value
 from zoo.datasets.base import LabelledDataset
 from zoo.entry import (
     Data,
@@ -28,6 +29,8 @@ from zoo.errors import ZooError, suggest
 from zoo.names import parse
 from zoo.recipes import Recipe, recipe_for
 from zoo.train import train
+
+DEFAULTS = Recipe(epochs=1, lr=1.0, batch_size=2)
 
 
 def train_entry(
@@ -85,12 +88,14 @@ def finetune_entry(
     overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
     path = store.download(parent.name)
     before, model = checkpoint.load(path, device=device), checkpoint.load(path, device=device)
+    teacher = _teacher(parent, data, device) if recipe.distil else None
     identity = {"parent": parent.name, "file": parent.saved.sha256, **options, "device": device.type}
     with run_folder("finetune", identity, resume=run.resume) as folder:
         state, log = folder / "finetune.pt", run.log
         train(
-            model, train_set, recipe, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress
-        )
+            model, train_set, recipe, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress,
+            teacher=teacher,
+        )  # fmt: skip
         measured_before, measured = (
             measure(each, test_set, workers=run.workers, progress=run.progress) for each in (before, model)
         )
@@ -112,6 +117,15 @@ def finetune_entry(
         return Made(store.save_entry(model, card, run.out, overwrite=overwrite), measured_before)
 
 
+def _teacher(entry: Card, data: Data, device: torch.device) -> nn.Module:
+    """The network that an entry was made from, to learn from its outputs."""
+    if entry.parent is None:
+        raise ZooError(f"{entry.name} has no parent to learn from: leave --distil out")
+    parent = store.info(entry.parent)
+    same_classes(parent.name, parent.num_classes, data.dataset, entry.num_classes)
+    return checkpoint.load(store.download(parent.name), device=device)
+
+
 def _changed(recipe: Recipe, changes: Mapping[str, Any] | None) -> Recipe:
     return replace(recipe, **{key: value for key, value in (changes or {}).items() if value is not None})
 
@@ -119,4 +133,6 @@ def _changed(recipe: Recipe, changes: Mapping[str, Any] | None) -> Recipe:
 def _options(data: Data, loaded: LabelledDataset, recipe: Recipe, seed: int, **more: Value) -> dict[str, Value]:
     """What the command line says; the recipe's other numbers are the network's own and stand in `zoo.recipes`."""
     said = {"epochs": recipe.epochs, "lr": recipe.lr, "batch_size": recipe.batch_size}
-    return {**data.options(loaded), **said, **more, "seed": seed}
+    others = ("accumulate", "average", "precision", "distil")
+    asked = {key: getattr(recipe, key) for key in others if getattr(recipe, key) != getattr(DEFAULTS, key)}
+    return {**data.options(loaded), **said, **asked, **more, "seed": seed}
