@@ -26,6 +26,7 @@ _DATA = (
     click.option("--size", type=int, help="Side of the images in pixels."),
     click.option("--mean", type=float, nargs=3, help="Mean of the images' channels."),
     click.option("--std", type=float, nargs=3, help="Deviation of the images' channels."),
+    click.option("--validation", type=float, help="Judge on this part of the training split, not on the test split."),
 )
 _WHERE = (
     click.option("--device", help="cpu, cuda or cuda:<number>; the first GPU if there is one."),
@@ -74,7 +75,7 @@ def train(arch: str, dataset: str, width: float, seed: int, as_json: bool, **giv
     from zoo.entry import Data
     from zoo.train_entry import train_entry
 
-    data = Data(dataset=dataset, **_take(given, "data_dir download points size mean std"))
+    data = Data(dataset=dataset, **_take(given, "data_dir download points size mean std validation"))
     changes = _take(given, _CHANGES)
     _print(train_entry(arch, data, changes=changes, width=width, seed=seed, run=_run(given)), as_json)
 
@@ -92,7 +93,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
     from zoo.train_entry import finetune_entry
 
     changes, run = _take(given, f"{_CHANGES} distil"), _run(given)
-    data = _take(given, "data_dir download points size mean std")
+    data = _take(given, "data_dir download points size mean std validation")
     _print(finetune_entry(entry, changes=changes, seed=seed, run=run, dataset=dataset, **data), as_json)
 
 

@@ -23,6 +23,7 @@ from zoo.accuracy import Accuracy
 from zoo.cards import Card, Forward, Value
 from zoo.datasets import load
 from zoo.datasets.base import LabelledDataset
+from zoo.datasets.held import hold_out
 from zoo.errors import ZooError
 from zoo.evaluate import Evaluation, evaluate
 from zoo.measure import Counts, Times, count, device_name, forward_times
@@ -30,7 +31,10 @@ from zoo.measure import Counts, Times, count, device_name, forward_times
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data set and its form: N `points` of a cloud, the side `size` of an image, its `mean` and `std`."""
+    """A data set and its form: N `points` of a cloud, the side `size` of an image, its `mean` and `std`.
+
+    With `validation`, a part of the training split takes the place of the test split, for choices.
+    """
 
     dataset: str
     data_dir: Path | None = None
@@ -39,6 +43,7 @@ class Data:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     download: bool = False
+    validation: float | None = None
 
     @classmethod
     def of(cls, card: Card, **given: Any) -> Data:
@@ -46,12 +51,22 @@ class Data:
         form: dict[str, Any] = {"dataset": card.dataset}
         if given.get("dataset") in (None, card.dataset):
             form["points" if len(card.sample_shape) == 2 else "size"] = card.sample_shape[-1]
-            form |= {key: card.recipe[key] for key in ("mean", "std") if key in card.recipe}
-        return cls(**form | {key: value for key, value in given.items() if value is not None})
+            form |= {key: card.recipe[key] for key in ("mean", "std", "validation") if key in card.recipe}
+        form |= {key: value for key, value in given.items() if value is not None}
+        return cls(**{**form, "validation": form.get("validation") or None})  # 0 asks for none
 
     def load(self, split: str, *, augment: bool = False) -> LabelledDataset:
-        given = {key: value for key, value in vars(self).items() if key != "dataset"}
-        return load(self.dataset, split, augment=augment, **given)
+        """The training or the test split; with `validation` the training split without that part of it, or the part."""
+        given = {key: value for key, value in vars(self).items() if key not in ("dataset", "validation")}
+        if self.validation is None:
+            return load(self.dataset, split, augment=augment, **given)
+        kept, held = hold_out(load(self.dataset, "train", augment=augment, **given), self.validation)
+        return kept if split == "train" else held
+
+    @property
+    def judged_on(self) -> str:
+        """What `load("test")` gives."""
+        return "test" if self.validation is None else "validation"
 
     def options(self, loaded: LabelledDataset) -> dict[str, Value]:
         """What a command line has to say to get the same samples, defaults included, once they are loaded.
@@ -60,7 +75,7 @@ class Data:
         """
         form = "points" if len(loaded.sample_shape) == 2 else "size"
         given: dict[str, Value] = {"dataset": self.dataset, form: loaded.sample_shape[-1]}
-        given |= {"mean": self.mean, "std": self.std}
+        given |= {"mean": self.mean, "std": self.std, "validation": self.validation}
         return {key: value for key, value in given.items() if value is not None}
 
 
@@ -80,7 +95,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Measured:
-    """One network on the held-out split."""
+    """One network on a split that it was not trained on."""
 
     evaluation: Evaluation
     counts: Counts
@@ -183,7 +198,7 @@ def make_card(
     test: LabelledDataset,
     *,
     arch: str,
-    dataset: str,
+    data: Data,
     recipe: Mapping[str, Value],
     options: Mapping[str, Value] | None = None,
     parent: str | None = None,
@@ -191,7 +206,7 @@ def make_card(
     parent_measured: Measured | None = None,
     forward: tuple[Forward, ...] = (),
 ) -> Card:
-    """The card of a network that was measured on `test`, the held-out split.
+    """The card of a network that was measured on `test`, the split that `data` is judged on.
 
     `parent_terms` are those of the parent's weights; they count only where there is a parent.
     """
@@ -200,21 +215,21 @@ def make_card(
     return Card(
         name=name,
         arch=arch,
-        dataset=dataset,
+        dataset=data.dataset,
         num_classes=test.num_classes,
         sample_shape=tuple(test.sample_shape),
         options=dict(options or {}),
         widths=dict(model.widths),  # type: ignore[arg-type]  # a property of every model of the zoo
         parent=parent,
         recipe={key: value for key, value in recipe.items() if value is not None},
-        accuracy=Accuracy.of("test", e.correct, e.total),
-        parent_accuracy=Accuracy.of("test", before.correct, before.total) if before else None,
+        accuracy=Accuracy.of(data.judged_on, e.correct, e.total),
+        parent_accuracy=Accuracy.of(data.judged_on, before.correct, before.total) if before else None,
         cross_entropy=round(e.cross_entropy, 6),
         parameters=counts.parameters,
         macs=counts.macs,
         macs_paper=counts.macs_paper,
         forward=forward,
-        licences=terms.of_training(dataset, terms.NO_PARENT if parent is None else parent_terms),
+        licences=terms.of_training(data.dataset, terms.NO_PARENT if parent is None else parent_terms),
     )
 
 

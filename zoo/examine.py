@@ -29,13 +29,14 @@ class Examined:
     def table(self) -> str:
         a = self.accuracy
         lines = [
-            ("right", f"{a.correct} of {a.total} on the test split of {self.dataset}"),
+            ("right", f"{a.correct} of {a.total} on the {a.split} split of {self.dataset}"),
             ("accuracy", f"{100 * a.share:.2f} % (95 %: {100 * a.low:.1f} to {100 * a.high:.1f})"),
             ("cross-entropy", f"{self.cross_entropy:.4f}"),
         ]
         stated = self.card.accuracy
         if stated is not None:
-            lines.append(("its card", f"{stated.correct} of {stated.total} on {self.card.dataset}"))
+            where = f"the {stated.split} split of {self.card.dataset}"
+            lines.append(("its card", f"{stated.correct} of {stated.total} on {where}"))
         return report.table(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def evaluate_entry(
     same_classes(card.name, card.num_classes, data.dataset, test.num_classes)
     model = checkpoint.load(store.download(card.name), device=place)
     found = evaluate(model, test, batch_size=batch_size, workers=workers, progress=progress)
-    return Examined(card, data.dataset, Accuracy.of("test", found.correct, found.total), found.cross_entropy)
+    return Examined(card, data.dataset, Accuracy.of(data.judged_on, found.correct, found.total), found.cross_entropy)
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def reprune(
             after,
             test_set,
             arch=parent.arch,
-            dataset=data.dataset,
+            data=data,
             recipe={**noted, "device": device.type, "torch": torch.__version__},
             options=parent.options,
             parent=parent.name,

@@ -124,7 +124,7 @@ class _Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
         self.average: AveragedModel | None = None
         if recipe.average:
-            ema = get_ema_multi_avg_fn(recipe.average)
+            ema = get_ema_multi_avg_fn(recipe.average)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
         shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
         self.identity = {"recipe": asdict(recipe), "seed": seed, "samples": size_of(dataset), "shapes": shapes}
@@ -189,7 +189,7 @@ class _Run:
             if self.state.epoch == self.state.step == 0:
                 check_logits(logits, wanted)
             loss = self.losses(logits, some, wanted)
-            self.scaler.scale(loss * (len(wanted) / len(labels))).backward()
+            self.scaler.scale(loss * (len(wanted) / len(labels))).backward()  # type: ignore[no-untyped-call]
             correct = (logits.detach().argmax(1) == wanted).sum()
             part = [loss.detach() * len(wanted), correct, torch.full_like(correct, len(wanted))]
             sums += torch.stack(part).double()

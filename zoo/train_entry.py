@@ -63,7 +63,7 @@ def train_entry(
         )
         measured = measure(model, test_set, workers=run.workers, progress=run.progress)
         noted = {"command": command, **options, **vars(recipe), "device": device.type, "torch": torch.__version__}
-        card = make_card(name, model, measured, test_set, arch=arch, dataset=data.dataset, recipe=noted)
+        card = make_card(name, model, measured, test_set, arch=arch, data=data, recipe=noted)
         return Made(store.save_entry(model, card, run.out, overwrite=overwrite))
 
 
@@ -106,7 +106,7 @@ def finetune_entry(
             measured,
             test_set,
             arch=parent.arch,
-            dataset=data.dataset,
+            data=data,
             recipe=noted,
             options=parent.options,
             parent=parent.name,
