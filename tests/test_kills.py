@@ -153,7 +153,7 @@ def test_a_killed_publish_leaves_the_mirror_before_or_after(tmp_path: Path, home
         whole(folder)
         if (folder / "index.json").exists():
             with serving(folder) as http:
-                path = zoo.download("net.shapes", mirror=http.url, to=tmp_path / "got")
+                path = zoo.download("net.shapes", mirror=http.url, to=tmp_path / "got", overwrite=True)
                 assert path.read_bytes() in versions
 
     def checked() -> None:
