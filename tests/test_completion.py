@@ -25,6 +25,7 @@ def completed(*words: str) -> list[str]:
     result = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=True
     )
+    assert result.stderr == ""
     return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
 
 
@@ -56,4 +57,4 @@ def test_the_script_for_the_shell() -> None:
 
 def test_a_broken_card_is_no_reason_to_disturb_somebody_who_types() -> None:
     (store.own() / "net.shapes.json").write_text("{")
-    assert completed("info", "ne") == []
+    assert completed("info", "ne") == ["net-pruned-0.5x", "net-pruned-0.5x.shapes"]

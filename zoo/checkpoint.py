@@ -188,7 +188,7 @@ def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str
             wrong.append(f"{name} {_shape(state_dict[name])} is not part of the model")
         elif wanted[name].shape != state_dict[name].shape:
             wrong.append(f"{name} is {_shape(state_dict[name])} there and {_shape(wanted[name])} in the model")
-        elif wanted[name].is_floating_point() != state_dict[name].is_floating_point():
+        elif wanted[name].is_floating_point() and not state_dict[name].is_floating_point():
             wrong.append(f"{name} is of type {state_dict[name].dtype} there and {wanted[name].dtype} in the model")
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from zoo import names, store
@@ -10,9 +12,12 @@ from zoo.errors import ZooError
 
 def entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names that begin so, with their data set once a part of it is typed or where the name alone is not enough."""
+    logging.disable()  # a broken card is said when a command runs, not while somebody types
     try:
         known = store.list_models()
-    except ZooError:  # a broken card is said when a command runs, not while somebody types
+    except ZooError:
         return []
+    finally:
+        logging.disable(logging.NOTSET)
     stems = {names.parse(name).stem for name in known}
     return sorted({name for name in (*known, *stems) if name.startswith(incomplete)})
