@@ -69,6 +69,9 @@ def _read(kind: Any, value: object, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise ZooError(f"{where}: expected an object, got {_short(value)}")
+        for key in value:
+            if not key.isprintable():
+                raise ZooError(f"{where}: the name {_short(key)} holds a sign that cannot be printed")
         return {key: _read(inner[1], item, f"{where}: {key}") for key, item in value.items()}
     choices = inner if origin in (Union, types.UnionType) else (kind,)
     if isinstance(value, float | int) and not abs(value) < _TOO_LARGE:  # JSON's 1e999 as well
