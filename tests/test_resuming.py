@@ -12,23 +12,17 @@ from pathlib import Path
 
 import pytest
 from http_mirror import Mirror, serving
+from store_entries import MODELNET, visible
 
 import zoo
 from zoo import store
 from zoo.errors import ZooError
 from zoo.fetch import DAMAGED
 
-MODELNET = b"net.modelnet10" * 20_000  # the checkpoint of the most demanding data set
-
 
 @pytest.fixture(autouse=True)
 def home(empty_home: Path) -> Path:
     return empty_home
-
-
-def visible(folder: Path) -> list[str]:
-    """The files that have their names: no locks, no halves, nothing that was set aside."""
-    return sorted(path.name for path in folder.glob("[!.]*") if path.is_file())
 
 
 def starts(http: Mirror) -> list[int]:

@@ -8,6 +8,13 @@ from zoo.accuracy import Accuracy
 from zoo.cards import Card, File
 from zoo.terms import NO_PARENT, Licences
 
+MODELNET = b"net.modelnet10" * 20_000  # what conftest's mirror has for the most demanding data set
+
+
+def visible(folder: Path) -> list[str]:
+    """The files that have their names: no locks, no halves, nothing that was set aside."""
+    return sorted(path.name for path in folder.glob("[!.]*") if path.is_file())
+
 
 def make(folder: Path, name: str, content: bytes = b"x" * 5000, **changes: object) -> Card:
     """Write an entry into a folder and return its card; `changes` are fields of the card."""
