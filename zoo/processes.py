@@ -1,0 +1,142 @@
+"""Several processes that work as one: torch.distributed as torchrun starts it.
+
+Every process has the whole network and all sample numbers, and runs its own rows of every batch; what is summed over
+samples is summed over processes, so every process sees the same sums and makes the same choices. What stands outside
+(files, printed text, times) is the first process's own. Alone, each function here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+from zoo.errors import ZooError
+
+T = TypeVar("T")
+
+
+def together() -> bool:
+    """Whether there are others."""
+    return count() > 1
+
+
+def count() -> int:
+    """How many processes there are; 1 outside torch.distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this one, from 0."""
+    return dist.get_rank() if together() else 0
+
+
+def own(size: int) -> slice:
+    """This process's rows of a batch of `size` samples: consecutive, as many as the others have, or one fewer."""
+    base, more = divmod(size, count())
+    start = rank() * base + min(rank(), more)
+    return slice(start, start + base + (rank() < more))
+
+
+def total(tensor: Tensor) -> Tensor:
+    """The sum over all processes, in the tensor's own memory."""
+    if together():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all processes, which gradients go through."""
+    return all_reduce(tensor) if together() else tensor  # type: ignore[no-untyped-call]
+
+
+def whole(part: Tensor, size: int) -> Tensor:
+    """(size, ...) of a batch from every process's own rows of it."""
+    if not together():
+        return part
+    rows = part.new_zeros(size, *part.shape[1:])
+    rows[own(size)] = part
+    return total(rows)
+
+
+def on_first(work: Callable[[], T]) -> T:
+    """What `work` gives, done by the first process alone; its ZooError is raised by all."""
+    if not together():
+        return work()
+    found: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            found[0] = work()
+        except ZooError as error:
+            found[1] = error
+    dist.broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
+    result: T = found[0]
+    return result
+
+
+def gathered(value: T) -> list[T]:
+    """Every process's value, in the order of their numbers."""
+    if not together():
+        return [value]
+    values: list[Any] = [None] * count()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def device(name: str) -> torch.device:
+    """The device of a name; of several processes on one machine each has a GPU of its own.
+
+    Raises ZooError if there are fewer GPUs than processes.
+    """
+    if name != "cuda" or not _asked():
+        return torch.device(name)
+    index, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if index >= gpus:
+        raise ZooError(
+            f"process {index} of this machine has no GPU, there are {gpus}: start as many as there are "
+            f"(torchrun --nproc-per-node {gpus}), or use --device cpu"
+        )
+    return torch.device("cuda", index)
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun started, if it started this one, and leave them at the end.
+
+    Raises ZooError when another process has ended before its time.
+    """
+    if not _asked() or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device("cuda"))
+    # Host things (errors, choices, random states) go over gloo, what lies on a GPU over NCCL.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        if not _broken(error):
+            raise
+        raise ZooError(
+            f"process {rank()} of {count()} has lost the others: one of them has ended. What was saved is kept, and "
+            f"the same command goes on from there ({str(error).splitlines()[0]})"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _asked() -> bool:
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def _broken(error: RuntimeError) -> bool:
+    """Whether an error is that of a connection to another process. Gloo's are plain ones."""
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "Connection"))
