@@ -71,11 +71,15 @@ class Forward:
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """The checkpoint's file: a plain name in the card's own folder, its bytes and their SHA-256."""
+    """The checkpoint's file: a plain name in the card's own folder, its bytes and their SHA-256.
+
+    ``weights`` is ``float16`` where matrices and kernels are stored so (`zoo.half`), else absent: all are float32.
+    """
 
     name: str
     size: int
     sha256: str
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         if not _FILE.fullmatch(self.name) or ".." in self.name or len(self.name) > 200:
@@ -84,6 +88,8 @@ class File:
             raise ZooError(f"file: size {self.size} is below 1")
         if not _HASH.fullmatch(self.sha256):
             raise ZooError(f"file: sha256 {self.sha256!r} is not 64 hexadecimal digits in small letters")
+        if self.weights not in (None, "float16"):
+            raise ZooError(f"file: weights {self.weights!r} is not float16, and is left out for float32")
 
 
 @dataclass(frozen=True, kw_only=True)

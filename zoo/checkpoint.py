@@ -2,6 +2,7 @@
 
 The header's metadata has one key, ``zoo``, with a JSON object of arch, num_classes, options and widths: one key,
 because several would be written in an order that is not defined, and the same network must give the same file.
+Large weights may be float16 in the file (`zoo.half`); the network that is built from it has them in float32 again.
 Nothing here runs code from a file: other people's .pt and .pth files are read with ``weights_only=True``.
 """
 
@@ -76,8 +77,14 @@ def save(
     return len(data), hashlib.sha256(data).hexdigest()
 
 
-def pack(model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str, Any]) -> bytes:
-    """The bytes of the model's checkpoint, as `save` writes them."""
+def pack(
+    model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str, Any], half: bool = False
+) -> bytes:  # fmt: skip
+    """The bytes of the model's checkpoint, as `save` writes them; with `half` its large weights as float16.
+
+    Raises:
+        ZooError: the model has no widths; with `half`, a weight that float16 does not have (`zoo.half.halve` rounds).
+    """
     widths = getattr(model, "widths", None)
     if not isinstance(widths, Mapping):
         raise ZooError(f"{type(model).__name__} cannot be saved: it has no `widths` (group name -> neurons)")
@@ -87,7 +94,24 @@ def pack(model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str,
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
+    if half:
+        for name in large_weights(model):
+            tensors[name] = _exact(name, tensors[name])
     return to_bytes(tensors, {_KEY: json.dumps(header, sort_keys=True)})
+
+
+def large_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters with 2 or more dimensions, under every name that the model's state has for them."""
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: weight for name, weight in named if weight.ndim >= 2}
+
+
+def _exact(name: str, tensor: Tensor) -> Tensor:
+    """The same numbers as float16."""
+    as_half = tensor.half()
+    if not torch.equal(as_half.to(tensor.dtype), tensor):
+        raise ZooError(f"{name} holds numbers that float16 does not have: round them first with zoo.half.halve")
+    return as_half
 
 
 def dtype_of(dtype: str | torch.dtype | None) -> torch.dtype | None:

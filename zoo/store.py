@@ -195,21 +195,25 @@ def obtain(
     return folder / card.saved.name, card
 
 
-def save_entry(model: nn.Module, card: Card, folder: Path | None = None, *, overwrite: bool = False) -> Card:
+def save_entry(
+    model: nn.Module, card: Card, folder: Path | None = None, *, overwrite: bool = False, half: bool = False
+) -> Card:  # fmt: skip
     """Write a model and its card as an entry of a folder, the user's own zoo by default.
 
     Returns the card with its ``file`` filled in. Its arch, num_classes, options and widths go into the checkpoint.
+    With ``half`` a model that `zoo.half.halve` has rounded is stored in half precision, and the card says so.
 
     Raises:
-        ZooError: the card's widths are not the model's; or as `add`.
+        ZooError: the card's widths are not the model's; ``half`` and a weight that float16 does not have; or as `add`.
     """
     from zoo import checkpoint
 
     if card.widths != dict(getattr(model, "widths", {})):
         raise ZooError(f"card {card.name!r}: its widths are not those of the model that is saved with it")
-    data = checkpoint.pack(model, arch=card.arch, num_classes=card.num_classes, options=card.options)
+    data = checkpoint.pack(model, arch=card.arch, num_classes=card.num_classes, options=card.options, half=half)
     sha256 = hashlib.sha256(data).hexdigest()
-    file = File(name=f"{card.name}-{sha256[:8]}.safetensors", size=len(data), sha256=sha256)
+    name = f"{card.name}-{sha256[:8]}.safetensors"
+    file = File(name=name, size=len(data), sha256=sha256, weights="float16" if half else None)
     card = dataclasses.replace(card, file=file)
 
     def write(out: BinaryIO) -> None:

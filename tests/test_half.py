@@ -1,0 +1,209 @@
+"""Checkpoints in half precision: half the size, the same numbers, the same decisions, or none at all."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from store_entries import plain
+from torch import Tensor, nn
+
+import zoo
+from zoo import checkpoint, models, store
+from zoo.cards import Card
+from zoo.errors import ZooError
+from zoo.half import decisions, halve
+
+ARCH: dict[str, Any] = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 5}}
+
+
+def net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return models.build("mlp", num_classes=3, widths={"hidden1": 7, "hidden2": 4}, in_features=5).eval()
+
+
+def samples(number: int = 40) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(number, 5, generator=generator), torch.arange(number) % 3
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+class Edge(nn.Module):
+    """Two classes whose logits differ by `gap`: float16 has 1 and 1 + 2**-10, and nothing between."""
+
+    def __init__(self, gap: float) -> None:
+        super().__init__()
+        self.out = nn.Linear(1, 2)
+        self.widths: dict[str, int] = {}
+        with torch.no_grad():
+            self.out.weight.copy_(torch.tensor([[1.0], [1.0 + gap]]))
+            self.out.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x)
+
+
+def test_rounded_weights_are_float16s_and_the_rest_is_untouched() -> None:
+    model, before = net(), state(net())
+    found = halve(model, samples())
+    assert found.done
+    assert (found.changed, found.total) == (0, 40)
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.float32
+        wanted = torch.from_numpy(before[name].numpy().astype("float16").astype("float32"))  # numpy's own rounding
+        assert torch.equal(tensor, wanted if tensor.ndim >= 2 else before[name])
+    assert not torch.equal(model.state_dict()["hidden1.weight"], before["hidden1.weight"])
+    assert found.sentence() == "float16 weights: all 40 decisions are the same"
+
+
+def test_batch_norm_stays_in_single_precision() -> None:
+    torch.manual_seed(0)
+    model = models.build("pointnet", num_classes=4).eval()
+    before = state(model)
+    clouds = torch.randn(4, 3, 64)
+    assert halve(model, (clouds, torch.zeros(4, dtype=torch.long))).done
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {name for name, weight in model.named_parameters() if weight.ndim >= 2}
+    data = checkpoint.pack(model, arch="pointnet", num_classes=4, options={}, half=True)
+    few = sum(t.numel() * t.element_size() for t in before.values() if t.ndim < 2)
+    assert len(data) - few < 0.52 * (sum(t.numel() * t.element_size() for t in before.values()) - few)
+
+
+def test_one_decision_that_would_change_is_one_too_many() -> None:
+    model = Edge(2**-12)  # rounds to 1: a tie, which the first class wins
+    x = torch.tensor([[0.0], [-1.0], [3.0]])  # in the first two the second class does not win as it is
+    before = state(model)
+    assert decisions(model, (x, torch.zeros(3, dtype=torch.long))).tolist() == [0, 0, 1]
+    found = halve(model, (x, torch.zeros(3, dtype=torch.long)))
+    assert not found.done
+    assert found.sentence() == "float32 weights: float16 would change 1 of 3 decisions"
+    assert torch.equal(model.out.weight, before["out.weight"])
+    assert halve(model, (x[:2], torch.zeros(2, dtype=torch.long))).done  # only these samples are asked
+    assert torch.equal(model.out.weight, torch.ones(2, 1))
+
+
+@pytest.mark.parametrize("number", [65520.0, -1e6])  # the least that rounds to infinity, and one far beyond
+def test_a_weight_beyond_float16_is_refused(number: float) -> None:
+    model = net()
+    with torch.no_grad():
+        model.hidden2.weight[1, 2] = number
+    before = state(model)
+    found = halve(model, samples())
+    assert not found.done
+    assert found.sentence() == "float32 weights: hidden2.weight holds a number beyond 65504, the largest of float16"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    with pytest.raises(ZooError, match=r"hidden2\.weight holds numbers that float16 does not have"):
+        checkpoint.pack(halved_but(model, "hidden2"), **ARCH, half=True)
+
+
+def halved_but(model: nn.Module, layer: str) -> nn.Module:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim >= 2 and not name.startswith(layer):
+                weight.copy_(weight.half())
+    return model
+
+
+def test_the_largest_float16_is_none_too_many() -> None:
+    model = net()
+    with torch.no_grad():
+        model.hidden2.weight[1, 2] = 65519.0
+    assert halve(model, samples()).done
+    assert model.hidden2.weight[1, 2] == 65504
+
+
+def test_a_failure_on_the_way_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = net(), []
+
+    def interrupted(module: nn.Module, *given: object) -> None:
+        seen.append(module.weight.clone())
+        if len(seen) == 2:  # the first forward pass is before the rounding
+            raise KeyboardInterrupt
+
+    model.hidden1.register_forward_hook(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        halve(model, samples())
+    assert not torch.equal(seen[0], seen[1])
+    assert all(torch.equal(tensor, net().state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
+def test_data_that_cannot_be_decided_on() -> None:
+    with pytest.raises(ZooError, match="nothing to decide on"):
+        halve(net(), samples(0))
+    x, y = samples()
+    x[7, 2] = torch.nan
+    with pytest.raises(ZooError, match="sample 7"):
+        halve(net(), (x, y))
+    with pytest.raises(ZooError, match="a label 3"):
+        halve(net(), (samples()[0], torch.full((40,), 3)))
+
+
+def test_training_mode_and_batches_do_not_matter() -> None:
+    a, b = net(), net().train()
+    assert halve(a, samples()) == halve(b, samples(), batch_size=7)
+    assert b.training
+    assert torch.equal(a.out.weight, b.out.weight)
+
+
+def test_the_file_holds_the_same_numbers_in_half_the_room(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.build("mlp", num_classes=3, in_features=2000).eval()
+    halve(model, (torch.randn(8, 2000), torch.zeros(8, dtype=torch.long)))
+    form = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 2000}}
+    whole, small = (checkpoint.pack(model, **form, half=half) for half in (False, True))
+    assert len(small) < 0.51 * len(whole)
+    assert checkpoint.pack(model, **form, half=True) == small
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(small)
+    with safe_open(path, framework="pt") as file:
+        kinds = {name: (file.get_tensor(name).dtype, file.get_tensor(name).ndim) for name in file.keys()}  # noqa: SIM118
+    assert {kind for kind, ndim in kinds.values() if ndim >= 2} == {torch.float16}
+    assert {kind for kind, ndim in kinds.values() if ndim < 2} == {torch.float32}
+    loaded = checkpoint.load(path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
+    for damaged in (small[:-1], small[:40], small + b"x"):
+        path.write_bytes(damaged)
+        with pytest.raises(ZooError, match="not a safetensors file, or a damaged one"):
+            checkpoint.load(path)
+
+
+def test_weights_that_were_not_rounded_are_not_stored_in_half() -> None:
+    with pytest.raises(ZooError, match=r"hidden1\.weight holds .* round them first with zoo\.half\.halve"):
+        checkpoint.pack(net(), **ARCH, half=True)
+
+
+def test_an_entry_in_half_precision(empty_home: Path) -> None:
+    model, other = net(), net(seed=1)
+    halve(model, samples())
+    card = store.save_entry(model, plain("net.shapes"), half=True)
+    assert card.saved.weights == "float16"
+    assert zoo.info("net") == card == Card.from_json(card.to_json())
+    for dtype in ("float32", "float64", "float16", "bfloat16"):
+        loaded = zoo.get("net", dtype=dtype)
+        assert {parameter.dtype for parameter in loaded.parameters()} == {getattr(torch, dtype)}
+        if dtype in ("float32", "float64"):
+            assert torch.equal(loaded.out.weight.float(), model.out.weight)
+    x, _ = samples()
+    assert torch.equal(zoo.get("net")(x), model(x))
+    whole = store.save_entry(other, plain("other.shapes"))
+    assert whole.saved.weights is None
+    assert "float16" not in whole.to_json()
+    with pytest.raises(ZooError, match="round them first"):
+        store.save_entry(other, plain("third.shapes"), half=True)
+    assert zoo.list_models() == ["net.shapes", "other.shapes"]
+
+
+def test_a_card_that_claims_another_type_is_refused() -> None:
+    file = {"name": "net.shapes-00000000.safetensors", "size": 9, "sha256": "0" * 64}
+    card = plain("net.shapes", file=store.File(**file))
+    assert Card.from_json(card.to_json()).saved.weights is None
+    text = replace(card, file=store.File(**file, weights="float16")).to_json()
+    assert Card.from_json(text).saved.weights == "float16"
+    with pytest.raises(ZooError, match="file: weights 'int8' is not float16"):
+        Card.from_json(text.replace('"float16"', '"int8"'))
