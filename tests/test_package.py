@@ -145,6 +145,11 @@ def test_the_installed_package_finds_its_entries(python: Callable[..., str], sit
     assert path.read_bytes() == b"no network, and nobody loads it"
 
 
+def test_the_installed_package_finds_its_recipes(python: Callable[..., str]) -> None:
+    code = "from zoo.recipes import recipe_for; print(recipe_for('finetune', 'resnet34', 'imagenet').lr)"
+    assert python(sys.executable, "-c", code) == "0.001\n"
+
+
 def test_the_installed_command_runs(python: Callable[..., str], site: Path) -> None:
     (script,) = (site / ("Scripts" if os.name == "nt" else "bin")).glob("zoo*")
     assert "reprune" in python(str(script), "--help")

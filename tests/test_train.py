@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from zoo import ZooError
 from zoo import train as train_module
-from zoo.recipes import FINETUNE, TRAIN, Recipe, recipe_for
+from zoo.recipes import Recipe
 from zoo.train import train
 
 RECIPE = Recipe(epochs=3, lr=0.2, batch_size=8, weight_decay=1e-3, label_smoothing=0.1, warmup=1, floor=0.01)
@@ -254,11 +254,6 @@ def test_images_train_to_the_same_weights_in_the_channels_last_format():
 
 
 def test_recipes():
-    assert recipe_for("train", "dgcnn", "shapes") == TRAIN["dgcnn.shapes"]
-    assert recipe_for("train", "dgcnn", "modelnet40") == TRAIN["dgcnn"]
-    assert recipe_for("finetune", "resnet34", "imagenet") == FINETUNE["resnet34"]
-    with pytest.raises(ZooError, match="no recipe to train lenet"):
-        recipe_for("train", "lenet", "shapes")
     for wrong in ({"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"batch_size": 1}):
         with pytest.raises(ZooError):
             Recipe(**{"epochs": 1, "lr": 0.1, "batch_size": 2, **wrong})

@@ -1,17 +1,28 @@
-"""How each network is trained and fine-tuned: numbers only, one frozen record per network.
+"""How networks are trained and fine-tuned: one frozen record, read from a small file per network.
 
-DGCNN: the authors' settings (Wang et al. 2019, section 5.1; SGD 0.1 falling to 0.001 over 250 epochs, batch 32,
-label smoothing 0.2). Fine-tuning after pruning: the settings of the paper (SGD 0.9, weight decay 5e-5, cosine;
-0.001 for ResNet34, 0.01 for the others).
+The files lie in `zoo/recipe_files`, one per network; their comments name the source of every setting. Sections:
+
+    [train] and [finetune]     fields of `Recipe` with their values; epochs, lr and batch_size must be there
+    [train.shapes]             what is other than in [train] for that data set
+    # ...                      a comment, on a line of its own or behind a value
+
+Reading is strict: a section, a field or a value that is not possible is refused. One's own file has the same form.
 """
 
 from __future__ import annotations
 
+import configparser
 import math
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import get_type_hints
 
 from zoo.errors import ZooError, suggest
+from zoo.files import expanded
+from zoo.names import DATASETS
 
+KINDS = ("train", "finetune")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -57,6 +68,12 @@ class Recipe:
         for what in ("average", "distil"):
             if not 0 <= (value := getattr(self, what)) <= 1 or (what == "average" and value == 1):
                 raise ZooError(f"{what} is a part, from 0 up to 1; got {value}")
+        for what in ("momentum", "label_smoothing"):
+            if not 0 <= (value := getattr(self, what)) < 1:
+                raise ZooError(f"{what} is a part, from 0 to below 1; got {value}")
+        for what in ("weight_decay", "warmup", "floor"):
+            if not 0 <= (value := getattr(self, what)) < math.inf:
+                raise ZooError(f"{what} is {value}: it must be a number from 0 up")
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step 0, 1, ... of a run whose epochs have `steps` steps each."""
@@ -68,43 +85,78 @@ class Recipe:
         return floor + (self.lr - floor) * (1 + math.cos(math.pi * position)) / 2
 
 
-_CLOUD = Recipe(epochs=200, lr=0.05, batch_size=32, label_smoothing=0.1, floor=5e-4)
-_MOBILE = Recipe(epochs=150, lr=0.05, batch_size=64, weight_decay=4e-5, label_smoothing=0.1, warmup=5)
-_MOBILE_AGAIN = Recipe(epochs=150, lr=0.01, batch_size=256, weight_decay=5e-5)
-
-TRAIN: dict[str, Recipe] = {
-    "dgcnn": Recipe(epochs=250, lr=0.1, batch_size=32, label_smoothing=0.2, floor=1e-3),
-    "dgcnn.shapes": Recipe(epochs=60, lr=0.1, batch_size=32, label_smoothing=0.2, floor=1e-3),
-    "mlp": Recipe(epochs=30, lr=0.05, batch_size=64),
-    "mobilenet_v2": _MOBILE,
-    "mobilenet_v3_large": _MOBILE,
-    "mobilenet_v3_small": _MOBILE,
-    "pointnet": _CLOUD,
-    "pointnet2": _CLOUD,
-    "resnet34": Recipe(epochs=90, lr=0.1, batch_size=64, label_smoothing=0.1, warmup=3),
-    "resnet34.imagenette": Recipe(epochs=30, lr=0.05, batch_size=64, label_smoothing=0.1, warmup=1),
-    "vgg11": Recipe(epochs=160, lr=0.05, batch_size=128, weight_decay=5e-4, warmup=2),
-}
-
-FINETUNE: dict[str, Recipe] = {
-    "dgcnn": Recipe(epochs=100, lr=0.01, batch_size=32, weight_decay=5e-5, label_smoothing=0.2),
-    "mlp": Recipe(epochs=10, lr=0.01, batch_size=64, weight_decay=5e-5),
-    "mobilenet_v2": _MOBILE_AGAIN,
-    "mobilenet_v3_large": _MOBILE_AGAIN,
-    "mobilenet_v3_small": _MOBILE_AGAIN,
-    "pointnet": Recipe(epochs=100, lr=0.01, batch_size=32, weight_decay=5e-5, label_smoothing=0.1),
-    "pointnet2": Recipe(epochs=100, lr=0.01, batch_size=32, weight_decay=5e-5, label_smoothing=0.1),
-    "resnet34": Recipe(epochs=150, lr=0.001, batch_size=256, weight_decay=5e-5),
-    "vgg11": Recipe(epochs=100, lr=0.01, batch_size=128, weight_decay=5e-5),
-}
-
-RECIPES = {"train": TRAIN, "finetune": FINETUNE}
-
-
 def recipe_for(kind: str, arch: str, dataset: str) -> Recipe:
-    """The recipe of kind "train" or "finetune" for a network, the one made for the data set if there is one."""
-    recipes = RECIPES[kind]
-    found = recipes.get(f"{arch}.{dataset}") or recipes.get(arch)
+    """The recipe of kind "train" or "finetune" for a network, the one made for the data set if there is one.
+
+    Raises:
+        ZooError: there is none for the network.
+    """
+    folder = Path(str(resources.files("zoo").joinpath("recipe_files")))
+    known = sorted(path.stem for path in folder.glob("[!.]*.ini"))
+    if arch not in known:
+        raise ZooError(f"there is no recipe to {kind} {arch}: recipes exist for {', '.join(known)}")
+    return read_recipe(folder / f"{arch}.ini", kind, dataset)
+
+
+def read_recipe(path: str | Path, kind: str, dataset: str) -> Recipe:
+    """The recipe of kind "train" or "finetune" in a file, with what the file changes for the data set.
+
+    The whole file is checked, the sections that are not asked for too.
+
+    Raises:
+        ZooError: it cannot be read, has no such section, or holds what is not possible; names file, section and field.
+    """
+    path = expanded(path)
+    parser = configparser.ConfigParser(
+        delimiters=("=",), inline_comment_prefixes=("#",), interpolation=None, empty_lines_in_values=False,
+        default_section="",
+    )  # fmt: skip
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # LR is no field
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+        sections = {name: _settings(name, dict(parser[name])) for name in parser.sections()}
+        recipes = {name: _recipe(name, sections) for name in sections}
+    except configparser.Error as error:
+        reason = " ".join(str(error).split())
+        raise ZooError(f"{reason}; a recipe has sections as [train] and lines as lr = 0.1") from None
+    except (OSError, ValueError) as error:
+        raise ZooError(f"the recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except ZooError as error:
+        raise ZooError(f"the recipe {path}: {error}") from None
+    found = recipes.get(f"{kind}.{dataset}") or recipes.get(kind)
     if found is None:
-        raise ZooError(f"there is no recipe to {kind} {arch}: recipes exist for {', '.join(sorted(recipes))}")
+        there = ", ".join(f"[{name}]" for name in recipes) or "none"
+        raise ZooError(f"the recipe {path} has no section [{kind}]; it has {there}")
     return found
+
+
+def _settings(section: str, lines: dict[str, str]) -> dict[str, int | float | str]:
+    """The values of one section, each of its field's type."""
+    kind, _, dataset = section.partition(".")
+    if kind not in KINDS:
+        raise ZooError(f"there is no section [{section}]: {suggest(kind, KINDS)}")
+    if section != kind and dataset not in DATASETS:
+        raise ZooError(f"[{section}]: there is no data set {dataset!r}: {suggest(dataset, DATASETS)}")
+    types = get_type_hints(Recipe)
+    settings: dict[str, int | float | str] = {}
+    for name, text in lines.items():
+        if name not in types:
+            raise ZooError(f"[{section}]: there is no field {name!r}: {suggest(name, types)}")
+        try:
+            settings[name] = types[name](text)
+        except ValueError:
+            wanted = "a whole number" if types[name] is int else "a number"
+            raise ZooError(f"[{section}]: {name} must be {wanted}, got {text!r}") from None
+    return settings
+
+
+def _recipe(section: str, sections: dict[str, dict[str, int | float | str]]) -> Recipe:
+    """The recipe of one section; what a data set's section leaves out is its kind's."""
+    settings = {**sections.get(section.partition(".")[0], {}), **sections[section]}
+    missing = [f.name for f in fields(Recipe) if f.default is MISSING and f.name not in settings]
+    if missing:
+        raise ZooError(f"[{section}]: the field {missing[0]} is missing")
+    try:
+        return Recipe(**settings)  # type: ignore[arg-type]
+    except ZooError as error:
+        raise ZooError(f"[{section}]: {error}") from None
