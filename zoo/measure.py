@@ -175,11 +175,12 @@ def _call(model: nn.Module, x: Tensor, mode: str) -> Callable[[], object]:
         for _ in range(3):  # libraries choose their kernels and workspaces before anything is captured
             model(x)
     torch.cuda.current_stream(x.device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
+    graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(x.device)
     try:
         with torch.cuda.graph(graph):
             model(x)
     except RuntimeError as error:
+        torch.cuda.set_stream(before)  # a capture that fails may leave its own stream behind as the current one
         raise ZooError(f"this network cannot be captured as a CUDA graph: {error}") from error
     # The weights' copy must live as long as the graph that reads it.
     return lambda kept=model: graph.replay()  # type: ignore[misc]
