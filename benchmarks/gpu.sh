@@ -1,18 +1,11 @@
 #!/usr/bin/env bash
-# Every figure that needs a GPU, in one run: tests on the device, DGCNN beside its written-out form, pruned beside dense.
-#   bash benchmarks/gpu.sh [OUT] [DEVICE]       results as text and JSON under OUT, as each part ends
-set -uo pipefail
+# Forward times of every entry beside its parent on this machine's GPU, onto the cards, in less than 10 minutes.
+#   bash benchmarks/gpu.sh [OUT] [OPTION...]     also as JSON lines in OUT/zoo_times.jsonl; options: zoo_times.py --help
+# Run it again for what the time did not suffice for. benchmarks/gpu_checks.sh has the other figures that need a GPU.
+set -euo pipefail
 cd "$(dirname "$0")/.."
+python=${PYTHON:-python}
 out=${1:-results}
-device=${2:-cuda}
-mkdir -p "$out"
-step() {
-    local name=$1
-    shift
-    echo "== $name"
-    "$@" 2>&1 | tee "$out/$name.txt" | tail -n 40
-}
-step tests pytest -q tests/test_kernels.py tests/test_modes.py tests/test_edgeconv.py tests/test_dgcnn.py tests/test_prune.py
-step dgcnn python benchmarks/dgcnn.py --device "$device" --json "$out/dgcnn.json"
-step modes python benchmarks/modes.py --device "$device"
-step pruned python benchmarks/pruned.py --device "$device" --json "$out/pruned.json"
+shift $(($# > 0))
+# Each card is whole before and after it is replaced, so the last resort against a stuck compiler costs nothing.
+exec timeout --kill-after=5 590 "$python" benchmarks/zoo_times.py --out "$out/zoo_times.jsonl" "$@"

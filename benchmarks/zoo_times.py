@@ -1,0 +1,277 @@
+"""Forward times of every entry beside its parent, written to the cards: what `benchmarks/gpu.sh` runs.
+
+    python benchmarks/zoo_times.py [--cards DIR]... [--mirror DIR]... [--out times.jsonl] [--minutes 9]
+    python benchmarks/zoo_times.py --device cpu --dry-run --modes eager
+
+A parent and its children run interleaved (`zoo.measure.forward_times`: device events, warm-up, an order shuffled anew
+each round) on the same random samples: batch 32 and 1, float32 and bfloat16, eager, as a CUDA graph and compiled. What
+is cheap comes first, what no card states yet before what only would be measured again; a setting that the rest of the
+time cannot hold, or that fails, is named and left out. An entry's card is replaced as soon as it was timed: records of
+the same device, batch, type and mode are replaced, all others stay. Nothing is written on a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import click
+import torch
+
+from zoo import checkpoint, report, store
+from zoo.cards import Card, Forward
+from zoo.entry import forward_record
+from zoo.errors import ZooError
+from zoo.files import new_file
+from zoo.measure import Times, device_name, forward_times
+from zoo.memory import keep_freed_memory
+from zoo.mirrors import INDEX
+
+MODES = {"eager": 2.0, "cuda_graph": 3.0, "compiled": 60.0}  # seconds that a network may take, before any is measured
+DTYPES = ("float32", "bfloat16")
+BATCHES = (32, 1)
+CHILDREN = 4  # at once beside their parent: more would not fit torch.compile's limit of 8 versions of one forward
+
+
+@dataclass(frozen=True)
+class Job:
+    """Entries to time in one run, in one setting; the first is the others' parent, or alone.
+
+    `kept` are the names whose times are the cards': a parent that is a child elsewhere is timed beside its own parent.
+    """
+
+    mode: str
+    dtype: str
+    batch: int
+    cards: tuple[Card, ...]
+    kept: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}, {self.dtype}, {self.mode}: {', '.join(card.name for card in self.cards)}"
+
+
+@dataclass
+class Budget:
+    """Until when there is time, and how long a network takes in each mode, as seen so far."""
+
+    deadline: float
+    clock: Callable[[], float] = time.monotonic
+    seen: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def holds(self, job: Job) -> bool:
+        each = self.seen.get((job.mode, job.cards[0].arch), MODES[job.mode])
+        return self.clock() + each * len(job.cards) <= self.deadline
+
+    def note(self, job: Job, seconds: float) -> None:
+        key = (job.mode, job.cards[0].arch)
+        self.seen[key] = max(seconds / len(job.cards), self.seen.get(key, 0.0))
+
+
+def groups(cards: Mapping[str, Card]) -> Iterator[tuple[tuple[Card, ...], frozenset[str]]]:
+    """Every parent with up to `CHILDREN` of its children that take samples of its shape, every other entry alone;
+    and whose times count."""
+    children: dict[str, list[Card]] = {name: [] for name in cards}
+    roots = []
+    for card in cards.values():
+        parent = cards.get(card.parent) if card.parent else None
+        if parent is not None and parent.sample_shape == card.sample_shape:
+            children[parent.name].append(card)
+        else:
+            roots.append(card.name)
+    for name, own in children.items():
+        if not own and name in roots:
+            yield (cards[name],), frozenset({name})
+        for at in range(0, len(own), CHILDREN):
+            part = own[at : at + CHILDREN]
+            first = {name} if at == 0 and name in roots else set()
+            yield (cards[name], *part), frozenset({card.name for card in part} | first)
+
+
+def jobs(
+    cards: Mapping[str, Card], *, device: str, modes: Sequence[str], dtypes: Sequence[str], batches: Sequence[int]
+) -> list[Job]:
+    """Everything to be timed, in the order in which it is."""
+    together = list(groups(cards))
+    found = [
+        Job(mode, dtype, batch, members, kept)
+        for mode in modes for dtype in dtypes for batch in batches for members, kept in together
+    ]  # fmt: skip
+
+    def stated(job: Job) -> bool:
+        setting = (device, job.batch, job.dtype, job.mode)
+        return all(any(_key(record) == setting for record in cards[name].forward) for name in job.kept)
+
+    return sorted(found, key=stated)  # stable: what is missing first
+
+
+Results = dict[str, list[Forward]]
+
+
+def run(
+    todo: Iterable[Job],
+    *,
+    device: torch.device,
+    budget: Budget,
+    path: Callable[[Card], Path],
+    keep: Callable[[Card, Forward, str | None], None],
+    repeats: int,
+) -> Results:
+    """Run the jobs as long as there is time; `keep(card, record, parent)` gets each result as soon as it is there."""
+    results: Results = {}
+    for job in todo:
+        if not budget.holds(job):
+            click.echo(f"no time left for {job}")
+            continue
+        began = budget.clock()
+        try:
+            times = measure(job, device=device, path=path, repeats=repeats)
+        except Exception as error:  # compilers and drivers raise anything; the other settings are still worth having
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            click.echo(f"failed: {job}: {reason[:300]}")
+            continue
+        seconds = budget.clock() - began
+        budget.note(job, seconds)
+        click.echo(f"{seconds:6.1f} s  {job}")
+        setting = {"batch": job.batch, "dtype": job.dtype, "mode": job.mode}
+        for card in job.cards:
+            parent = None if card is job.cards[0] else job.cards[0].name
+            if card.name not in job.kept or (parent is None and device.type != "cuda"):
+                continue  # on a CPU there are ratios only
+            record = forward_record(times[card.name], device, **setting, parent=parent is not None)  # type: ignore[arg-type]
+            results.setdefault(card.name, []).append(record)
+            try:
+                keep(card, record, parent)
+            except ZooError as error:
+                click.echo(f"not written: {error}")
+    return results
+
+
+def measure(job: Job, *, device: torch.device, path: Callable[[Card], Path], repeats: int) -> dict[str, Times]:
+    """Time the job's networks on normally distributed samples (B, ...) of their shape."""
+    torch.compiler.reset()  # earlier networks of the same class would count against the compiler's limit
+    models = {card.name: checkpoint.load(path(card), device=device, card=card) for card in job.cards}
+    shape = job.cards[0].sample_shape
+    x = torch.randn(job.batch, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+    return forward_times(models, x, repeats=repeats, warmup=max(3, repeats // 5), dtype=job.dtype, mode=job.mode)
+
+
+def written(card: Card, record: Forward) -> Card:
+    """The card with the record in the place of the one of the same device, batch, type and mode, or as the last."""
+    old = [each for each in card.forward if _key(each) != _key(record)]
+    at = next((i for i, each in enumerate(card.forward) if _key(each) == _key(record)), len(old))
+    return replace(card, forward=(*old[:at], record, *old[at:]))
+
+
+def write(card: Card, record: Forward, folders: Iterable[Path]) -> list[Path]:
+    """Put the record onto the entry's card in each folder that has this very checkpoint; returns the cards' files."""
+    places = []
+    for folder in folders:
+        place = folder / f"{card.name}.json"
+        if place.is_file() and (now := store.read_card(place)).saved.sha256 == card.saved.sha256:
+            with new_file(place) as out:
+                out.write(written(now, record).to_json().encode())
+            places.append(place)
+    return places
+
+
+def table(results: Results) -> str:
+    """One line for each entry, batch and type; the modes side by side."""
+    modes = [mode for mode in MODES if any(r.mode == mode for records in results.values() for r in records)]
+    rows = [("entry", "batch", "type", *modes)]
+    for name, records in results.items():
+        for batch, dtype in dict.fromkeys((r.batch, r.dtype) for r in records):
+            cells = {r.mode: _cell(r) for r in records if (r.batch, r.dtype) == (batch, dtype)}
+            rows.append((name, str(batch), dtype, *(cells.get(mode, "") for mode in modes)))
+    return report.table(rows)
+
+
+def _cell(record: Forward) -> str:
+    ms = "" if record.median_ms is None else f"{record.median_ms:.3f} ms (95 %: {record.p95_ms:.3f})"
+    return "  ".join(part for part in (ms, report.speedup(record)) if part)
+
+
+def _key(record: Forward) -> tuple[str, int, str, str]:
+    return record.device, record.batch, record.dtype, record.mode
+
+
+def entries(folders: Iterable[Path], mirror: Sequence[str]) -> dict[str, Card]:
+    """The cards of these folders, of this machine's zoo and of the mirrors, by name; the first of a name counts."""
+    places = [place for folder in folders for place in sorted(folder.glob("[!.]*.json")) if place.name != INDEX]
+    found = {place.stem: store.read_card(place) for place in reversed(places)}
+    return dict(sorted({**store.cards(mirror), **found}.items()))
+
+
+def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str]) -> Callable[[Card], Path]:
+    """Finds an entry's checkpoint: in these folders, in the zoo, or on a mirror."""
+
+    def path(card: Card) -> Path:
+        for folder in folders:
+            if (file := folder / card.saved.name).is_file():
+                store.verify(file, card)
+                return file
+        return store.download(card.name, mirror=mirror or None)
+
+    return path
+
+
+def _words(text: str, known: Iterable[str]) -> list[str]:
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in known:
+            raise click.UsageError(f"{word!r} is none of {', '.join(known)}.")
+    return words
+
+
+@click.command()
+@click.option("--cards", "folders", multiple=True, type=click.Path(file_okay=False, exists=True, path_type=Path),
+              help="Folder whose cards are written, may be repeated [the shipped entries and your own].")  # fmt: skip
+@click.option("--mirror", multiple=True, help="Entries from there as well; may be repeated.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Each result as a line of JSON.")
+@click.option("--minutes", default=9.0, show_default=True)
+@click.option("--repeats", default=100, show_default=True)
+@click.option("--modes", default=",".join(MODES), show_default=True)
+@click.option("--dtypes", default=",".join(DTYPES), show_default=True)
+@click.option("--batches", default=",".join(map(str, BATCHES)), show_default=True)
+@click.option("--device", default="cuda", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Write neither cards nor --out; possible on a CPU as well.")
+def main(
+    folders: tuple[Path, ...], mirror: tuple[str, ...], out: Path | None, minutes: float, repeats: int, modes: str,
+    dtypes: str, batches: str, device: str, dry_run: bool,
+) -> None:  # fmt: skip
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise click.ClickException("there is no CUDA GPU here: nothing was measured, and nothing written")
+    place = checkpoint.device_of(device)
+    if place.type != "cuda" and not dry_run:
+        raise click.ClickException(f"times of a {place.type} do not belong on cards: add --dry-run to see them")
+    keep_freed_memory()
+    began = time.monotonic()
+    places = folders or (store.shipped(), store.own())
+    try:
+        known = entries(folders, mirror)
+        name = f"cuda: {device_name(place)}" if place.type == "cuda" else "cpu"
+        todo = jobs(known, device=name, modes=_words(modes, MODES), dtypes=_words(dtypes, DTYPES),
+                    batches=[int(batch) for batch in batches.split(",")])  # fmt: skip
+    except (ZooError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+    def keep(card: Card, record: Forward, parent: str | None) -> None:
+        if dry_run:
+            return
+        write(card, record, places)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            line = {"name": card.name, "parent": parent, "sha256": card.saved.sha256, **asdict(record)}
+            with open(out, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+    click.echo(f"{name}, torch {torch.__version__}, {len(known)} entries, {len(todo)} runs, {minutes:g} minutes")
+    results = run(todo, device=place, budget=Budget(began + 60 * minutes), repeats=repeats,
+                  path=checkpoint_in(places, mirror), keep=keep)  # fmt: skip
+    click.echo(table(results))
+
+
+if __name__ == "__main__":
+    main()

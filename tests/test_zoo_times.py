@@ -1,0 +1,274 @@
+"""benchmarks/zoo_times.py: what is timed beside what, in which order, until when, and what becomes of the cards."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from scripts import BENCHMARKS, script
+from store_entries import make, plain
+
+from zoo import ZooError, store
+from zoo.cards import Card, Forward
+from zoo.measure import Times
+from zoo.terms import Licences
+
+zoo_times = script("zoo_times")
+PARENT = {"licences": Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="Apache-2.0")}
+TIMES = Times(100, 0.002, 0.0019, 0.0025, 1.5, 1.4, 1.6)
+SHIPPED = ("dgcnn-pruned-0.5x.shapes", "dgcnn.shapes")
+
+
+def child(name: str, parent: str, **changes: Any) -> Card:
+    return plain(name, parent=parent, **PARENT, **changes)
+
+
+def record(**changes: Any) -> Forward:
+    usual = {"device": "cuda: X", "torch": "2", "batch": 32, "dtype": "float32", "mode": "eager", "median_ms": 2.0}
+    return Forward(**{**usual, **changes})
+
+
+def by_name(*cards: Card) -> dict[str, Card]:
+    return {card.name: card for card in cards}
+
+
+# -- what is timed beside what -------------------------------------------------------------------------------
+
+
+def test_every_entry_is_timed_once_and_beside_its_parent() -> None:
+    many = [child(f"a-{i}", "a") for i in range(6)]
+    cards = by_name(
+        plain("a"), *many, child("b", "a-2"), child("c", "absent"), child("d", "a", sample_shape=(6,)), plain("e")
+    )
+    groups = list(zoo_times.groups(cards))
+    kept = sorted(name for _, each in groups for name in each)
+    assert kept == sorted(cards)  # each exactly once
+    for members, names in groups:
+        assert len(members) <= 5
+        assert names <= {card.name for card in members}
+        assert len({card.sample_shape for card in members}) == 1
+        for card in members:
+            if card.name in names and card.parent in cards and card.name != "d":
+                assert members[0].name == card.parent
+    alone = [members[0].name for members, _ in groups if len(members) == 1]
+    assert alone == ["c", "d", "e"]
+
+
+def test_the_cheap_comes_first_and_the_compiled_last() -> None:
+    cards = by_name(plain("a"), plain("b"))
+    every = {"device": "cuda: X", "modes": list(zoo_times.MODES), "dtypes": zoo_times.DTYPES, "batches": (32, 1)}
+    jobs = zoo_times.jobs(cards, **every)
+    assert len(jobs) == 2 * 3 * 2 * 2
+    assert [(j.mode, j.dtype) for j in jobs[:4]] == [("eager", "float32")] * 4
+    assert {j.cards[0].name for j in jobs[:2]} == {"a", "b"}
+    assert {j.mode for j in jobs[-8:]} == {"compiled"}
+
+
+def test_what_no_card_states_comes_before_what_is_measured_again() -> None:
+    cards = by_name(plain("a", forward=(record(),)), plain("b", forward=(record(device="cuda: Y"),)))
+    jobs = zoo_times.jobs(cards, device="cuda: X", modes=("eager", "compiled"), dtypes=("float32",), batches=(32,))
+    assert [(j.cards[0].name, j.mode) for j in jobs] == [
+        ("b", "eager"), ("a", "compiled"), ("b", "compiled"), ("a", "eager"),
+    ]  # fmt: skip
+
+
+# -- until when ----------------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A machine that says it has a GPU; `seconds` is what one network takes in each mode, `fails` breaks."""
+    state: dict[str, Any] = {"clock": Clock(), "seconds": {}, "fails": set(), "ran": []}
+
+    def measure(job: Any, *, device: torch.device, path: Any, repeats: int) -> dict[str, Times]:
+        for card in job.cards:
+            path(card)
+        state["clock"].now += state["seconds"].get(job.mode, 1.0) * len(job.cards)
+        if job.mode in state["fails"]:
+            raise RuntimeError("the compiler says no\nand a hundred lines more")
+        state["ran"].append(job)
+        first = replace(TIMES, speedup=1.0, speedup_low=1.0, speedup_high=1.0)
+        return {card.name: first if card is job.cards[0] else TIMES for card in job.cards}
+
+    monkeypatch.setattr(zoo_times, "measure", measure)
+    monkeypatch.setattr(zoo_times, "device_name", lambda device: "NVIDIA X")
+    monkeypatch.setattr("zoo.entry.device_name", lambda device: "NVIDIA X")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(zoo_times.checkpoint, "device_of", torch.device)
+    return state
+
+
+def run(gpu: dict[str, Any], minutes: float, cards: dict[str, Card]) -> Any:
+    jobs = zoo_times.jobs(cards, device="X", modes=list(zoo_times.MODES), dtypes=zoo_times.DTYPES, batches=(32, 1))
+    budget = zoo_times.Budget(60 * minutes, gpu["clock"])
+    here = {"device": torch.device("cuda"), "path": lambda card: Path(), "repeats": 9}
+    return zoo_times.run(jobs, budget=budget, keep=lambda *given: None, **here)
+
+
+def test_it_ends_in_time_whatever_a_compiler_takes(gpu: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    gpu["seconds"] = {"compiled": 100.0}
+    results = run(gpu, 9, by_name(plain("a"), child("a-1", "a"), plain("b")))
+    assert gpu["clock"].now <= 540
+    assert {r.mode for r in results["b"]} == set(zoo_times.MODES)
+    done = [job.mode for job in gpu["ran"]]
+    assert done.count("eager") == done.count("cuda_graph") == 2 * 2 * 2
+    assert 1 <= done.count("compiled") < 8
+    said = capsys.readouterr().out
+    assert said.count("no time left for batch") == 8 - done.count("compiled")
+
+
+def test_a_short_time_is_for_the_cheap_ones(gpu: dict[str, Any]) -> None:
+    results = run(gpu, 0.1, by_name(plain("a")))
+    assert [(r.batch, r.dtype, r.mode) for r in results["a"]][:2] == [(32, "float32", "eager"), (1, "float32", "eager")]
+    assert all(r.mode != "compiled" for r in results["a"])
+
+
+def test_a_mode_that_fails_is_named_and_the_others_go_on(
+    gpu: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu["fails"] = {"cuda_graph"}
+    results = run(gpu, 100, by_name(plain("a"), child("a-1", "a")))
+    assert {r.mode for r in results["a"]} == {"eager", "compiled"}
+    said = capsys.readouterr().out
+    assert "failed: batch 32, float32, cuda_graph: a, a-1: the compiler says no\n" in said
+    assert "hundred" not in said
+
+
+# -- what becomes of the cards -------------------------------------------------------------------------------
+
+
+def test_a_record_takes_the_place_of_the_same_setting_and_of_no_other() -> None:
+    old = (record(), record(batch=1), record(device="cuda: Y"), record(mode="compiled"), record(dtype="bfloat16"))
+    card = plain("a", forward=old)
+    new = record(batch=1, median_ms=5.0, torch="3")
+    assert zoo_times.written(card, new).forward == (old[0], new, *old[2:])
+    last = record(batch=7)
+    assert zoo_times.written(card, last).forward == (*old, last)
+    assert zoo_times.written(plain("a"), last).forward == (last,)
+
+
+def test_only_the_card_of_this_very_checkpoint_is_written(tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name for name in "123")
+    card = make(one, "a")
+    make(two, "a", b"other weights")
+    before = (two / "a.json").read_bytes()
+    three.mkdir()
+    assert zoo_times.write(card, record(), [one, two, three]) == [one / "a.json"]
+    assert store.read_card(one / "a.json") == replace(card, forward=(record(),))
+    assert (two / "a.json").read_bytes() == before
+    assert not list(three.iterdir())
+    assert not list(one.glob(".*"))
+
+
+def test_what_was_written_meanwhile_is_kept(tmp_path: Path) -> None:
+    card = make(tmp_path, "a")
+    zoo_times.write(card, record(batch=2), [tmp_path])
+    zoo_times.write(card, record(batch=3), [tmp_path])  # by a process that read the card before
+    assert [r.batch for r in store.read_card(tmp_path / "a.json").forward] == [2, 3]
+
+
+def copies(tmp_path: Path) -> Path:
+    folder = tmp_path / "copies"
+    shutil.copytree(store.shipped(), folder)
+    return folder
+
+
+def test_on_a_gpu_all_settings_reach_the_cards(gpu: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    folder, out = copies(tmp_path), tmp_path / "out" / "times.jsonl"
+    before = {name: store.read_card(folder / f"{name}.json") for name in SHIPPED}
+    for turn in (1, 2):
+        done = CliRunner().invoke(zoo_times.main, ["--cards", str(folder), "--out", str(out)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+        assert len(lines) == turn * 2 * 12
+    for name in SHIPPED:
+        card = store.read_card(folder / f"{name}.json")
+        assert replace(card, forward=before[name].forward) == before[name]
+        assert card.forward[: len(before[name].forward)] == before[name].forward
+        new = card.forward[len(before[name].forward) :]
+        assert len(new) == len({(r.batch, r.dtype, r.mode) for r in new}) == 12
+        assert {(r.device, r.median_ms, r.p95_ms) for r in new} == {("cuda: NVIDIA X", 2.0, 2.5)}
+        assert {r.ratio for r in new} == ({1.5} if card.parent else {None})
+    assert {(line["name"], line["parent"]) for line in lines} == {(SHIPPED[1], None), (SHIPPED[0], SHIPPED[1])}
+    assert "2.000 ms (95 %: 2.500)  1.50x (1.40 to 1.60)" in done.output
+
+
+def test_a_card_that_cannot_be_written_is_named(gpu: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    folder = copies(tmp_path)
+
+    def full(*given: object) -> None:
+        raise ZooError("cannot write: No space left on device; nothing was written")
+
+    monkeypatch.setattr(zoo_times, "new_file", full)
+    done = CliRunner().invoke(zoo_times.main, ["--cards", str(folder)], catch_exceptions=False)
+    assert done.output.count("not written: cannot write: No space left on device") == 24
+    assert store.read_card(folder / "dgcnn.shapes.json") == store.read_card(store.shipped() / "dgcnn.shapes.json")
+
+
+# -- a processor ---------------------------------------------------------------------------------------------
+
+
+def test_shipped_entries_on_the_cpu_for_real(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    folder, out = copies(tmp_path), tmp_path / "times.jsonl"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    options = ["--cards", str(folder), "--out", str(out), "--device", "cpu", "--dry-run", "--repeats", "3"]
+    few = ["--modes", "eager,cuda_graph", "--batches", "1", "--dtypes", "float32"]
+    done = CliRunner().invoke(zoo_times.main, [*options, *few], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "failed: batch 1, float32, cuda_graph: " in done.output
+    assert "CUDA graphs need a CUDA GPU" in done.output
+    last = done.output.splitlines()[-1]
+    assert last.startswith("dgcnn-pruned-0.5x.shapes  1      float32  ")
+    assert 0.5 < float(last.split()[3].removesuffix("x")) < 10
+    assert "ms" not in last
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not out.exists()
+
+
+def test_times_of_a_processor_are_not_for_cards() -> None:
+    done = CliRunner().invoke(zoo_times.main, ["--device", "cpu"])
+    assert done.exit_code == 1
+    assert "add --dry-run" in done.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(sys.platform == "win32", reason="it is a shell script")
+def test_without_a_gpu_the_command_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    shipped = {path.name: path.read_bytes() for path in store.shipped().iterdir()}
+    out = tmp_path / "out"
+    done = subprocess.run(
+        ["bash", str(BENCHMARKS / "gpu.sh"), str(out)], capture_output=True, text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "ZOO_HOME": str(tmp_path / "home")},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "Error: there is no CUDA GPU here: nothing was measured, and nothing written\n"
+    assert not out.exists()
+    assert {path.name: path.read_bytes() for path in store.shipped().iterdir()} == shipped
+
+
+def test_entries_of_a_mirror_are_timed_as_well(empty_home: Path, mirror: Path, tmp_path: Path) -> None:
+    make(tmp_path / "folder", "net.shapes", b"another one")
+    found = zoo_times.entries([tmp_path / "folder"], [str(mirror)])
+    assert list(found) == ["net-pruned-0.5x.shapes", "net.modelnet10", "net.shapes"]
+    path = zoo_times.checkpoint_in([tmp_path / "folder"], [str(mirror)])
+    assert path(found["net.shapes"]).read_bytes() == b"another one"
+    assert path(found["net.modelnet10"]).parent == store.cache()
+    Path(path(found["net.shapes"])).write_bytes(b"another 0ne")
+    with pytest.raises(ZooError, match="damaged"):
+        path(found["net.shapes"])
