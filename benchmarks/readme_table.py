@@ -1,0 +1,133 @@
+"""The README's tables of entries, made from their cards: what stands on no card stands in no row.
+
+    python benchmarks/readme_table.py            renews the part of README.md between the two comments
+    python benchmarks/readme_table.py --check    ends with exit code 1 where that would change it
+
+Cards are those that are shipped (zoo/checkpoints) and those in cards/ of entries that lie on a mirror alone. Run it
+after an entry was made, measured or published; a test fails until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from zoo import mirrors, names, store
+from zoo.accuracy import Accuracy
+from zoo.cards import Card, Forward
+from zoo.errors import ZooError
+from zoo.report import interval, percent, quantity, speedup
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = "<!-- entries: python benchmarks/readme_table.py -->\n", "<!-- end of entries -->\n"
+_HEAD = ("entry", "input", "accuracy", "parameters", "MACs", "speed-up, CPU", "forward, GPU", "where")
+_RULE = ("---", "---", "---", "---:", "---:", "---", "---", "---")
+
+
+def found(root: Path) -> list[tuple[Card, str]]:
+    """Every card of a checkout, with the word for where its checkpoint is.
+
+    Raises:
+        ZooError: a card is broken, or the one in cards/ is another one than the shipped one of that name.
+    """
+    cards: dict[str, tuple[Card, str]] = {}
+    for folder, where in ((root / "zoo" / "checkpoints", "shipped"), (root / "cards", "mirror")):
+        for path in sorted(folder.glob("[!.]*.json")):
+            if path.name == mirrors.INDEX:
+                continue
+            card = store.read_card(path)
+            if cards.setdefault(card.name, (card, where))[0] != card:
+                raise ZooError(f"{path} is not the card that is shipped as {card.name}: remove it, or rename the entry")
+    return list(cards.values())
+
+
+def tables(cards: Iterable[tuple[Card, str]]) -> str:
+    """One Markdown table per data set, the most demanding first; in it children right after their parents."""
+    groups: dict[str, dict[str, tuple[Card, str]]] = {}
+    for card, where in cards:
+        groups.setdefault(card.dataset, {})[card.name] = (card, where)
+    order = [*(d for d in names.DATASETS if d in groups), *sorted(groups.keys() - set(names.DATASETS))]
+    return "\n".join(f"**{dataset}**\n\n{_table(groups[dataset])}" for dataset in order)
+
+
+def renewed(text: str, tables: str) -> str:
+    """The README with these tables between its two comments.
+
+    Raises:
+        ZooError: the comments do not stand there, once each and in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or BEGIN in rest or END in before + after:
+        raise ZooError(f"README.md must hold the lines {BEGIN.strip()} and {END.strip()}, once each and in this order")
+    return f"{before}{begin}\n{tables}\n{end}{after}"
+
+
+def _table(group: dict[str, tuple[Card, str]]) -> str:
+    cards = {name: card for name, (card, _) in group.items()}
+    lines = sorted(_lineage(card, cards) for card in cards.values())
+    rows = [_row(*group[line[-1][1]], depth=len(line) - 1) for line in lines]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in (_HEAD, _RULE, *rows))
+
+
+def _lineage(card: Card, cards: dict[str, Card]) -> tuple[tuple[str, str], ...]:
+    """The card's forebears among these and itself, the eldest first: sorted by that, families stand together.
+
+    By their stems: dgcnn is to stand before dgcnn-0.5x, dgcnn.shapes would stand behind dgcnn-0.5x.shapes.
+    """
+    line = [card]
+    while (parent := cards.get(line[0].parent or "")) is not None and parent not in line:
+        line.insert(0, parent)
+    return tuple((names.parse(each.name).stem, each.name) for each in line)
+
+
+def _row(card: Card, where: str, *, depth: int) -> tuple[str, ...]:
+    timed = [record for record in card.forward if record.device.startswith("cpu") and record.ratio is not None]
+    gpu = [record for record in card.forward if record.median_ms is not None]
+    return (
+        f"{'&emsp;' * depth}`{card.name}`",
+        " x ".join(map(str, card.sample_shape)),
+        _accuracy(card.accuracy) if card.accuracy else "",
+        quantity(card.parameters),
+        "" if card.macs is None else quantity(card.macs),
+        f"{speedup(record)}, {_how(record)}" if (record := _usual(timed)) else "",
+        f"{record.median_ms:.3f} ms, {_how(record)}" if (record := _usual(gpu)) else "",
+        where,
+    )
+
+
+def _accuracy(accuracy: Accuracy) -> str:
+    split = "" if accuracy.split == "test" else f", {accuracy.split} split"
+    return f"{accuracy.correct} / {accuracy.total}, {percent(accuracy)} ({interval(accuracy)}){split}"
+
+
+def _usual(records: list[Forward]) -> Forward | None:
+    """The one that most other entries have too: float32, eager, of these the largest batch."""
+    return min(records, key=lambda r: (r.dtype != "float32", r.mode != "eager", -r.batch), default=None)
+
+
+def _how(record: Forward) -> str:
+    model = record.device.partition(":")[2].strip()
+    unusual = [record.dtype] * (record.dtype != "float32") + [record.mode.replace("_", " ")] * (record.mode != "eager")
+    return ", ".join([*filter(None, [model]), f"batch {record.batch}", *unusual])
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if it would.")
+def main(check: bool) -> None:
+    readme = ROOT / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    new = renewed(old, tables(found(ROOT)))
+    if new == old:
+        click.echo("README.md says what the cards say")
+    elif check:
+        raise click.ClickException("README.md is not what the cards say: type python benchmarks/readme_table.py")
+    else:
+        readme.write_text(new, encoding="utf-8", newline="\n")
+        click.echo("README.md renewed")
+
+
+if __name__ == "__main__":
+    main()
