@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo import synchronised
 from zoo.models import choice
 from zoo.models.points import gather, knn
 
@@ -50,8 +51,8 @@ class EdgeConv(nn.Module):
         return edge_max(neighbour, centre, rows, gain, shift, self.slope).view(B, N, -1).transpose(1, 2)
 
     def _statistics(self, neighbour: Tensor, centre: Tensor, rows: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (O,) of the signed edges; in training over all edges of the batch, and the running ones
-        move."""
+        """Mean and variance (O,) of the signed edges; in training over all edges of the batch (of all processes that
+        share it), and the running ones move."""
         bn = self.bn
         assert bn.running_mean is not None  # the asserts are for the type checker
         assert bn.running_var is not None
@@ -63,13 +64,15 @@ class EdgeConv(nn.Module):
         # not a difference of two large numbers. With s_i the sum of n_j over i's neighbours, sums over edges follow.
         with torch.no_grad():
             degree = torch.bincount(rows.flatten(), minlength=len(neighbour)).to(neighbour.dtype)
-            shift_n, shift_c = degree @ neighbour / edges, centre.mean(0)
+            shift_n, shift_c = synchronised.means(degree @ neighbour / edges, centre.mean(0))
         n, c = neighbour - shift_n, centre - shift_c
         s = F.embedding_bag(rows, n, mode="sum")
         first = (degree @ n + self.k * c.sum(0)) / edges
         second = (degree @ n.square() + (c * torch.add(self.k * c, s, alpha=2)).sum(0)) / edges
+        first, second = synchronised.means(first, second)
         mean, var = first + (shift_n + shift_c), (second - first.square()).clamp_min(0)
         with torch.no_grad():
+            edges = synchronised.number(edges)
             bn.num_batches_tracked.add_(1)
             # Without a momentum the running statistics are plain averages, as in nn.BatchNorm2d.
             momentum = 1 / int(bn.num_batches_tracked) if bn.momentum is None else bn.momentum

@@ -1,10 +1,12 @@
 """The commands that need torch: parse, call one library function, print.
 
-`zoo.cli` imports this file when one of them is run. Results go to standard output, progress to standard error.
+`zoo.cli` imports this file when one of them is run. Results go to standard output, progress to standard error. Those
+that torchrun may start several times over work as one, and the first process prints.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -61,11 +63,25 @@ def _options(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[F], F]:
     return add
 
 
+def _together(command: F) -> F:
+    """Run a command as one of the processes that torchrun started, if it did."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **given: Any) -> Any:
+        from zoo import processes
+
+        with processes.joined():
+            return command(*args, **given)
+
+    return run  # type: ignore[return-value]
+
+
 @click.command()
 @click.argument("arch")
 @click.option("--dataset", default="shapes", show_default=True)
 @click.option("--width", type=float, default=1.0, help="Width multiplier of the dense network.")
 @_options(_RECIPE, _DATA, _ENTRY, _WHERE)
+@_together
 def train(arch: str, dataset: str, width: float, seed: int, as_json: bool, **given: Any) -> None:
     """Train the network ARCH and add it to your zoo.
 
@@ -85,6 +101,7 @@ def train(arch: str, dataset: str, width: float, seed: int, as_json: bool, **giv
 @click.option("--dataset", help="The entry's own otherwise.")
 @click.option("--distil", type=float, help="Part of the loss that is the divergence from the parent [0].")
 @_options(_RECIPE, _DATA, _ENTRY, _WHERE)
+@_together
 def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
     """Train the entry NAME further and add the result to your zoo.
 
@@ -127,6 +144,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--positions", type=float, help="Part of a k x k convolution's positions in the statistics [1].")
 @click.option("--memory", type=click.FloatRange(0), help="GiB for what is kept in front of a layer [4].")
 @_options(_DATA, _ENTRY, _WHERE)
+@_together
 def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
     """Prune the entry NAME again, to a tolerance or a target, measure it beside its parent, and add it to your zoo."""
     from zoo.prune import Search
@@ -150,6 +168,7 @@ def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: 
 @click.option("--dataset", help="The entry's own otherwise.")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @_options(_DATA, _WHERE)
+@_together
 def evaluate(entry: str, dataset: str | None, as_json: bool, **given: Any) -> None:
     """Count the right answers of the entry NAME on the test split."""
     from zoo.examine import evaluate_entry
@@ -220,4 +239,8 @@ def _run(given: dict[str, Any]) -> Any:
 
 
 def _print(result: Any, as_json: bool) -> None:
+    from zoo import processes
+
+    if processes.rank() > 0:
+        return
     click.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.table())

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo import checkpoint, names, report, store, terms
+from zoo import checkpoint, names, processes, report, store, terms
 from zoo.accuracy import Accuracy
 from zoo.cards import Card, Forward, Value
 from zoo.datasets import load
@@ -56,7 +56,15 @@ class Data:
         return cls(**{**form, "validation": form.get("validation") or None})  # 0 asks for none
 
     def load(self, split: str, *, augment: bool = False) -> LabelledDataset:
-        """The training or the test split; with `validation` the training split without that part of it, or the part."""
+        """The training or the test split; with `validation` the training split without that part of it, or the part.
+
+        Every process has the data itself. What is fetched first is fetched once on each machine.
+        """
+        if self.download:
+            return processes.one_first(lambda: self._load(split, augment))
+        return self._load(split, augment)
+
+    def _load(self, split: str, augment: bool) -> LabelledDataset:
         given = {key: value for key, value in vars(self).items() if key not in ("dataset", "validation")}
         if self.validation is None:
             return load(self.dataset, split, augment=augment, **given)
@@ -128,8 +136,14 @@ def measure(model: nn.Module, test: LabelledDataset, *, workers: int = 0, progre
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device of that name, or the first GPU if there is one and nothing was named."""
-    return checkpoint.device_of(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device of that name, or the first GPU if there is one and nothing was named; of several processes each has
+    a GPU of its own."""
+    found = checkpoint.device_of(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if found.index is not None and processes.together():
+        raise ZooError(
+            f"--device {found} is one GPU for several processes: write --device cuda, and each takes its own"
+        )
+    return processes.device(str(found))
 
 
 def same_classes(name: str, classes: int, dataset: str, has: int) -> None:
@@ -160,21 +174,36 @@ def run_folder(command: str, arguments: Mapping[str, Any], *, resume: bool) -> I
     """The folder that keeps the state of a run with these arguments until the run has succeeded.
 
     A run that fails or is killed leaves it, and the same arguments find it again; without `resume` it is emptied
-    first. Arguments that do not change the result (where to save it, under which name) do not belong here.
+    first. Arguments that do not change the result (where to save it, under which name) do not belong here. Of several
+    processes the first one alone looks after it, when all have come to its beginning and to its end.
     """
     text = json.dumps([command, arguments], sort_keys=True, default=str)
     folder = store.home() / "runs" / f"{command}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if not resume:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    processes.gathered(None)  # nobody works in it any more
+    processes.on_first(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def check_name(name: str, command: str, out: Path | None, *, overwrite: bool) -> bool:
     """Raise ZooError if the name is another entry's; True if an entry of that name may be replaced.
 
-    An entry that the same command made may be: making it again is no loss.
+    An entry that the same command made may be: making it again is no loss. The first process looks, for all.
     """
+    return processes.on_first(lambda: _may_replace(name, command, out, overwrite))
+
+
+def save(model: nn.Module, card: Callable[[], Card], out: Path | None, *, overwrite: bool) -> Card:
+    """Save the entry and return its card as saved; the first process makes the card, with its times, and writes."""
+    return processes.on_first(lambda: store.save_entry(model, card(), out, overwrite=overwrite))
+
+
+def _may_replace(name: str, command: str, out: Path | None, overwrite: bool) -> bool:
     names.parse(name)
     folder = store.own() if out is None else out
     place = folder / f"{name}.json"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from zoo import processes
 from zoo.accuracy import wilson
 from zoo.batches import Samples, as_dataset, batches, consecutive, model_device, size_of
 from zoo.errors import ZooError
@@ -54,7 +55,8 @@ def evaluate(
     """Run the model once over every sample, on the device that the model is on.
 
     `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,).
-    Every sample counts once, whatever the batch size; the sums are kept in float64.
+    Every sample counts once, whatever the batch size; the sums are kept in float64. Several processes
+    (`zoo.processes`) call this together: each runs its own part of the samples, and all get the whole result.
 
     Raises ZooError for an empty data set, NaN in the data, logits that are not finite, and labels that the model
     has no output for.
@@ -65,16 +67,19 @@ def evaluate(
         raise ZooError("there is nothing to evaluate on: the data set is empty")
     device = model_device(model)
     entropy = torch.zeros((), dtype=torch.float64, device=device)
-    hits = []
-    order = consecutive(total, batch_size)
+    own = range(total)[processes.own(total)]
+    hits = [torch.empty(0, dtype=torch.bool, device=device)]
+    order = [[own[i] for i in batch] for batch in consecutive(len(own), batch_size)]
+    shown = progress and processes.rank() == 0
     with eval_mode(model), torch.inference_mode():
         data = batches(dataset, order, device=device, workers=workers)
-        for inputs, labels in tqdm(data, "evaluate", len(order), disable=None if progress else True, leave=False):
+        for inputs, labels in tqdm(data, "evaluate", len(order), disable=None if shown else True, leave=False):
             logits = model(inputs).float()
             check_logits(logits, labels)
             entropy += F.cross_entropy(logits, labels, reduction="sum").double()
             hits.append(logits.argmax(1) == labels)
-    right = torch.cat(hits).cpu()
+    entropy = processes.total(entropy)
+    right = processes.whole(torch.cat(hits).cpu().byte(), total).bool()
     correct = int(right.sum())
     low, high = wilson(correct, total)
     return Evaluation(correct, total, entropy.item() / total, low, high, right)

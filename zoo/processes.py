@@ -91,6 +91,20 @@ def gathered(value: T) -> list[T]:
     return values
 
 
+def agreed(*flags: bool) -> list[bool]:
+    """For each flag whether it is set in any process."""
+    return [count > 0 for count in total(torch.tensor(flags, dtype=torch.int32)).tolist()]
+
+
+def one_first(work: Callable[[], T]) -> T:
+    """What `work` gives, done by every process; on each machine by one before the others, as it may fetch files."""
+    first = not together() or int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if first:
+        done = work()
+    gathered(None)
+    return done if first else work()
+
+
 def device(name: str) -> torch.device:
     """The device of a name; of several processes on one machine each has a GPU of its own.
 

@@ -5,35 +5,39 @@ beside its place and renamed. A run killed at any moment and started again goes 
 the weights of the run that was never killed (bit for bit on a CPU; on a GPU as far as its kernels repeat
 themselves). No choice is made while training: the weights after the last step are the result, so no test
 sample is ever looked at here.
+
+Several processes (`zoo.processes`) train one network together: every batch is the one that a single process would
+take, each runs its own rows of it, and gradients and batch-norm statistics are those of the whole batch.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import signal
 import sys
-import threading
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from zoo import processes, synchronised, train_state
 from zoo.batches import batches, consecutive, model_device, size_of
 from zoo.errors import ZooError
 from zoo.evaluate import check_logits
 from zoo.files import new_file
 from zoo.losses import Losses
 from zoo.recipes import Recipe
+from zoo.shares import Share, shares
+from zoo.train_state import State
 
 SAVE_SECONDS = 60.0  # between two saves inside an epoch
 LOOK_STEPS = 16  # between two looks at the loss on a GPU: each look waits until the GPU has finished
@@ -67,19 +71,20 @@ def train(
     """
     if (recipe.distil > 0) != (teacher is not None):
         raise ZooError("a teacher and a recipe with distil above 0 go together: give both or neither")
+    progress = progress and processes.rank() == 0
     run = _Run(model, dataset, recipe, seed, workers, teacher)
-    with _own_randomness(run.device, seed), _signals(checkpoint is not None) as stopped:
-        if checkpoint is not None and checkpoint.exists():
+    with train_state.own_randomness(run.device, seed), train_state.signals(checkpoint is not None) as stopped:
+        if checkpoint is not None:
             run.load(checkpoint)
         saved = time.monotonic()
         with run.bar(progress) as bar:
             while run.state.epoch < recipe.epochs:
                 for finished in run.epoch(bar):
-                    due = time.monotonic() - saved > SAVE_SECONDS
-                    if checkpoint is not None and (finished or due or stopped):
+                    due, stop = processes.agreed(time.monotonic() - saved > SAVE_SECONDS, bool(stopped))
+                    if checkpoint is not None and (finished or due or stop):
                         run.save(checkpoint)
                         saved = time.monotonic()
-                    if stopped:
+                    if stop:
                         raise ZooError(
                             f"stopped in epoch {min(run.state.epoch + 1, recipe.epochs)} of {recipe.epochs}; "
                             "what was done is saved, and the same command goes on from here"
@@ -89,19 +94,6 @@ def train(
     return model.eval()
 
 
-@dataclass
-class _State:
-    """Where a run stands: `step` batches of epoch `epoch` are done, and the sums are over those."""
-
-    epoch: int = 0
-    step: int = 0
-    loss: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
 class _Run:
     def __init__(
         self, model: nn.Module, dataset: Dataset[Any], recipe: Recipe, seed: int, workers: int,
@@ -109,7 +101,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.model, self.dataset, self.recipe, self.seed, self.workers = model, dataset, recipe, seed, workers
         self.device = model_device(model)
-        self.state = _State()
+        self.state = State()
         self.steps = len(self.order(0))  # of one epoch
         if self.steps == 0:
             raise ZooError(f"{size_of(dataset)} training samples are too few: batch norm needs 2 or more")
@@ -128,6 +120,13 @@ class _Run:
             self.average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
         shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
         self.identity = {"recipe": asdict(recipe), "seed": seed, "samples": size_of(dataset), "shapes": shapes}
+        # Looking for unused parameters, it keeps its gradients in the same order in every step; otherwise the first
+        # step's would be another one, and sums of three or more would round differently in a run that goes on.
+        self.shared = (
+            DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+            if processes.together()
+            else None
+        )
 
     def order(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch as lists of sample numbers."""
@@ -145,17 +144,21 @@ class _Run:
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(state.epoch)
         self.model.train()
-        sums = torch.tensor([state.loss, state.correct, state.seen], dtype=torch.float64, device=self.device)
+        own = torch.tensor([state.loss, state.correct, state.seen], dtype=torch.float64, device=self.device)
+        if processes.rank() > 0:
+            own.zero_()  # what was summed before is the first's
         begin = time.monotonic() - state.seconds
-        rest = self.order(state.epoch)[state.step :]
-        for inputs, labels in batches(self.dataset, rest, device=self.device, workers=self.workers):
+        rest = [self.shares(batch) for batch in self.order(state.epoch)[state.step :]]
+        numbers = [[number for share in each for number in share.numbers] for each in rest]
+        data = batches(self.dataset, numbers, device=self.device, workers=self.workers)
+        for parts, (inputs, labels) in zip(rest, data, strict=True):
             rate = recipe.rate(state.epoch * self.steps + state.step, self.steps)
-            sums += self.step(inputs, labels, rate)
+            own += self.step(inputs, labels, parts, rate)
             state.step += 1
             bar.update()
             last = state.step == self.steps
             if last or self.device.type == "cpu" or state.step % LOOK_STEPS == 0:
-                loss, correct, seen = sums.tolist()
+                loss, correct, seen = processes.total(own.clone()).tolist()
                 state.loss, state.correct, state.seen = loss, int(correct), int(seen)
                 state.seconds = time.monotonic() - begin
                 self.check(rate)
@@ -171,33 +174,50 @@ class _Run:
                 "seconds": round(state.seconds, 2),
             }
         )
-        self.state = _State(epoch=state.epoch + 1, history=state.history)
+        self.state = State(epoch=state.epoch + 1, history=state.history)
         yield True
 
-    def step(self, inputs: Tensor, labels: Tensor, rate: float) -> Tensor:
-        """One step of descent on a batch; returns (loss summed over the batch, correct, samples)."""
+    def shares(self, batch: list[int]) -> list[Share]:
+        return shares(batch, max(1, min(self.recipe.accumulate, len(batch) // 2)))
+
+    def step(self, inputs: Tensor, labels: Tensor, parts: list[Share], rate: float) -> Tensor:
+        """One step of descent on a batch, of which these are this process's samples, part after part; returns
+        (loss, correct, samples) summed over them."""
         if self.images:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        parts = max(1, min(self.recipe.accumulate, len(labels) // 2))
-        for some, wanted in zip(inputs.tensor_split(parts), labels.tensor_split(parts), strict=True):
-            with self.losses.precision(self.device):
-                logits = self.model(some).float()
+        size, sizes = sum(part.size for part in parts), [len(part.numbers) for part in parts]
+        for part, some, wanted in zip(parts, inputs.split(sizes), labels.split(sizes), strict=True):
+            with self.losses.precision(self.device), synchronised.whole_batch(part.size):
+                logits = self.forward(some, exchange=part is parts[-1])
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             if self.state.epoch == self.state.step == 0:
                 check_logits(logits, wanted)
             loss = self.losses(logits, some, wanted)
-            self.scaler.scale(loss * (len(wanted) / len(labels))).backward()  # type: ignore[no-untyped-call]
-            correct = (logits.detach().argmax(1) == wanted).sum()
-            part = [loss.detach() * len(wanted), correct, torch.full_like(correct, len(wanted))]
-            sums += torch.stack(part).double()
+            counted = len(wanted) * part.counts
+            self.scaler.scale(loss * (counted * processes.count() / size)).backward()  # type: ignore[no-untyped-call]
+            if counted:
+                correct = (logits.detach().argmax(1) == wanted).sum()
+                counts = [loss.detach() * counted, correct, torch.full_like(correct, counted)]
+                sums += torch.stack(counts).double()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
         return sums
+
+    def forward(self, inputs: Tensor, *, exchange: bool) -> Tensor:
+        """The logits; with `exchange` the backward pass sums the gradients of all processes."""
+        if self.shared is None:
+            logits: Tensor = self.model(inputs)
+            return logits
+        with nullcontext() if exchange else self.shared.no_sync(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+            logits = self.shared(inputs)
+        return logits
 
     def finish(self) -> None:
         """Leave the model as the result: its average where the recipe asks for one, in the usual memory format."""
@@ -235,73 +255,23 @@ class _Run:
             )
 
     def save(self, path: Path) -> None:
-        buffer = io.BytesIO()
-        cuda = self.device.type == "cuda"
-        torch.save(
-            {
-                "identity": self.identity,
-                "state": asdict(self.state),
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "average": None if self.average is None else self.average.state_dict(),
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
-            },
-            buffer,
-        )
-        with new_file(path) as out:
-            out.write(buffer.getvalue())
+        content = {
+            "identity": self.identity,
+            "state": asdict(self.state),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+        train_state.save(path, content, self.device)
 
     def load(self, path: Path) -> None:
-        try:
-            saved = torch.load(path, map_location=self.device, weights_only=True)
-            identity = saved["identity"]
-        except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-            raise ZooError(f"{path} cannot be read as a saved run ({error}): remove it to start anew") from error
-        different = [key for key in self.identity if identity.get(key) != self.identity[key]]
-        if different:
-            raise ZooError(
-                f"{path} is of a run with another {' and '.join(different)}: "
-                "give the arguments of that run, or remove the file to start anew"
-            )
+        saved = train_state.load(path, self.identity, self.device)
+        if saved is None:
+            return
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
-        self.state = _State(**saved["state"])
-        torch.set_rng_state(saved["random"].cpu())
-        if saved["random_cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(saved["random_cuda"].cpu(), self.device)
-
-
-@contextmanager
-def _own_randomness(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed dropout and the like for the run, and give the caller the generators back as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _signals(wanted: bool) -> Iterator[list[int]]:
-    """A list that is empty until Ctrl-C or SIGTERM comes; a second signal acts as it would have without us."""
-    stopped: list[int] = []
-    if not wanted or threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def remember(number: int, frame: object) -> None:
-        stopped.append(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, remember)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        self.state = State(**saved["state"])

@@ -23,6 +23,7 @@ from zoo.entry import (
     measure,
     run_folder,
     same_classes,
+    save,
     time_beside,
 )
 from zoo.errors import ZooError, suggest
@@ -63,8 +64,11 @@ def train_entry(
         )
         measured = measure(model, test_set, workers=run.workers, progress=run.progress)
         noted = {"command": command, **options, **vars(recipe), "device": device.type, "torch": torch.__version__}
-        card = make_card(name, model, measured, test_set, arch=arch, data=data, recipe=noted)
-        return Made(store.save_entry(model, card, run.out, overwrite=overwrite))
+
+        def card() -> Card:
+            return make_card(name, model, measured, test_set, arch=arch, data=data, recipe=noted)
+
+        return Made(save(model, card, run.out, overwrite=overwrite))
 
 
 def finetune_entry(
@@ -100,21 +104,24 @@ def finetune_entry(
             measure(each, test_set, workers=run.workers, progress=run.progress) for each in (before, model)
         )
         noted = {"command": command, **options, **vars(recipe), "device": device.type, "torch": torch.__version__}
-        card = make_card(
-            new,
-            model,
-            measured,
-            test_set,
-            arch=parent.arch,
-            data=data,
-            recipe=noted,
-            options=parent.options,
-            parent=parent.name,
-            parent_terms=parent.licences.weights,
-            parent_measured=measured_before,
-            forward=(time_beside(before, model, test_set, device),),
-        )
-        return Made(store.save_entry(model, card, run.out, overwrite=overwrite), measured_before)
+
+        def card() -> Card:
+            return make_card(
+                new,
+                model,
+                measured,
+                test_set,
+                arch=parent.arch,
+                data=data,
+                recipe=noted,
+                options=parent.options,
+                parent=parent.name,
+                parent_terms=parent.licences.weights,
+                parent_measured=measured_before,
+                forward=(time_beside(before, model, test_set, device),),
+            )
+
+        return Made(save(model, card, run.out, overwrite=overwrite), measured_before)
 
 
 def _teacher(entry: Card, data: Data, device: torch.device) -> nn.Module:
