@@ -7,11 +7,13 @@ memory up to a bound; past it the states stay where they last fitted and are pus
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from zoo import processes
 from zoo.models.groups import NeuronGroup, Stage, run
 
 
@@ -20,15 +22,23 @@ class Chain:
 
     batches  inputs, a list of tensors (b, ...)
     memory   bytes that the kept states may take
+
+    Of several processes each has its own rows of every batch (`zoo.processes.own`); one without any runs the first
+    sample all the same, and what comes of it is left out.
     """
 
     def __init__(self, stages: Sequence[Stage], batches: Sequence[Tensor], *, memory: int) -> None:
         self.stages = list(stages)
         self.memory = memory
-        self.sizes = [len(batch) for batch in batches]
+        self.sizes = [len(batch) for batch in batches]  # of all processes
         self.position = 0
         self._kept_at = 0
-        self._states: list[Any] = list(batches)
+        self.mine: list[range] = []  # the numbers of this process's samples, batch by batch
+        self._states: list[Any] = []
+        for first, batch in zip(accumulate(self.sizes, initial=0), batches, strict=False):
+            own = processes.own(len(batch))
+            self.mine.append(range(first + own.start, first + own.stop))
+            self._states.append(batch[own] if self.mine[-1] else batch[:1])
         self._place = {
             id(module): index
             for index, stage in enumerate(self.stages)
@@ -61,14 +71,20 @@ class Chain:
             self._kept_at = position
 
     def states(self) -> Iterator[Any]:
-        """The state of every batch in front of the current stage."""
-        for index in range(len(self._states)):
-            yield self.state(index)
+        """The state in front of the current stage of every batch of which this process has samples."""
+        for batch, numbers in enumerate(self.mine):
+            if numbers:
+                yield self.state(batch)
 
     @torch.no_grad()
     def state(self, batch: int) -> Any:
         """The state of one batch in front of the current stage."""
         return run(self.stages[self._kept_at : self.position], self._states[batch])
+
+    def outputs(self, batch: int) -> Tensor:
+        """(b, C) what the network gives for a batch, from the current stage on; of all processes."""
+        part: Tensor = self.rest(self.state(batch))
+        return processes.whole(part[: len(self.mine[batch])], self.sizes[batch])
 
     def rest(self, state: Any, *, until: int | None = None) -> Any:
         """From the current stage to the network's output, or to in front of stage `until`."""

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from zoo import processes
 from zoo.errors import ZooError, suggest
 from zoo.models.groups import NeuronGroup
 from zoo.prune.discrepancy import DISCREPANCIES
+from zoo.prune.journal import fingerprint
 from zoo.prune.repair.finish import batch_norms
 from zoo.prune.repair.options import Repair
 
@@ -40,6 +42,15 @@ def check_steps(model: nn.Module, inputs: Tensor, repair: Repair, batch_size: in
         raise ZooError("Batch norms are recalibrated from 2 samples at least, and well from a hundred.")
     if repair.recalibrate and not batch_norms(model):
         raise ZooError("There is no batch norm with statistics to recalibrate in this network: leave that step out.")
+
+
+def alike(model: nn.Module, inputs: Tensor, labels: Tensor | None, settings: Mapping[str, object]) -> None:
+    """Raise ZooError unless all processes were given the same."""
+    if processes.together() and len(set(processes.gathered(fingerprint(model, inputs, labels, dict(settings))))) > 1:
+        raise ZooError(
+            "The processes were given different networks, samples or settings: give each the same, and all samples; it "
+            "takes its own part of them."
+        )
 
 
 def checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from zoo import processes
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader
 from zoo.prune.columns import pieces, sampled
@@ -139,6 +140,7 @@ def gram(
         for handle in handles:
             handle.remove()
     for reader, statistics in zip(group.readers, grams, strict=True):
+        statistics.halves = [None if half is None else processes.total(half) for half in statistics.halves]
         finite(group, reader, *(half for half in statistics.halves if half is not None))
     total = difference = torch.zeros(())
     for index, statistics in enumerate(grams):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo import processes
 from zoo.errors import ZooError
 from zoo.files import new_file
 from zoo.prune.report import GroupReport
@@ -42,17 +43,19 @@ class Journal:
 
     path      None keeps nothing
     identity  of all that the result depends on; a file with another one is refused
+
+    Of several processes the first reads and writes.
     """
 
     def __init__(self, path: Path | None, identity: Identity) -> None:
         self.path = path
         self.identity = identity
-        self.widths: dict[str, int] | None = None
-        self.done: list[tuple[GroupReport, Tensor]] = []
-        if path is not None and path.exists():
-            self._load(path)
+        self.widths, self.done = processes.on_first(self._load)
 
-    def _load(self, path: Path) -> None:
+    def _load(self) -> tuple[dict[str, int] | None, list[tuple[GroupReport, Tensor]]]:
+        path = self.path
+        if path is None or not path.exists():
+            return None, []
         try:
             content = json.loads(path.read_text())
             groups, widths, same = content["groups"], content["widths"], self.identity.written_in(content)
@@ -64,7 +67,7 @@ class Journal:
                 f"{path} belongs to a run with another network, other data or other settings; remove it to start "
                 f"anew, or name another file."
             )
-        self.done, self.widths = done, widths
+        return widths, done
 
     def decide(self, widths: dict[str, int]) -> None:
         """Note the widths that the groups will get, on disk before this returns: measured anew, a table of latencies
@@ -85,20 +88,25 @@ class Journal:
 class Record:
     """Named lists of numbers that stay valid for any goal, in one JSON file that is replaced in one step.
 
-    A file with another identity is written anew: it is a cache, and what it held can be computed again.
+    A file with another identity is written anew: it is a cache, and what it held can be computed again. Of several
+    processes the first reads and writes.
     """
 
     def __init__(self, path: Path | None, identity: Identity) -> None:
         self.path = path
         self.identity = identity
-        self.values: dict[str, list[float]] = {}
-        if path is not None and path.exists():
-            try:
-                content = json.loads(path.read_text())
-                if identity.written_in(content):
-                    self.values = {str(name): [float(v) for v in row] for name, row in content["values"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self.values = {}
+        self.values = processes.on_first(self._load)
+
+    def _load(self) -> dict[str, list[float]]:
+        if self.path is None or not self.path.exists():
+            return {}
+        try:
+            content = json.loads(self.path.read_text())
+            if self.identity.written_in(content):
+                return {str(name): [float(v) for v in row] for name, row in content["values"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass
+        return {}
 
     def update(self, values: Mapping[str, list[float]]) -> None:
         """Note some lists, on disk before this returns."""
@@ -109,7 +117,7 @@ class Record:
 
 
 def _replace(path: Path | None, identity: Identity, content: Mapping[str, Any]) -> None:
-    if path is not None:
+    if path is not None and processes.rank() == 0:
         text = json.dumps({"fingerprint": identity.hash, "outputs": identity.outputs, **content})
         with new_file(path) as file:
             file.write(text.encode())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from zoo import processes
 from zoo.models.groups import NeuronGroup, Stage, groups_of, run, stages_of
 from zoo.models.narrow import keep
 from zoo.prune.workspace import Workspace
@@ -45,13 +46,18 @@ class LatencyTable:
         return self.tables[group]
 
 
-@torch.no_grad()
 def latency_of(space: Workspace, groups: Sequence[NeuronGroup], *, progress: bool = False) -> LatencyTable:
-    """Measure on the workspace's device, with a batch of 8 samples or on a GPU of 32: what a card's forward time is of.
+    """Measure on the workspace's device, with a batch of 8 samples or on a GPU of 32: what a card's forward time is of;
+    of several processes on the first one's.
 
     Each group is timed alone at eighths of its width, the widths in turn so that a slow moment hits all alike, and the
     median of 15 rounds is taken; widths between are interpolated, and more neurons are never taken to be faster.
     """
+    return processes.on_first(lambda: _measured(space, groups, progress=progress))
+
+
+@torch.no_grad()
+def _measured(space: Workspace, groups: Sequence[NeuronGroup], *, progress: bool) -> LatencyTable:
     few = BATCH_GPU if space.inputs.is_cuda else BATCH
     batch = space.inputs[torch.arange(few) % len(space.inputs)]
     stages = stages_of(space.model)

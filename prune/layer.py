@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, islice
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo import processes
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup
 from zoo.prune.chain import Chain, join, repeat, take
@@ -48,13 +50,18 @@ class Layer:
     def size(self) -> int:
         return self.group.size
 
+    @property
+    def samples(self) -> int:
+        """M"""
+        return sum(self.chain.sizes)
+
     @torch.no_grad()
     def logits(self, scale: Tensor) -> Tensor:
         """Logits (M, C) of the whole pruning data with the group scaled by s (N,); computed once for each scale."""
         key = scale.numpy(force=True).tobytes()
         if key not in self._logits:
             with self._trial(scale) as gate:
-                self._logits[key] = torch.cat([self._forward(state, gate) for state in self.chain.states()])
+                self._logits[key] = torch.cat(list(self._parts(gate)))
         return self._logits[key]
 
     @torch.no_grad()
@@ -64,7 +71,7 @@ class Layer:
         Most numbers of neurons that a search looks at are far off, and that shows early. With `looks`, what an earlier
         run saw is not looked at again.
         """
-        key, total = scale.numpy(force=True).tobytes(), sum(self.chain.sizes)
+        key, total = scale.numpy(force=True).tobytes(), self.samples
         if key in self._logits:
             return self.compare(scale)[0]
         known = Sums(total)
@@ -75,10 +82,10 @@ class Layer:
                 return known.mean
         sums, parts = Sums(total), []
         with self._trial(scale) as gate:
-            for state in self.chain.states():
-                parts.append(self._forward(state, gate))
-                samples = int(sums.count) + torch.arange(len(parts[-1]), device=parts[-1].device)
-                gaps = self.target.gaps(parts[-1], samples)
+            for logits in self._parts(gate):
+                parts.append(logits)
+                samples = int(sums.count) + torch.arange(len(logits), device=logits.device)
+                gaps = self.target.gaps(logits, samples)
                 sums.add(len(gaps), float(gaps.sum()), float(gaps.square().sum()))
                 if sums.above(eps):
                     break
@@ -91,12 +98,8 @@ class Layer:
     @torch.no_grad()
     def forward(self, scale: Tensor, samples: int) -> Tensor:
         """Logits (samples, C) of the first pruning samples with the group scaled by s (N,), its readers as they are."""
-        parts, seen = [], 0
-        for batch, size in enumerate(self.chain.sizes):
-            if seen < samples:
-                parts.append(self._forward(self.chain.state(batch), scale))
-                seen += size
-        return torch.cat(parts)[:samples]
+        enough = next(k for k, seen in enumerate(accumulate(self.chain.sizes), 1) if seen >= samples)
+        return torch.cat(list(islice(self._parts(scale), enough)))[:samples]
 
     def compare(self, scale: Tensor) -> tuple[float, float]:
         """(gap, discrepancy) on the whole pruning data with the group scaled by s (N,)."""
@@ -106,7 +109,7 @@ class Layer:
     def glance(self, scale: Tensor) -> float:
         """The discrepancy on the first batch alone: a cheap look before `compare`."""
         with self._trial(scale) as gate:
-            logits = self._forward(self.chain.state(0), gate)
+            logits = next(self._parts(gate))
         return float(self.target.batch_discrepancy(logits, torch.arange(len(logits), device=logits.device)))
 
     def meet(self, path: Path, eps: float) -> Tensor | None:
@@ -135,8 +138,9 @@ class Layer:
     ) -> tuple[Tensor, float | None]:
         """The statistics G (N, N) of local imitation over the whole pruning data, on the CPU, and their sampling error
         (`zoo.prune.gram.gram`)."""
-        samples = sum(self.chain.sizes)
-        G, error = gram(self.group, self._passes(), part=part, generator=generator, weights=weights, samples=samples)
+        G, error = gram(
+            self.group, self._passes(), part=part, generator=generator, weights=weights, samples=self.samples
+        )
         return G.cpu(), error
 
     def moments(self) -> list[ReaderMoments]:
@@ -147,22 +151,23 @@ class Layer:
             for reader, each in zip(self.group.readers, found, strict=True)
         ]
         try:
-            for size, forward in zip(self.chain.sizes, self._passes(), strict=True):
+            for batch, size in enumerate(self.chain.sizes):
                 for each in found:
                     each.next(size)
-                forward()
+                if self.chain.mine[batch]:
+                    self._through(self.chain.state(batch))
         finally:
             for handle in handles:
                 handle.remove()
         for reader, each in zip(self.group.readers, found, strict=True):
+            each.total()
             finite(self.group, reader, each.all.H)
         return found
 
     def _passes(self) -> Iterator[Callable[[], Any]]:
         """From before the group's readers to behind them, batch by batch."""
-        _, end = self.chain.span(self.group)
         for state in self.chain.states():
-            yield lambda state=state: self._ungated(state, end)  # type: ignore[misc]
+            yield lambda state=state: self._through(state)  # type: ignore[misc]
 
     @contextmanager
     def _trial(self, scale: Tensor, part: str = "all") -> Iterator[Tensor]:
@@ -175,18 +180,20 @@ class Layer:
             yield kept.to(scale)
 
     def minibatch(self, generator: torch.Generator) -> tuple[Any, Tensor]:
-        """A random mini-batch: the state in front of the readers, and the numbers (b,) of its samples."""
-        chosen = torch.randperm(sum(self.chain.sizes), generator=generator)[: self.batch_size].sort().values
-        return join([state for state, _ in self._of(chosen)]), chosen
+        """A random mini-batch: the state in front of the readers, and the numbers (b,) of its samples; of several
+        processes each has those that are its own, and the state None where there are none."""
+        chosen = torch.randperm(self.samples, generator=generator)[: self.batch_size].sort().values
+        parts = list(self._of(chosen))
+        if not parts:
+            return None, chosen[:0]
+        return join([state for state, _ in parts]), torch.cat([numbers for _, numbers in parts])
 
     def _of(self, chosen: Tensor) -> Iterator[tuple[Any, Tensor]]:
         """The states of some samples, ascending numbers (b,), batch by batch, and their numbers."""
-        start = 0
-        for batch, size in enumerate(self.chain.sizes):
-            inside = chosen[(chosen >= start) & (chosen < start + size)] - start
+        for batch, numbers in enumerate(self.chain.mine):
+            inside = chosen[(chosen >= numbers.start) & (chosen < numbers.stop)]
             if len(inside):
-                yield take(self.chain.state(batch), inside), inside + start
-            start += size
+                yield take(self.chain.state(batch), inside - numbers.start), inside
 
     @torch.no_grad()
     def discrepancy_of(self, samples: Tensor, scale: Tensor, *, part: str = "all") -> float:
@@ -200,54 +207,71 @@ class Layer:
                 float(self.target.discrepancies(self._forward(state, gate), numbers).double().sum())
                 for state, numbers in self._picked[1]
             ]
-        return sum(sums) / len(samples)
+        return float(processes.total(torch.tensor(sum(sums), dtype=torch.float64))) / len(samples)
 
-    def _forward(self, state: Any, scale: Tensor | None) -> Tensor:
+    def _parts(self, scale: Tensor) -> Iterator[Tensor]:
+        """Logits (b, C) of one batch after another, of all processes, with the group scaled by s (N,)."""
+        for batch in range(len(self.chain.sizes)):
+            with self._scaled(scale):
+                logits = self.chain.outputs(batch)
+            yield logits
+
+    def _forward(self, state: Any, scale: Tensor) -> Tensor:
+        with self._scaled(scale):
+            output: Tensor = self.chain.rest(state)
+        return output
+
+    @contextmanager
+    def _scaled(self, scale: Tensor) -> Iterator[None]:
         self.gates.set(self.group.name, scale)
         try:
-            output: Tensor = self.chain.rest(state)
+            yield
         finally:
             self.gates.set(self.group.name, None)
-        return output
 
     @torch.no_grad()
     def try_on(self, state: Any, samples: Tensor, scales: Tensor) -> Tensor:
         """(c,) the mean discrepancy of a mini-batch with the group scaled by each of c scales (c, N), infinite where it
         is not a number. Several candidates share one forward, up to `at_once` samples."""
         b, losses = len(samples), []
-        for some in torch.split(scales, max(1, self.at_once // b)):
+        for some in torch.split(scales, max(1, self.at_once // max(1, b))) if b else ():
             logits = self._forward(repeat(state, len(some)), some.repeat_interleave(b, 0))
             D = self.target.discrepancies(logits, samples.repeat(len(some)))
-            losses.append(D.view(-1, b).mean(1).double())
-        return torch.nan_to_num(torch.cat(losses), nan=math.inf, posinf=math.inf)
+            losses.append(D.view(-1, b).sum(1).double())
+        device = self.target.reference.device
+        D = torch.cat(losses) if b else torch.zeros(len(scales), dtype=torch.float64, device=device)
+        return torch.nan_to_num(processes.total(D) / min(self.batch_size, self.samples), nan=math.inf, posinf=math.inf)
 
     def gradient(self, state: Any, samples: Tensor, scale: Tensor) -> tuple[Tensor, float]:
         """The gradient (N,) of a mini-batch's mean discrepancy with respect to the scales, from one backward pass
         (appendix 5.4's ancillary parameters), and the mini-batch's gap."""
-        scale = scale.detach().clone().requires_grad_()
-        with torch.enable_grad():
-            logits = self._forward(state, scale)
-            D = self.target.batch_discrepancy(logits, samples)
-            (gradient,) = torch.autograd.grad(D, scale)
-        return gradient.double(), float(self.target.gaps(logits.detach(), samples).mean())
+        sums = torch.zeros(self.size + 1, dtype=torch.float64, device=self.target.reference.device)
+        if len(samples):
+            scale = scale.detach().clone().requires_grad_()
+            with torch.enable_grad():
+                logits = self._forward(state, scale)
+                (gradient,) = torch.autograd.grad(self.target.discrepancies(logits, samples).sum(), scale)
+            sums[:-1], sums[-1] = gradient, self.target.gaps(logits.detach(), samples).sum()
+        mean = processes.total(sums) / min(self.batch_size, self.samples)
+        return mean[:-1].to(scale.device), float(mean[-1])
 
     def importance(self) -> Tensor:
         """(N,) float64, on the CPU: of the derivative of the cross-entropy with the labels with respect to a scale per
         neuron at s = 1, the square of each batch's mean, and the mean of that over batches."""
         if self.target.labels is None:
             raise ZooError("First-order (Taylor) importance needs the labels of the pruning samples.")
-        total, start = torch.zeros(self.size, dtype=torch.float64), 0
-        for state in self.chain.states():
+        total = torch.zeros(self.size, dtype=torch.float64)
+        for batch, size in enumerate(self.chain.sizes):
+            labels = self.target.labels[self.chain.mine[batch].start : self.chain.mine[batch].stop]
             scale = torch.ones(self.size, device=self.target.reference.device, requires_grad=True)
             with torch.enable_grad():
-                logits = self._forward(state, scale)
-                labels = self.target.labels[start : start + len(logits)]
-                (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), scale)
-            start += len(logits)
-            total += gradient.double().square().cpu()
+                logits = self._forward(self.chain.state(batch), scale)[: len(labels)]
+                (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum") / size, scale)
+            total += processes.total(gradient.double()).square().cpu()
         return total / len(self.chain.sizes)
 
     @torch.no_grad()
-    def _ungated(self, state: Any, end: int) -> Any:
+    def _through(self, state: Any) -> None:
+        """From before the group's readers to behind them, with no gate."""
         self.gates.set(self.group.name, None)
-        return self.chain.rest(state, until=end)
+        self.chain.rest(state, until=self.chain.span(self.group)[1])

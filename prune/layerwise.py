@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from zoo.models.groups import NeuronGroup
 from zoo.prune.allocation import Budget, Costs, allocate
-from zoo.prune.checks import check_goal, check_steps, checked_data, checked_widths, chosen_groups
+from zoo.prune.checks import alike, check_goal, check_steps, checked_data, checked_widths, chosen_groups
 from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.cut import cut
 from zoo.prune.discrepancy import Target
@@ -88,6 +88,9 @@ def prune(
                  to know of each group, and for another eps what was seen of a group behind the same choices before it;
                  the report names the groups for which something was reused
 
+    Where torch.distributed runs, every process calls this with the same arguments and all samples, computes its own
+    part of them, and gets the same network, that of one process (`zoo.processes`).
+
     The same seed gives the same network. Raises ZooError for input that cannot be used.
     """
     inputs, labels = checked_data(model, data)
@@ -99,7 +102,9 @@ def prune(
         "method": method, "discrepancy": discrepancy, "batch_size": batch_size, "search": asdict(how.search),
         "repair": asdict(how.repair), "seed": seed,
     }  # fmt: skip
-    report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=None if budget is None else asdict(budget))
+    asked = None if budget is None else asdict(budget)
+    alike(model, inputs, labels, {**settings, "eps": eps, "widths": widths, "groups": groups, "budget": asked})
+    report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=asked)
     with Workspace(
         model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
     ) as space:

@@ -29,7 +29,7 @@ class Steps:
         if not self.report.steps:
             seconds -= sum(group.seconds for group in self.report.groups[resumed:])
         with torch.no_grad():
-            logits = torch.cat([model(batch) for batch in self.space.batches])
+            logits = self.space.run(model)
         gap, discrepancy = self.target.compare(logits)
         known = self.space.labels is not None
         self.report.steps.append(StepReport(name, discrepancy, gap if known else None, seconds))

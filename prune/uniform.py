@@ -31,7 +31,7 @@ def uniform_widths(
     def gap(part: int) -> float:
         for name, n in widths(part).items():
             gates.set(name, paths[name].scale(n))
-        logits = torch.cat([chain.rest(state) for state in chain.states()])
+        logits = torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
         for name, scale in before.items():
             gates.set(name, scale)
         return target.compare(logits)[0]

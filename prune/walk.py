@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from zoo import processes
 from zoo.models.groups import NeuronGroup
 from zoo.prune.groupwise import PATHS, Method, Weights, prune_group
 from zoo.prune.journal import Journal, Record
@@ -51,7 +52,8 @@ class Walk:
                 layer.repairer = repairer(layer, self.weights)
             if known is None:
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-                row, scale = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
+                found = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
+                row, scale = processes.from_first(found)  # all alike, whatever their processors
             else:
                 row, scale = known
             if row.winner != "whole":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.models.groups import NeuronGroup, groups_of, stages_of
+from zoo.models.groups import NeuronGroup, Stage, groups_of, stages_of
 from zoo.prune.chain import Chain
 from zoo.prune.discrepancy import Target
 from zoo.prune.gates import Gates
@@ -64,12 +64,18 @@ class Workspace:
     @torch.no_grad()
     def logits(self, chain: Chain) -> Tensor:
         """(M, C) of the network as it is now."""
-        logits = torch.cat([chain.rest(state) for state in chain.states()])
+        logits = torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
         if not bool(torch.isfinite(logits).all()):
             raise ZooError(
                 "The network's outputs on the pruning data are not all finite numbers: mend the weights first."
             )
         return logits
+
+    @torch.no_grad()
+    def run(self, model: nn.Module) -> Tensor:
+        """(M, C) what another network gives for the same samples."""
+        chain = Chain([Stage("network", model, ())], self.batches, memory=0)
+        return torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
 
     def layer(self, group: NeuronGroup, chain: Chain, reference: Tensor) -> Layer:
         """The group in its network, the chain moved in front of it, held against `reference`: logits of all samples, or

@@ -16,6 +16,7 @@ from zoo.prune.latency import LatencyTable
 from zoo.prune.repair.finish import distil
 from zoo.prune.repair.fisher import output_weights
 from zoo.prune.repair.moments import ReaderMoments
+from zoo.prune.repair.repairer import Repairer
 from zoo.prune.repair.solve import solve
 
 
@@ -176,6 +177,27 @@ def test_columns_far_from_zero_are_solved_as_well(offset):
     design = torch.cat([phi[:, :5].double(), torch.ones(400, 1, dtype=torch.float64)], 1)
     best = (design @ torch.linalg.lstsq(design, y).solution - y).square().mean()
     assert float(error) < 1.05 * float(best)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_column_that_is_constant_takes_over_nothing_and_is_not_chosen(dtype):
+    """Up to rounding its variance is 0, and what is solved must not be divided by that."""
+    phi = drawn(41, 4).to(dtype)
+    phi[:, 0] = 0.1  # no binary number: its mean is another one
+    layer = nn.Linear(4, 3, bias=True).to(dtype)
+    moments = ReaderMoments(Reader.of(layer, 4))
+    for part in phi.split(8):
+        moments.next(len(part))
+        moments.add(part)
+    change, shift = solve(moments.all, layer.weight.detach().double(), torch.tensor([0]), 1e-7)
+    assert float(change[:, 0].abs().max()) < 1
+    y = phi[:, 1:].double() @ layer.weight.detach()[:, 1:].double().t()
+    torch.testing.assert_close(change[:, 0] * 0.1 + shift, y.mean(0), rtol=1e-3, atol=1e-4)
+    group = NeuronGroup("a", (nn.Linear(2, 4).to(dtype),), (Reader.of(layer, 4),))
+    repairer = Repairer(group, [moments], None, 41)
+    for direction in ("forward", "backward"):
+        path = repairer.path(direction)
+        assert all(float(path.scale(n)[0]) == 0 for n in (1, 2, 3)), direction
 
 
 def test_rows_belong_to_samples_however_a_reader_gets_them():

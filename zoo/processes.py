@@ -82,6 +82,11 @@ def on_first(work: Callable[[], T]) -> T:
     return result
 
 
+def from_first(value: T) -> T:
+    """The first process's value."""
+    return on_first(lambda: value)
+
+
 def gathered(value: T) -> list[T]:
     """Every process's value, in the order of their numbers."""
     if not together():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
+from zoo import processes
 from zoo.errors import ZooError
 
 TEMPERATURE = 2.0
@@ -28,7 +30,7 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 @torch.no_grad()
 def recalibrate(model: nn.Module, inputs: Tensor, *, together: int = 64) -> None:
     """Every batch norm takes its mean and variance from inputs (M, ...), in place: the plain average over batches of
-    equal size, of at most `together` samples.
+    equal size, of at most `together` samples. Of several processes each does it all.
 
     Raises ZooError for a single sample, of which there is no variance.
     """
@@ -83,11 +85,13 @@ def distil(
             if batch.dim() == 4:
                 batch = _varied(batch, generator).contiguous(memory_format=torch.channels_last)
             optimiser.zero_grad()
-            losses = [_backward(model, teacher, part, size, kind) for part in torch.split(batch, together)]
+            mine = batch[processes.own(size)]
+            losses = [_backward(model, teacher, part, size, kind) for part in torch.split(mine, together) if len(part)]
+            divergence = _shared(parameters, sum(losses))
             optimiser.step()
             schedule.step()
             bar.update()
-            bar.set_postfix_str(f"divergence {sum(losses):.3f}")
+            bar.set_postfix_str(f"divergence {divergence:.3f}")
     bar.close()
     optimiser.zero_grad()
     for parameter, before_it in asked:
@@ -109,6 +113,17 @@ def _backward(model: nn.Module, teacher: nn.Module, part: Tensor, size: int, kin
         loss = TEMPERATURE**2 * F.kl_div(given, wanted, reduction="sum", log_target=True) / size
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
+
+
+def _shared(parameters: Sequence[Tensor], divergence: float) -> float:
+    """Add up the gradients, and the divergence, of all processes."""
+    if not processes.together():
+        return divergence
+    gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
+    flat = processes.total(torch.cat([each.flatten() for each in (*gradients, gradients[0].new_tensor(divergence))]))
+    for parameter, part in zip(parameters, torch.split(flat[:-1], [each.numel() for each in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)
+    return float(flat[-1])
 
 
 def _varied(images: Tensor, generator: torch.Generator) -> Tensor:

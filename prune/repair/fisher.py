@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from zoo import processes
 from zoo.errors import ZooError
 from zoo.models.groups import Mixing, NeuronGroup, Reader
 
@@ -59,31 +60,40 @@ def output_weights(
     try:
         for batch in batches:
             samples += len(batch)
+            own = processes.own(len(batch))
+            mine = batch[own]
             with torch.enable_grad():
-                logits = model(batch)
+                # Without a sample of its own a process runs one all the same, and the gradients are 0.
+                logits = model(mine if len(mine) else batch[:1])[: len(mine)]
                 part = 1 - discrimination
                 if part:
-                    _back(_drawn(kind, logits, generator), again=bool(discrimination))
+                    _back(_drawn(kind, logits, len(batch), generator), again=bool(discrimination))
                 if discrimination and given is not None:
                     part = discrimination
-                    _back(F.cross_entropy(logits, next(given), reduction="sum"))
+                    _back(F.cross_entropy(logits, next(given)[own], reduction="sum"))
     finally:
         for handle in handles:
             handle.remove()
     zero = {key: reader.weight.new_zeros(len(reader.weight), len(reader.weight), dtype=torch.float64)
             for key, reader in readers.items()}  # fmt: skip
+    total = {key: processes.total(total.get(key, zero[key])) for key in readers}
     return {
-        group.name: [total.get(id(r.module), zero[id(r.module)]) / max(samples, 1) for r in group.readers]
+        group.name: [total[id(r.module)] / max(samples, 1) for r in group.readers]
         for group in groups
     }
 
 
-def _drawn(kind: str, logits: Tensor, generator: torch.Generator) -> Tensor:
-    """A random scalar whose gradient has the discrepancy's second derivative at the output as its second moment."""
+def _drawn(kind: str, logits: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random scalar whose gradient has the discrepancy's second derivative at the output as its second moment.
+
+    logits (b, C) are this process's own of a batch of `size`; what is drawn is drawn for all, by all alike.
+    """
+    own = processes.own(size)
     if kind == "squared_error":
-        signs = torch.randint(0, 2, logits.shape, generator=generator).mul(2).sub(1).to(logits)
+        signs = torch.randint(0, 2, (size, logits.shape[1]), generator=generator)[own].mul(2).sub(1).to(logits)
         return 2**0.5 * (logits * signs).sum()
-    labels = torch.multinomial(logits.detach().softmax(1).cpu(), 1, generator=generator).squeeze(1)
+    every = processes.whole(logits.detach(), size)
+    labels = torch.multinomial(every.softmax(1).cpu(), 1, generator=generator).squeeze(1)[own]
     return F.cross_entropy(logits, labels.to(logits.device), reduction="sum")
 
 

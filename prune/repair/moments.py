@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from zoo import processes
 from zoo.errors import ZooError
 from zoo.models.groups import Reader
 from zoo.prune.columns import pieces
@@ -17,6 +18,8 @@ from zoo.prune.gram import square
 
 # One sample in so many is held out, for the choice of the ridge.
 HELD = 5
+# Of a column's mean square: below it float32 cannot tell whether the column varies.
+NOISE = 1e-12
 # Columns of a reader: H takes 8 bytes for each pair of them, and a few of its like are alive at a time.
 MOST = 16384
 
@@ -49,7 +52,10 @@ class Moments:
     def centred(self) -> Tensor:
         """(K, K) the moments of Phi about its mean: what a weight is solved from where the bias is free."""
         total = self.H[:-1, -1]
-        return self.H[:-1, :-1] - total.outer(total) / max(1, self.rows)
+        moments = self.H[:-1, :-1] - total.outer(total) / max(1, self.rows)
+        # A column that is constant varies by rounding alone, and what is solved would be divided by that.
+        moments.diagonal().add_(NOISE * (moments.diagonal() + self.rows * self.mean().square()))
+        return moments
 
     def raw(self) -> Tensor:
         """(K, K) Phi'Phi, not about its mean."""
@@ -87,22 +93,31 @@ class ReaderMoments:
             for _ in range(2)
         )
         self._first = self._size = 0
+        self._begun = False
 
     @property
     def all(self) -> Moments:
         return Moments(self.fit.H + self.held.H, self.fit.centre)
 
     def next(self, size: int) -> None:
-        """The inputs that follow are of the next `size` samples."""
+        """The inputs that follow are of the next `size` samples; of several processes, of this one's own of them."""
         self._first, self._size = self._first + self._size, size
+
+    def total(self) -> None:
+        """Take in what the other processes have."""
+        for part in (self.fit, self.held):
+            processes.total(part.H)
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
         """One input of the reader: as many entries for each of the samples, sample after sample."""
-        if self._first == 0 and not self.all.rows:
-            first = next(pieces(self.reader, x))
-            self.fit.centre = self.held.centre = first.mean(0).float().double()  # as `add` takes it off
-        number = self._first + torch.arange(len(x), device=x.device) // max(1, len(x) // max(1, self._size))
+        if not self._begun:
+            self._begun = True
+            first = processes.total(next(pieces(self.reader, x)).mean(0)) / processes.count()
+            self.fit.centre = self.held.centre = first.float().double()  # as `add` takes it off
+        own = processes.own(self._size)
+        entries = max(1, len(x) // max(1, own.stop - own.start))  # of one sample
+        number = self._first + own.start + torch.arange(len(x), device=x.device) // entries
         held = (number + 1) % HELD == 0
         for part, choice in ((self.fit, ~held), (self.held, held)):
             if bool(choice.any()):

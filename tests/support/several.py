@@ -23,6 +23,7 @@ def together(processes: int, body: str, folder: Path, **values: object) -> "subp
     script = folder / "together.py"
     known = "".join(f"{name} = {value!r}\n" for name, value in {"folder": folder, **values}.items())
     script.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path, PosixPath\nimport torch\nfrom zoo import processes\n"
         + known
         + "with processes.joined():\n"

@@ -1,0 +1,95 @@
+"""Pruning by several processes, against the same by one: equal choices, statistics to rounding."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pruning_runs import NETWORKS, RUNS, results
+from several import together
+
+from zoo.prune import prune
+
+# Sums of float64 in another order.
+CLOSE = {"rtol": 1e-7, "atol": 1e-9}
+CLOUDS = ["combined", "repaired", "weighted", "last steps"]
+
+BODY = """
+from pruning_runs import results
+folder = {folder!r}
+for network, runs in {runs!r}.items():
+    for name, found in results(network, runs, folder if {journal!r} else None):
+        torch.save(found, folder / f"{{network}} {{name}} {{processes.rank()}}.pt")
+"""
+
+
+def _by_several(n: int, runs: dict[str, list[str]], folder: Path, *, journal: bool = False) -> None:
+    together(n, BODY.format(folder=folder, runs=runs, journal=journal), folder)
+
+
+def _same(found: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+    for key in ("widths", "winners"):
+        assert found[key] == wanted[key], what
+    assert found["gaps"] == pytest.approx(wanted["gaps"], rel=1e-6, abs=1e-8), what
+    assert [name for name, _ in found["steps"]] == [name for name, _ in wanted["steps"]], what
+    torch.testing.assert_close(found["logits"], wanted["logits"], **CLOSE, msg=lambda text: f"{what}: {text}")
+
+
+@pytest.fixture(scope="module")
+def by_one() -> dict[str, dict[str, Any]]:
+    runs = {"vgg": list(RUNS), "dgcnn": CLOUDS}
+    return {f"{network} {name}": found for network in runs for name, found in results(network, runs[network])}
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_several_processes_prune_the_network_that_one_does(n: int, by_one: Any, tmp_path: Path) -> None:
+    _by_several(n, {"vgg": list(RUNS), "dgcnn": CLOUDS}, tmp_path)
+    for what, wanted in by_one.items():
+        assert sum(wanted["widths"].values()) < sum(NETWORKS[what.split()[0]]()[0].widths.values()), what  # type: ignore[arg-type]
+        every = [torch.load(tmp_path / f"{what} {rank}.pt") for rank in range(n)]
+        _same(every[0], wanted, what)
+        for other in every[1:]:
+            for name, tensor in other["state"].items():
+                assert tensor.equal(every[0]["state"][name]), f"{what}: {name} differs between processes"
+            assert other["gaps"] == every[0]["gaps"]
+
+
+def test_what_one_process_began_two_go_on_with(by_one: Any, tmp_path: Path) -> None:
+    list(results("vgg", ["combined", "repaired"], tmp_path))
+    for name in ("combined", "repaired"):
+        journal = tmp_path / f"{name}.json"
+        content = json.loads(journal.read_text())
+        content["groups"] = content["groups"][:2]  # killed after two groups
+        journal.write_text(json.dumps(content))
+    (tmp_path / "combined.known.json").unlink()
+    _by_several(2, {"vgg": ["combined", "repaired"]}, tmp_path, journal=True)
+    for name in ("combined", "repaired"):
+        _same(torch.load(tmp_path / f"vgg {name} 1.pt"), by_one[f"vgg {name}"], name)
+        assert len(json.loads((tmp_path / f"{name}.json").read_text())["groups"]) == len(by_one[f"vgg {name}"]["gaps"])
+
+
+DIFFERENT = """
+from pruning_runs import vgg
+from zoo.prune import prune
+model, (x, y) = vgg()
+try:
+    prune(model, (x + processes.rank(), y), eps=0.1)
+except processes.ZooError as error:
+    (folder / f"{processes.rank()}").write_text(str(error))
+"""
+
+
+def test_processes_with_different_samples_are_told(tmp_path: Path) -> None:
+    together(2, DIFFERENT, tmp_path)
+    for rank in range(2):
+        assert "different networks, samples or settings" in (tmp_path / f"{rank}").read_text()
+
+
+def test_samples_and_networks_are_large_enough_to_tell_something() -> None:
+    """The comparison would be idle if every group stayed whole or every run kept the same neurons."""
+    model, data = NETWORKS["vgg"]()
+    kept = {
+        method: prune(model, data, eps=0.1, method=method, batch_size=8)[0].widths for method in ("combined", "l1")
+    }
+    assert kept["combined"] != kept["l1"]
