@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.prune.allocation import Budget
 from zoo.prune.criteria import geometric_median, l1_norm, taylor
 from zoo.prune.layer import Layer
 from zoo.prune.local import discrepancy, forward_selection, local_imitation, settled
@@ -37,10 +38,13 @@ class Method:
         last = ("recalibrate", "distil_epochs")
         return {key: value for key, value in asdict(self.repair).items() if key not in last}
 
-    def check(self, *, budgeted: bool) -> None:
+    def check(self, budget: Budget | None) -> None:
         """Raise ZooError for settings that exclude each other."""
-        if budgeted and self.name not in PATHS:
-            raise ZooError(f"A budget needs one path for each group: method {', '.join(PATHS)}, not {self.name}.")
+        if budget is not None and self.name not in PATHS and (budget.round_to, budget.minimum) != (1, 1):
+            raise ZooError(
+                f"Method {self.name} meets a budget by one eps for all layers, and the widths follow from that: leave "
+                f"round_to and minimum at 1."
+            )
         if self.name != "repaired" and (self.repair.direction, self.repair.exchanges) != ("backward", True):
             raise ZooError(f"direction and exchanges are of method repaired, not {self.name}: leave them out.")
         if self.name == "repaired" and not self.repair.readers:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -16,10 +18,11 @@ from zoo.prune.checks import alike, check_goal, check_steps, checked_data, check
 from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.cut import cut
 from zoo.prune.discrepancy import Target
-from zoo.prune.groupwise import STATISTICAL, Method, Weights, path_of
+from zoo.prune.groupwise import PATHS, STATISTICAL, Method, Weights, path_of
 from zoo.prune.journal import Identity, Journal, Record, fingerprint
 from zoo.prune.latency import latency_of
 from zoo.prune.layer import Layer
+from zoo.prune.one_eps import eps_within
 from zoo.prune.paths import Path
 from zoo.prune.prices import curves
 from zoo.prune.repair.finish import distil, recalibrate
@@ -67,8 +70,9 @@ def prune(
                  the discrepancy itself
     eps          tolerance in nats (section 3.2); or give `widths`, or `budget`
     widths       group name -> neurons to keep at most, instead of eps; groups that are not named stay whole
-    budget       MACs, parameters or milliseconds for the whole network: how many neurons each group keeps follows from
-                 one price for all (zoo.prune.Budget); for methods that rank neurons in each group
+    budget       MACs, parameters or milliseconds for the whole network (zoo.prune.Budget): of methods that rank neurons
+                 how many each group keeps follows from one price for all; for combined, global and uniform the one eps
+                 is looked for that meets it
     method       combined, local or global imitation; repaired (neurons chosen by the error that is left when their
                  readers are solved anew); the baselines gfs (greedy forward selection, equal weights, local), l1 (Li et
                  al. 2017), fpgm (He et al. 2019), taylor (Molchanov et al. 2019, with labels), uniform (the same part
@@ -96,14 +100,25 @@ def prune(
     inputs, labels = checked_data(model, data)
     check_goal({"eps": eps, "widths": widths, "budget": budget}, METHODS, method, discrepancy)
     how = Method(method, search or Search(), repair or (Repair() if method == "repaired" else PLAIN))
-    how.check(budgeted=budget is not None)
+    how.check(budget)
     check_steps(model, inputs, how.repair, batch_size)
     settings = {
         "method": method, "discrepancy": discrepancy, "batch_size": batch_size, "search": asdict(how.search),
-        "repair": asdict(how.repair), "seed": seed,
+        "repair": how.of_prices(), "seed": seed,
     }  # fmt: skip
     asked = None if budget is None else asdict(budget)
-    alike(model, inputs, labels, {**settings, "eps": eps, "widths": widths, "groups": groups, "budget": asked})
+    goals = {"eps": eps, "widths": widths, "budget": asked, "groups": groups, "steps": asdict(how.repair)}
+    alike(model, inputs, labels, {**settings, **goals})
+    if budget is not None and method not in PATHS:
+        again = partial(
+            prune, model, (inputs, labels), method=method, discrepancy=discrepancy, batch_size=batch_size,
+            search=search, groups=groups, memory=memory, seed=seed, known=known, progress=progress,
+        )  # fmt: skip
+        with Workspace(
+            model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
+        ) as space:
+            costs = _costs(space, chosen_groups(space.groups, groups), budget, progress=progress)
+        return _at_one_eps(again, budget, costs, how.repair, checkpoint)
     report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=asked)
     with Workspace(
         model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
@@ -111,7 +126,7 @@ def prune(
         chosen = chosen_groups(space.groups, groups)
         wanted = checked_widths(chosen, widths)
         names = [group.name for group in chosen]
-        goal = {"eps": eps, "widths": wanted, "budget": None if budget is None else asdict(budget), "groups": names}
+        goal = {"eps": eps, "widths": wanted, "budget": asked, "groups": names}
         steps = Steps(space, report)
 
         def identity(file: FilePath | str | None, goal: Mapping[str, object]) -> Identity:
@@ -119,8 +134,7 @@ def prune(
             return Identity("" if file is None else fingerprint(model, inputs, labels, {**settings, **goal}), outputs)
 
         journal = Journal(None if checkpoint is None else FilePath(checkpoint), identity(checkpoint, goal))
-        prices = identity(known, {"repair": how.of_prices()})
-        record = Record(None if known is None else FilePath(known), prices)
+        record = Record(None if known is None else FilePath(known), identity(known, {}))
         weights = space.output_weights(how.repair, seed) if method in STATISTICAL else None
         resumed = len(journal.done)
         if budget is not None:
@@ -158,13 +172,7 @@ def _within(
     budget: Budget, journal: Journal, record: Record, report: PruneReport, *, progress: bool,
 ) -> dict[str, int]:  # fmt: skip
     """The widths that meet the budget, and what they cost in the report."""
-    costs: Costs
-    if budget.kind == "macs":
-        costs = macs_of(space.model, space.groups, space.inputs[:1])
-    elif budget.kind == "parameters":
-        costs = parameters_of(space.model, space.groups)
-    else:
-        costs = latency_of(space, chosen, progress=progress)
+    costs = _costs(space, chosen, budget, progress=progress)
 
     def paths(layer: Layer) -> Path:
         if how.repair.readers or how.name == "repaired":
@@ -182,6 +190,35 @@ def _within(
     assert report.budget is not None  # for the type checker
     report.budget.update(bound=budget.bound(costs({})), before=costs({}), after=costs(widths))
     return widths
+
+
+def _costs(space: Workspace, chosen: list[NeuronGroup], budget: Budget, *, progress: bool) -> Costs:
+    if budget.kind == "macs":
+        return macs_of(space.model, space.groups, space.inputs[:1])
+    if budget.kind == "parameters":
+        return parameters_of(space.model, space.groups)
+    return latency_of(space, chosen, progress=progress)
+
+
+def _at_one_eps(
+    run: Callable[..., tuple[Model, PruneReport]], budget: Budget, costs: Costs, repair: Repair,
+    checkpoint: FilePath | str | None,
+) -> tuple[Model, PruneReport]:  # fmt: skip
+    """The pass at the eps that meets the budget. Each eps that is tried has a journal of its own."""
+    bound = budget.bound(costs({}))
+    with TemporaryDirectory() as folder:
+        place = FilePath(folder) / "journal" if checkpoint is None else FilePath(checkpoint)
+
+        def at(eps: float, repair: Repair) -> tuple[Model, PruneReport]:
+            return run(eps=eps, repair=repair, checkpoint=place.with_name(f"{place.name}.eps-{eps:g}"))
+
+        def cost(eps: float) -> float:
+            groups = at(eps, replace(repair, recalibrate=False, distil_epochs=0))[1].groups
+            return costs({group.name: group.after for group in groups})
+
+        small, report = at(eps_within(cost, bound), repair)
+    after = costs({group.name: group.after for group in report.groups})
+    return small, replace(report, budget={**asdict(budget), "bound": bound, "before": costs({}), "after": after})
 
 
 def _cut(model: Model, space: Workspace, scales: Mapping[str, Tensor], *, repaired: bool) -> Model:

@@ -16,6 +16,7 @@ from zoo.prune.allocation import allocate
 from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.latency import LatencyTable, latency_of
 from zoo.prune.looks import Sums
+from zoo.prune.one_eps import eps_within
 from zoo.prune.repair.finish import distil, recalibrate
 from zoo.prune.workspace import Workspace
 
@@ -164,10 +165,54 @@ def test_what_was_seen_of_a_scale_says_the_same_as_looking_again():
 
 def test_a_budget_and_the_methods_it_goes_with(case):
     model, x = case
-    with pytest.raises(ZooError, match="needs one path for each group"):
-        prune(model, (x, None), budget=Budget(macs=0.5), method="combined")
+    with pytest.raises(ZooError, match="leave round_to and minimum at 1"):
+        prune(model, (x, None), budget=Budget(macs=0.5, round_to=8), method="combined")
     with pytest.raises(ZooError, match="Give one goal"):
         prune(model, (x, None), budget=Budget(macs=0.5), eps=0.1, method="local")
+
+
+@pytest.mark.parametrize("method", ["combined", "uniform"])
+def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp_path):
+    model, x = case
+    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method=method, checkpoint=tmp_path / "journal")
+    sample = tuple(x.shape[1:])
+    whole, macs = count(model, sample).macs, count(small, sample).macs
+    assert macs <= 0.5 * whole
+    assert report.budget["before"] == whole
+    assert report.budget["after"] == macs
+    again, _ = prune(model, (x, None), eps=report.eps, method=method)
+    for tensor, other in zip(small.state_dict().values(), again.state_dict().values(), strict=True):
+        assert tensor.equal(other)
+    tried = {float(file.name.partition("eps-")[2]): json.loads(file.read_text()) for file in tmp_path.iterdir()}
+    costs = macs_of(model, groups_of(model), x[:1])
+    cost = {
+        eps: costs({row["report"]["name"]: row["report"]["after"] for row in journal["groups"]})
+        for eps, journal in tried.items()
+    }
+    assert macs == max(each for each in cost.values() if each <= 0.5 * whole), "a dearer network was found and left"
+
+
+def test_the_eps_found_is_one_that_a_fine_grid_finds():
+    """Costs that fall with eps, in steps, with bumps; and those that no eps meets, or every eps."""
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        steps = torch.rand(400, generator=generator, dtype=torch.float64).cumsum(0).flip(0)
+        steps = steps + torch.randn(400, generator=generator, dtype=torch.float64)
+
+        def cost(eps, steps=steps):
+            place = (math.log10(eps) + 6) / 8 * 399  # eps from 1e-6 to 100
+            return float(steps[min(max(round(place), 0), 399)])
+
+        bound = float(steps[20 + 12 * seed])
+        grid = [cost(10 ** (k / 100)) for k in range(-600, 200)]
+        found = cost(eps_within(cost, bound))
+        best = max(value for value in grid if value <= bound)
+        assert found <= bound
+        assert found >= min(0.95 * bound, best) or bound - found < 8, seed
+    assert eps_within(lambda eps: 1.0, 1.0) == 0.02
+    assert eps_within(lambda eps: 1.0, 3.0) == 0.005, "the smaller of two that are worth the same, and no third"
+    with pytest.raises(ZooError, match="No eps up to"):
+        eps_within(lambda eps: 2.0, 1.0)
 
 
 def test_time_is_a_table_for_each_group_and_more_neurons_are_never_faster(case):

@@ -341,9 +341,9 @@ WRONG = {
     ),
     "an unknown weighting": (["reprune", "dgcnn-0.25x", "--eps", "1", "--weighting", "outputs"], "did you mean output"),
     "a group to leave that is none": (["reprune", "dgcnn-0.25x", "--eps", "1", "--leave", "edge9"], "no neuron group"),
-    "a target for a method without paths": (
-        ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined"],
-        "needs one path for each group",
+    "widths for a method that goes by eps": (
+        ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined", "--round-to", "8"],
+        "leave round_to and minimum at 1",
     ),
     "eps below 0": (["reprune", "dgcnn-0.25x", "--eps", "-0.1"], "eps is -0.1"),
     "eps NaN": (["reprune", "dgcnn-0.25x", "--eps", "nan"], "eps is nan"),
