@@ -1,0 +1,62 @@
+"""Whether the zoo has an entry, and whether a command made it: what `benchmarks/train_all.sh` asks before each one.
+
+    python benchmarks/made.py NAME zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10
+
+Ends with 0 if the command made it, with 3, printing the card's command, if another one did, and with 4 if there is no
+such entry. A card's command says all settings: it is this one if everything typed here stands in it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from zoo import store
+from zoo.errors import ZooError
+
+
+def settings(words: Sequence[str]) -> dict[str, tuple[str | float, ...]]:
+    """The values behind every option; the words in front of the first option stand under the empty name."""
+    found: dict[str, tuple[str | float, ...]] = {"": ()}
+    option = ""
+    for word in words:
+        if word.startswith("--"):
+            option = word
+            found[option] = ()
+        else:
+            found[option] += (_value(word),)
+    return found
+
+
+def same(typed: Sequence[str], recorded: str) -> bool:
+    """Whether everything that is typed stands in a card's command."""
+    there = settings(shlex.split(recorded))
+    return all(there.get(option) == values for option, values in settings(typed).items())
+
+
+def _value(word: str) -> str | float:
+    try:
+        return float(word)  # 300000 and 300000.0 are one target
+    except ValueError:
+        return word
+
+
+def main(name: str, command: Sequence[str]) -> int:
+    place = store.own() / f"{name}.json"
+    if not place.exists():
+        return 4
+    recorded = str(store.read_card(place).recipe["command"])
+    if same(command, recorded):
+        return 0
+    print(recorded)
+    return 3
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    try:
+        sys.exit(main(sys.argv[1], sys.argv[2:]))
+    except ZooError as error:
+        sys.exit(f"Error: {error}")

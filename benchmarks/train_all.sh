@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Train and prune the zoo's entries by plain `zoo` commands, each finished before the next begins.
+#
+#   bash benchmarks/train_all.sh --data-dir DIR              for a GPU: 1024 points, the recipes' epochs
+#   bash benchmarks/train_all.sh --data-dir DIR --small      for two CPU cores: 512 points, few epochs
+#   bash benchmarks/train_all.sh --data-dir DIR --seed 1     the ModelNet10 family once more, with another seed
+#
+#   --dry-run    print the commands and run nothing
+#
+# DIR (or ZOO_DATA_DIR) holds ModelNet10 (modelnet10_ply_hdf5_...), Imagenette and CIFAR-10 (JPEG) under their usual
+# names. Entries go to ZOO_HOME. Stopped or killed, it goes on with the same command: an entry that the same command
+# made is left as it is, and a half trained one goes on at its last epoch. The full size replaces entries of the small
+# one; --small replaces nothing. Seeds other than 0 have the seed in their names: dgcnn-0.75x-seed1.modelnet10.
+# PYTHON names the interpreter (default: python).
+set -uo pipefail
+folder=$(cd "$(dirname "$0")" && pwd)
+python=${PYTHON:-python}
+size=full seed=0 dry=
+while (($#)); do
+    case $1 in
+    --small) size=small ;;
+    --dry-run) dry=1 ;;
+    --seed) seed=${2:?--seed needs a number} && shift ;;
+    --data-dir) export ZOO_DATA_DIR=${2:?--data-dir needs a folder} && shift ;;
+    *) echo "unknown option $1: --small, --seed N, --data-dir DIR, --dry-run" >&2 && exit 2 ;;
+    esac
+    shift
+done
+if [[ ! $seed =~ ^[0-9]+$ ]]; then
+    echo "--seed takes a whole number from 0 up, not $seed" >&2 && exit 2
+fi
+
+child= stopped= failed=() other=()
+stop() { # the command saves its state and ends; nothing else begins
+    stopped=1
+    [[ -z $child ]] || kill -TERM "$child" 2>/dev/null
+}
+trap stop INT TERM HUP
+
+run() {
+    set -m # a group of its own: Ctrl-C reaches it through stop alone, once
+    "$@" &
+    child=$!
+    set +m
+    local status=0
+    wait "$child" || status=$?
+    while kill -0 "$child" 2>/dev/null; do # a signal ends the wait before the command
+        status=0
+        wait "$child" || status=$?
+    done
+    child=
+    return "$status"
+}
+
+# make NAME COMMAND...: the entry, unless it is there
+make() {
+    local name=$1 there=1 by=
+    shift
+    [[ -z $stopped ]] || exit 143
+    if [[ -n $dry ]]; then
+        echo "$*"
+        return
+    fi
+    if [[ $2 == reprune && " ${failed[*]-} " == *" $3 "* ]]; then # an older entry of that name may be there
+        failed+=("$name") && return
+    elif [[ $2 == reprune && " ${other[*]-} " == *" $3 "* ]]; then
+        echo "== $name is left out: $3 is not the one that this list makes" && return
+    fi
+    by=$("$python" "$folder/made.py" "$name" "$@") && there=0 || there=$?
+    local replace=()
+    case $there in
+    0) echo "== $name is there" && return ;;
+    4) ;;
+    3)
+        if [[ $size == small ]]; then
+            other+=("$name") && echo "== $name is there, made by: $by" && return
+        fi
+        replace=(--overwrite)
+        ;;
+    *) failed+=("$name") && return ;;
+    esac
+    echo "== $name: $*"
+    run "$@" ${replace[@]+"${replace[@]}"} || failed+=("$name")
+    [[ -z $stopped ]] || exit 143
+}
+
+# modelnet10 STEM COMMAND...: the same with the seed, in the name too unless it is 0
+modelnet10() {
+    local stem=$1
+    shift
+    if ((seed == 0)); then
+        case $2 in
+        train) make "$stem.modelnet10" "$@" ;;
+        *) make "$stem.modelnet10" "$@" --name "$stem.modelnet10" ;;
+        esac
+    else
+        make "$stem-seed$seed.modelnet10" "$@" --seed "$seed" --name "$stem-seed$seed.modelnet10"
+    fi
+}
+
+if [[ $size == full ]]; then
+    points=1024 dgcnn=250 pointnet=200 pointnet2=200 tuned=100
+    images=128 resnet=30 resnet_tuned=150 vgg=160 vgg_tuned=100
+else # one core, not quite alone: 200 seconds for an epoch of DGCNN, 230 of PointNet, 1400 of PointNet++, 1800 of VGG-11
+    points=512 dgcnn=10 pointnet=30 pointnet2=5 tuned=3
+    images=64 resnet=8 resnet_tuned=2 vgg=5 vgg_tuned=1
+fi
+clouds=(--dataset modelnet10 --points "$points")
+parent=dgcnn$( ((seed == 0)) || echo "-seed$seed").modelnet10
+
+# ModelNet10: the dense network, and what the combined method makes of it at the cost of the dense multipliers
+modelnet10 dgcnn zoo train dgcnn "${clouds[@]}" --epochs "$dgcnn"
+macs=$("$python" "$folder/dense_macs.py" dgcnn 0.75 0.5 0.25 --classes 10 --shape "3,$points") || exit
+for w in 0.75 0.5 0.25; do
+    most=${macs%%$'\n'*} macs=${macs#*$'\n'}
+    modelnet10 "dgcnn-pruned-${w}x" zoo reprune "$parent" --method combined --target-macs "$most" --finetune-epochs "$tuned"
+done
+for w in 0.75 0.5 0.25; do
+    modelnet10 "dgcnn-${w}x" zoo train dgcnn "${clouds[@]}" --epochs "$dgcnn" --width "$w"
+done
+
+# ResNet34 at the ratios of the paper's 2.20G and 1.90G, and VGG-11 at half of its MACs
+if ((seed == 0)); then
+    make resnet34.imagenette zoo train resnet34 --dataset imagenette --size "$images" --epochs "$resnet"
+    for pair in 0.60:0.59 0.52:0.51; do # the part of the MACs, and the dense multiplier that costs no less
+        name=resnet34-pruned-${pair#*:}x.imagenette
+        make "$name" zoo reprune resnet34.imagenette --method repaired --target-macs "${pair%:*}" \
+            --finetune-epochs "$resnet_tuned" --name "$name"
+    done
+    make vgg11.cifar10 zoo train vgg11 --dataset cifar10 --epochs "$vgg"
+    make vgg11-pruned-0.71x.cifar10 zoo reprune vgg11.cifar10 --method repaired --target-macs 0.5 \
+        --finetune-epochs "$vgg_tuned" --name vgg11-pruned-0.71x.cifar10
+fi
+
+# The other networks of the paper's Table 3
+modelnet10 pointnet zoo train pointnet "${clouds[@]}" --epochs "$pointnet"
+modelnet10 pointnet2 zoo train pointnet2 "${clouds[@]}" --epochs "$pointnet2"
+
+if ((${#failed[@]})); then
+    echo "not made: ${failed[*]}" >&2
+    exit 1
+fi

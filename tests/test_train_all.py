@@ -1,0 +1,267 @@
+"""benchmarks/train_all.sh: which commands, in which order, and what it does where entries are there already."""
+
+import functools
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from scripts import BENCHMARKS, script
+from store_entries import make
+
+from zoo import cli, commands, models, names, recipes
+from zoo.measure import count
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is a shell script")
+made = script("made")
+
+# Stands in for `zoo`: notes its words, and makes an entry as the command would, with the defaults that it fills in.
+FAKE = """#!{python}
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {support!r})
+from store_entries import make
+words, home = sys.argv[1:], Path(os.environ["ZOO_HOME"])
+with open(home / "ran", "a") as file:
+    print("zoo", *words, file=file)
+options = dict(zip(words[2::2], words[3::2]))
+width = "-" + options["--width"] + "x" if "--width" in options else ""
+name = options.get("--name") or f"{{words[1]}}{{width}}.{{options['--dataset']}}"
+if name == os.environ.get("FAIL"):
+    sys.exit(2)
+if name == os.environ.get("SLOW"):
+    signal.signal(signal.SIGTERM, lambda number, frame: (home / "saved").touch() or sys.exit(143))
+    (home / "began").touch()
+    time.sleep(60)
+words = [word for word in words if word != "--overwrite"]
+if words[0] == "reprune":
+    at = words.index("--target-macs") + 1
+    words[at] = str(float(words[at]))
+make(home / "own", name, name.encode(), dataset=name.rpartition(".")[2],
+     recipe={{"command": " ".join(["zoo", *words, "--lr", "0.1"])}})
+"""
+SUPPORT = str(BENCHMARKS.parent / "tests" / "support")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tools, home = tmp_path / "bin", tmp_path / "home"
+    tools.mkdir()
+    home.mkdir()
+    (tools / "zoo").write_text(FAKE.format(python=sys.executable, support=SUPPORT))
+    (tools / "zoo").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    monkeypatch.setenv("ZOO_HOME", str(home))
+    return home
+
+
+def train_all(*options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["bash", str(BENCHMARKS / "train_all.sh"), *options],
+        capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable, **environment}, timeout=300,
+    )  # fmt: skip
+
+
+@functools.cache
+def listed(*options: str) -> list[str]:
+    done = train_all("--dry-run", *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def ran(home: Path) -> list[str]:
+    return (home / "ran").read_text().splitlines() if (home / "ran").exists() else []
+
+
+def entries(lines: Sequence[str]) -> list[str]:
+    """The names of the entries that the commands make."""
+    found = []
+    for line in lines:
+        words = shlex.split(line)
+        options = dict(zip(words[3::2], words[4::2], strict=True))
+        width = f"-{options['--width']}x" if "--width" in options else ""
+        found.append(options.get("--name") or f"{words[2]}{width}.{options['--dataset']}")
+    return found
+
+
+# -- the list ------------------------------------------------------------------------------------------------
+
+
+def test_the_small_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
+    lines = listed("--small")
+    macs = {}
+    for w in ("0.75", "0.5", "0.25"):
+        dense = models.build("dgcnn", num_classes=10, widths=models.multiplier_widths("dgcnn", float(w)))
+        macs[w] = count(dense, (3, 512)).macs
+    train = "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10"
+    pruned = "zoo reprune dgcnn.modelnet10 --method combined --target-macs {} --finetune-epochs 3 --name {}"
+    assert lines[:7] == [
+        train,
+        *(pruned.format(macs[w], f"dgcnn-pruned-{w}x.modelnet10") for w in macs),
+        *(f"{train} --width {w}" for w in macs),
+    ]
+    assert "zoo train resnet34 --dataset imagenette --size 64 --epochs 8" in lines
+
+
+@pytest.mark.parametrize("options", [[], ["--small"], ["--seed", "2"]])
+def test_every_command_is_one_that_zoo_takes_and_every_name_is_one(options: list[str]) -> None:
+    lines = listed(*options)
+    known: list[str] = []
+    for line, name in zip(lines, entries(lines), strict=True):
+        words = shlex.split(line)
+        command = {"train": commands.train, "reprune": commands.reprune}[words[1]]
+        command.make_context(words[1], words[2:])  # raises for an option that there is not
+        assert names.parse(name).dataset in names.DATASETS
+        assert words[2] in (models.ARCHS if words[1] == "train" else known)  # what is pruned was made before
+        known.append(name)
+    assert len(set(known)) == len(known)
+
+
+def test_the_full_list_trains_for_the_recipes_epochs() -> None:
+    for line in listed():
+        words = shlex.split(line)
+        options = dict(zip(words[3::2], words[4::2], strict=True))
+        if words[1] == "train":
+            recipe = recipes.recipe_for("train", words[2], options["--dataset"])
+            assert int(options["--epochs"]) == recipe.epochs
+            assert options.get("--points", "1024") == "1024"
+        else:
+            arch, _, dataset = words[2].partition(".")
+            assert int(options["--finetune-epochs"]) == recipes.recipe_for("finetune", arch, dataset).epochs
+
+
+def test_another_seed_is_for_the_modelnet10_family_and_stands_in_the_names() -> None:
+    zero, one = entries(listed("--small")), entries(listed("--small", "--seed", "1"))
+    assert one == [name.replace(".modelnet10", "-seed1.modelnet10") for name in zero if name.endswith(".modelnet10")]
+    assert all("--seed 1" in line for line in listed("--small", "--seed", "1"))
+    assert listed("--small", "--seed", "0") == listed("--small")
+
+
+def test_the_names_say_no_less_than_the_networks_cost() -> None:
+    for line in listed():
+        words = shlex.split(line)
+        options = dict(zip(words[3::2], words[4::2], strict=True))
+        if "--target-macs" not in options or words[2].startswith("dgcnn"):
+            continue
+        arch, _, dataset = words[2].partition(".")
+        shape = {"imagenette": (3, 64, 64), "cifar10": (3, 32, 32)}[dataset]
+        w = float(options["--name"].partition("-pruned-")[2].partition("x.")[0])
+        whole, least, below = (
+            count(models.build(arch, num_classes=10, widths=models.multiplier_widths(arch, m, num_classes=10)), shape)
+            for m in (1.0, w, w - 0.01)
+        )
+        assert below.macs < float(options["--target-macs"]) * whole.macs <= least.macs
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--tiny"], "unknown option --tiny"),
+        (["--seed", "one"], "--seed takes a whole number"),
+        (["--seed"], "needs a"),
+    ],
+)
+def test_bad_options(options: list[str], reason: str) -> None:
+    done = train_all(*options)
+    assert done.returncode != 0
+    assert reason in done.stderr
+    assert done.stdout == ""
+
+
+# -- what is there already -----------------------------------------------------------------------------------
+
+
+def test_all_of_it_once_and_then_nothing_again(home: Path) -> None:
+    wanted = listed("--seed", "1")
+    done = train_all("--seed", "1")
+    assert done.returncode == 0, done.stderr
+    assert ran(home) == wanted
+    again = train_all("--seed", "1")
+    assert again.returncode == 0
+    assert ran(home) == wanted
+    assert again.stdout.splitlines() == [f"== {name} is there" for name in entries(wanted)]
+
+
+def test_the_full_size_takes_the_place_of_the_small_one_and_not_the_other_way_round(home: Path) -> None:
+    small, full = listed("--small", "--seed", "1"), listed("--seed", "1")
+    train_all("--small", "--seed", "1")
+    assert train_all("--seed", "1").returncode == 0
+    assert ran(home)[len(small) :] == [f"{line} --overwrite" for line in full]
+    done = train_all("--small", "--seed", "1")
+    assert done.returncode == 0
+    assert len(ran(home)) == len(small) + len(full)
+    assert done.stdout.splitlines()[0] == f"== dgcnn-seed1.modelnet10 is there, made by: {full[0]} --lr 0.1"
+    assert done.stdout.splitlines()[1] == (
+        "== dgcnn-pruned-0.75x-seed1.modelnet10 is left out: dgcnn-seed1.modelnet10 is not the one that this list makes"
+    )
+
+
+def test_what_fails_takes_its_children_with_it_and_nothing_else(home: Path) -> None:
+    make(home / "own", "dgcnn.modelnet10", dataset="modelnet10", recipe={"command": "zoo train dgcnn --epochs 1"})
+    lines = listed()
+    done = train_all(FAIL="dgcnn.modelnet10")
+    assert done.returncode == 1
+    names = [name for name in entries(lines) if name.startswith(("dgcnn.", "dgcnn-pruned"))]
+    assert done.stderr == f"not made: {' '.join(names)}\n"
+    assert ran(home) == [f"{lines[0]} --overwrite", *lines[4:]]
+
+
+def test_a_signal_reaches_the_command_and_the_next_run_goes_on_there(home: Path) -> None:
+    lines = listed("--small", "--seed", "1")
+    slow = "dgcnn-pruned-0.5x-seed1.modelnet10"
+    with subprocess.Popen(
+        ["bash", str(BENCHMARKS / "train_all.sh"), "--small", "--seed", "1"],
+        env={**os.environ, "PYTHON": sys.executable, "SLOW": slow},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        until = time.monotonic() + 120
+        while not (home / "began").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 143
+    assert (home / "saved").exists()
+    assert ran(home) == lines[:3]
+    assert train_all("--small", "--seed", "1").returncode == 0
+    assert ran(home) == [*lines[:3], *lines[2:]]
+
+
+# -- whether a command made an entry -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "same"),
+    [
+        ("zoo train dgcnn --dataset modelnet10 --epochs 10", True),
+        ("zoo train dgcnn --epochs 10 --dataset modelnet10", True),
+        ("zoo train dgcnn --dataset modelnet10 --epochs 10.0", True),
+        ("zoo train dgcnn --dataset modelnet10 --epochs 11", False),
+        ("zoo train dgcnn --dataset modelnet10 --epochs 10 --width 0.5", False),
+        ("zoo train pointnet --dataset modelnet10 --epochs 10", False),
+        ("zoo finetune dgcnn --dataset modelnet10 --epochs 10", False),
+        ("zoo train dgcnn --dataset modelnet10 --average", False),
+    ],
+)
+def test_a_command_made_an_entry_if_all_of_it_stands_on_the_card(typed: str, same: bool) -> None:
+    recorded = "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10 --lr 0.1 --batch-size 32 --seed 0"
+    assert made.same(typed.split(), recorded) is same
+
+
+def test_made_by_the_zoo_itself(
+    empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The card that a real command writes is recognised."""
+    command = ["zoo", "train", "dgcnn", "--dataset", "shapes", "--points", "32", "--epochs", "1"]
+    assert made.main("dgcnn.shapes", command) == 4
+    monkeypatch.setattr("zoo.train_entry.train", lambda *given, **options: None)
+    done = CliRunner().invoke(cli.main, command[1:])
+    assert done.exit_code == 0, done.output
+    assert made.main("dgcnn.shapes", command) == 0
+    assert made.main("dgcnn.shapes", [*command[:-1], "2"]) == 3
+    assert capsys.readouterr().out.startswith("zoo train dgcnn --dataset shapes --points 32 --epochs 1 --lr ")
