@@ -1,0 +1,186 @@
+"""The paper's Table 3 (Ye et al. 2020) from the cards of a zoo: PointNet, PointNet++, DGCNN, its width multipliers and,
+under each, the pruned network of no higher cost.
+
+    python benchmarks/table3.py [--cards DIR] [--dataset modelnet10] [--batch 32] [--json]
+
+Entries whose names differ in their seed alone (dgcnn-0.75x.modelnet10, dgcnn-0.75x-seed1.modelnet10) share a row. Of
+several numbers the mean or the least and largest are given. The interval is that of all seeds' answers taken together
+(Wilson, 95 %); they are answers on the same test samples, so of other samples it says too much. Forward times are of the `--batch` in float32, eager, on a GPU; without one, of a CPU's
+record its ratio alone. Nothing is computed here but means; what no card states stays empty.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo import names, report, store
+from zoo.accuracy import wilson
+from zoo.cards import Card, Forward
+from zoo.errors import ZooError
+
+TITLES = {"pointnet": "PointNet", "pointnet2": "PointNet++", "dgcnn": "DGCNN"}
+HEAD = ("network", "seeds", "right", "accuracy", "95 %", "params", "MACs", "forward", "speed-up", "points", "epochs")
+_STEM = re.compile(r"(?P<arch>pointnet2?|dgcnn)(?P<pruned>-pruned)?(-(?P<width>[0-9.]+)x)?(-seed[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network of the table: the cards of its seeds, in the order of their names."""
+
+    arch: str
+    pruned: bool
+    width: float
+    cards: tuple[Card, ...]
+
+    @property
+    def title(self) -> str:
+        kind = f"{TITLES[self.arch]}, pruned" if self.pruned else TITLES[self.arch]
+        return kind if self.width == 1 and self.arch != "dgcnn" else f"{kind} ({self.width:g}x)"
+
+    @property
+    def shares(self) -> list[float]:
+        """The accuracy of each seed."""
+        return [card.accuracy.share for card in self.cards if card.accuracy]
+
+    @property
+    def right(self) -> tuple[int, int] | None:
+        """Right answers and samples over all seeds."""
+        counted = [card.accuracy for card in self.cards if card.accuracy]
+        return (sum(a.correct for a in counted), sum(a.total for a in counted)) if counted else None
+
+
+def rows(cards: Iterable[Card], dataset: str) -> list[Row]:
+    """The table's rows in the paper's order; entries of other names and data sets are left out."""
+    found: dict[tuple[str, bool, float], list[Card]] = {}
+    for card in sorted(cards, key=lambda card: names.parse(card.name).stem):
+        stem = _STEM.fullmatch(names.parse(card.name).stem)
+        if card.dataset == dataset and stem is not None and stem["arch"] == card.arch:
+            found.setdefault((card.arch, bool(stem["pruned"]), float(stem["width"] or 1)), []).append(card)
+
+    def place(key: tuple[str, bool, float]) -> tuple[int, float, bool]:
+        arch, pruned, width = key
+        return list(TITLES).index(arch), -width, pruned
+
+    return [Row(*key, tuple(found[key])) for key in sorted(found, key=place)]
+
+
+def timed(card: Card, batch: int) -> Forward | None:
+    """The record that the table shows: float32, eager; on a GPU of that batch, else the CPU's first."""
+    plain = [each for each in card.forward if (each.dtype, each.mode) == ("float32", "eager")]
+    cuda = [each for each in plain if each.device.startswith("cuda") and each.batch == batch]
+    return next(iter([*cuda, *(each for each in plain if each.device == "cpu")]), None)
+
+
+def text(row: Row, batch: int) -> tuple[str, ...]:
+    """A line of the table."""
+    records = [record for card in row.cards if (record := timed(card, batch))]
+    devices = sorted({report.circumstances(record) for record in records})
+    if len(devices) > 1:  # of different machines there is no common number
+        records, devices = [], []
+    ms = [record.median_ms for record in records if record.median_ms is not None]
+    ratios = [record.ratio for record in records if record.ratio is not None]
+    where = f" ({devices[0]})" if devices else ""
+    right = row.right
+    splits = sorted({card.accuracy.split for card in row.cards if card.accuracy} - {"test"})
+    shape = [card.sample_shape[-1] for card in row.cards]
+    epochs = [card.recipe.get("finetune_epochs" if row.pruned else "epochs") for card in row.cards]
+    return (
+        row.title,
+        str(len(row.cards)),
+        "" if right is None else " ".join([f"{right[0]}/{right[1]}", *(f"({split})" for split in splits)]),
+        _mean(row.shares),
+        "" if right is None else "{:.1f} to {:.1f}".format(*(100 * end for end in wilson(*right))),
+        _between([card.parameters for card in row.cards], report.quantity),
+        _between([card.macs for card in row.cards if card.macs is not None], report.quantity),
+        _between(ms, lambda value: f"{value:.3f} ms") + (where if ms else ""),
+        _between(ratios, lambda value: f"{value:.2f}x") + (where if ratios else ""),
+        _between(shape, str),
+        _between([each for each in epochs if isinstance(each, int)], str),
+    )
+
+
+def beside(table: Sequence[Row]) -> list[str]:
+    """A sentence for every pruned DGCNN that stands beside a dense multiplier."""
+    dense = {row.width: row for row in table if row.arch == "dgcnn" and not row.pruned}
+    said = []
+    for row in table:
+        other = dense.get(row.width)
+        if not row.pruned or other is None or not row.shares or not other.shares:
+            continue
+        gap = 100 * (statistics.mean(row.shares) - statistics.mean(other.shares))
+        line = f"{row.width:g}x: the pruned network has {gap:+.2f} points of accuracy against the dense one"
+        most, least = max(c.macs or 0 for c in row.cards), min(c.macs or 0 for c in other.cards)
+        if most > least > 0:
+            line += f", and costs more ({report.quantity(most)} against {report.quantity(least)} MACs)"
+        said.append(line)
+    return said
+
+
+def as_json(table: Sequence[Row], batch: int) -> list[dict[str, Any]]:
+    """The rows with their numbers as they stand on the cards."""
+    return [
+        {
+            "network": row.title,
+            "entries": [card.name for card in row.cards],
+            "accuracy": statistics.mean(row.shares) if row.shares else None,
+            "accuracies": row.shares,
+            "right": row.right,
+            "interval": wilson(*row.right) if row.right else None,
+            "parameters": [card.parameters for card in row.cards],
+            "macs": [card.macs for card in row.cards],
+            "forward": [None if (r := timed(card, batch)) is None else vars(r) for card in row.cards],
+        }
+        for row in table
+    ]
+
+
+def _mean(shares: Sequence[float]) -> str:
+    """The mean in percent, with the least and the largest where there are several."""
+    if not shares:
+        return ""
+    spread = f" ({100 * min(shares):.2f} to {100 * max(shares):.2f})" if len(shares) > 1 else ""
+    return f"{100 * statistics.mean(shares):.2f}{spread}"
+
+
+def _between(values: Sequence[Any], written: Callable[[Any], str]) -> str:
+    texts = [written(value) for value in sorted(values)]
+    return "" if not texts else texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+
+
+def read(folder: Path) -> Mapping[str, Card]:
+    """The cards of a folder: a mirror, or somebody's own zoo."""
+    places = [place for place in sorted(folder.glob("[!.]*.json")) if place.name != "index.json"]
+    return {place.stem: store.read_card(place) for place in places}
+
+
+@click.command()
+@click.option("--cards", "folder", type=click.Path(file_okay=False, exists=True, path_type=Path),
+              help="A folder of cards [this machine's zoo].")  # fmt: skip
+@click.option("--dataset", default="modelnet10", show_default=True)
+@click.option("--batch", default=32, show_default=True, help="Whose forward times on a GPU to show.")
+@click.option("--json", "in_json", is_flag=True)
+def main(folder: Path | None, dataset: str, batch: int, in_json: bool) -> None:
+    try:
+        table = rows((read(folder) if folder else store.cards()).values(), dataset)
+    except ZooError as error:
+        raise click.ClickException(str(error)) from error
+    if not table:
+        raise click.ClickException(
+            f"no entry of {dataset} belongs to the table: train some with benchmarks/train_all.sh"
+        )
+    if in_json:
+        click.echo(json.dumps(as_json(table, batch), indent=2))
+        return
+    click.echo("\n".join([report.table([HEAD, *(text(row, batch) for row in table)]), "", *beside(table)]).rstrip())
+
+
+if __name__ == "__main__":
+    main()
