@@ -15,16 +15,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -120,13 +117,6 @@ class _Run:
             self.average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
         shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
         self.identity = {"recipe": asdict(recipe), "seed": seed, "samples": size_of(dataset), "shapes": shapes}
-        # Looking for unused parameters, it keeps its gradients in the same order in every step; otherwise the first
-        # step's would be another one, and sums of three or more would round differently in a run that goes on.
-        self.shared = (
-            DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
-            if processes.together()
-            else None
-        )
 
     def order(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch as lists of sample numbers."""
@@ -192,32 +182,24 @@ class _Run:
         size, sizes = sum(part.size for part in parts), [len(part.numbers) for part in parts]
         for part, some, wanted in zip(parts, inputs.split(sizes), labels.split(sizes), strict=True):
             with self.losses.precision(self.device), synchronised.whole_batch(part.size):
-                logits = self.forward(some, exchange=part is parts[-1])
-                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                logits = self.model(some)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             if self.state.epoch == self.state.step == 0:
                 check_logits(logits, wanted)
             loss = self.losses(logits, some, wanted)
             counted = len(wanted) * part.counts
-            self.scaler.scale(loss * (counted * processes.count() / size)).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(loss * (counted / size)).backward()  # type: ignore[no-untyped-call]
             if counted:
                 correct = (logits.detach().argmax(1) == wanted).sum()
                 counts = [loss.detach() * counted, correct, torch.full_like(correct, counted)]
                 sums += torch.stack(counts).double()
+        if processes.together():
+            _sum_gradients(self.model)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
         return sums
-
-    def forward(self, inputs: Tensor, *, exchange: bool) -> Tensor:
-        """The logits; with `exchange` the backward pass sums the gradients of all processes."""
-        if self.shared is None:
-            logits: Tensor = self.model(inputs)
-            return logits
-        with nullcontext() if exchange else self.shared.no_sync(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
-            logits = self.shared(inputs)
-        return logits
 
     def finish(self) -> None:
         """Leave the model as the result: its average where the recipe asks for one, in the usual memory format."""
@@ -275,3 +257,15 @@ class _Run:
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
         self.state = State(**saved["state"])
+
+
+def _sum_gradients(model: nn.Module) -> None:
+    """Replace each gradient by its sum over processes, all in one exchange.
+
+    torch's DistributedDataParallel hides it behind the backward pass, but changes the order of its sums after the first
+    step, so that a run of three or more that goes on would round differently from one that was never stopped.
+    """
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    summed = processes.total(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, new in zip(gradients, summed.split([each.numel() for each in gradients]), strict=True):
+        gradient.copy_(new.view_as(gradient))
