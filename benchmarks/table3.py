@@ -5,8 +5,9 @@ under each, the pruned network of no higher cost.
 
 Entries whose names differ in their seed alone (dgcnn-0.75x.modelnet10, dgcnn-0.75x-seed1.modelnet10) share a row. Of
 several numbers the mean or the least and largest are given. The interval is that of all seeds' answers taken together
-(Wilson, 95 %); they are answers on the same test samples, so of other samples it says too much. Forward times are of the `--batch` in float32, eager, on a GPU; without one, of a CPU's
-record its ratio alone. Nothing is computed here but means; what no card states stays empty.
+(Wilson, 95 %); they are answers on the same test samples, so of other samples it says too much. Forward times are of
+the `--batch` in float32, eager, on a GPU; without one, of a CPU's record its ratio alone. Nothing is computed here but
+means; what no card states stays empty.
 """
 
 from __future__ import annotations

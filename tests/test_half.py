@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
+from scripts import script
 from store_entries import plain
 from torch import Tensor, nn
 
 import zoo
-from zoo import checkpoint, models, store
+from zoo import checkpoint, cli, datasets, models, store
 from zoo.cards import Card
+from zoo.datasets.held import hold_out
 from zoo.errors import ZooError
-from zoo.half import decisions, halve
+from zoo.evaluate import evaluate
+from zoo.half import Halved, decisions, halve
 
 ARCH: dict[str, Any] = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 5}}
 
@@ -207,3 +211,41 @@ def test_a_card_that_claims_another_type_is_refused() -> None:
     assert Card.from_json(text).saved.weights == "float16"
     with pytest.raises(ZooError, match="file: weights 'int8' is not float16"):
         Card.from_json(text.replace('"float16"', '"int8"'))
+
+
+# -- an entry that is there already: benchmarks/halve.py -----------------------------------------------------
+
+
+def test_an_entry_that_is_there_is_stored_in_half(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = script("halve")
+    monkeypatch.setattr("zoo.train_entry.train", lambda *given, **options: None)
+    words = ["train", "dgcnn", "--dataset", "shapes", "--points", "32", "--epochs", "1", "--device", "cpu"]
+    assert CliRunner().invoke(cli.main, words).exit_code == 0
+    before, as_trained = zoo.info("dgcnn"), zoo.get("dgcnn")
+    done = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
+    held = hold_out(datasets.load("shapes", "train", points=32), 0.1)[1]
+    assert f"float16 weights: all {len(held)} decisions are the same" in done.output
+    card, stored = zoo.info("dgcnn"), zoo.get("dgcnn")
+    assert (card.saved.weights, before.saved.weights) == ("float16", None)
+    assert card.saved.size < 0.52 * before.saved.size
+    assert card.recipe["command"] == f"{before.recipe['command']} --half"
+    assert not (store.own() / before.saved.name).exists()
+    assert torch.equal(decisions(stored, held), decisions(as_trained, held))
+    found = evaluate(stored, datasets.load("shapes", "test", points=32))
+    assert (card.accuracy.correct, card.accuracy.total) == (found.correct, found.total)
+    assert card.cross_entropy == pytest.approx(found.cross_entropy, abs=1e-6)
+    again = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
+    assert again.exit_code == 0
+    assert zoo.info("dgcnn") == card
+
+
+def test_an_entry_whose_decisions_would_change_stays(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = script("halve")
+    monkeypatch.setattr("zoo.train_entry.train", lambda *given, **options: None)
+    words = ["train", "dgcnn", "--dataset", "shapes", "--points", "32", "--epochs", "1", "--device", "cpu"]
+    assert CliRunner().invoke(cli.main, words).exit_code == 0
+    files = {path.name: path.read_bytes() for path in store.own().iterdir() if path.is_file()}
+    monkeypatch.setattr(halves, "halve", lambda *given, **options: Halved(2, 400))
+    done = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
+    assert done.output == "float32 weights: float16 would change 2 of 400 decisions\n"
+    assert {path.name: path.read_bytes() for path in store.own().iterdir() if path.is_file()} == files

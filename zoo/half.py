@@ -19,6 +19,7 @@ from zoo.checkpoint import large_weights
 from zoo.errors import ZooError
 from zoo.evaluate import check_logits, eval_mode
 
+PART = 0.1  # of the training split, to decide on where nothing is held out for choices
 LARGEST = torch.finfo(torch.float16).max
 
 

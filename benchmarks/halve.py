@@ -1,0 +1,68 @@
+"""Store an entry that is there in half precision, if that changes no decision on the validation part.
+
+    python benchmarks/halve.py NAME [--data-dir DIR] [--folder DIR]
+
+The entry is one of your own zoo, or of `--folder`. Its accuracy is measured again, of the network as it is then stored,
+and its card's command gets the `--half` that makes it so from the beginning. Where a decision would change nothing is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from zoo import checkpoint, report, store
+from zoo.accuracy import Accuracy
+from zoo.cards import Card
+from zoo.entry import Data, choose_device, measure
+from zoo.errors import ZooError
+from zoo.half import PART, Halved, halve
+from zoo.memory import keep_freed_memory
+
+
+def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str | None = None) -> tuple[Card, Halved]:
+    """The entry's card afterwards, and what came of it. Raises ZooError if it is not there or its data is not."""
+    card = store.read_card(folder / f"{name}.json")
+    path = folder / card.saved.name
+    store.verify(path, card)
+    model = checkpoint.load(path, device=choose_device(device), card=card)
+    data = Data.of(card, data_dir=data_dir)
+    held = replace(data, validation=data.validation or PART).load("test")
+    found = halve(model, held, progress=True)
+    if not found.done:
+        return card, found
+    measured = measure(model, data.load("test"), progress=True).evaluation
+    command = str(card.recipe["command"])
+    card = replace(
+        card,
+        accuracy=Accuracy.of(data.judged_on, measured.correct, measured.total),
+        cross_entropy=round(measured.cross_entropy, 6),
+        recipe={**card.recipe, "command": command if "--half" in command.split() else f"{command} --half"},
+    )
+    return store.save_entry(model, card, folder, overwrite=True, half=True), found
+
+
+@click.command()
+@click.argument("name")
+@click.option("--data-dir", type=click.Path(path_type=Path))
+@click.option("--folder", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@click.option("--device")
+def main(name: str, data_dir: Path | None, folder: Path | None, device: str | None) -> None:
+    keep_freed_memory()
+    folder = folder or store.own()
+    try:
+        before = store.read_card(folder / f"{name}.json")
+        card, found = halve_entry(name, folder, data_dir=data_dir, device=device)
+    except ZooError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(found.sentence())
+    if found.done:
+        rows = [("", "before", "now"), ("bytes", str(before.saved.size), str(card.saved.size))]
+        counted = (f"{a.correct}/{a.total}" if a else "" for a in (before.accuracy, card.accuracy))
+        click.echo(report.table([*rows, ("right", *counted)]))
+
+
+if __name__ == "__main__":
+    main()
