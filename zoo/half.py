@@ -8,7 +8,8 @@ statistics, gains and biases stay as they are: they are few, and an error in the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from zoo.batches import Samples, as_dataset, batches, consecutive, model_device,
 from zoo.checkpoint import large_weights
 from zoo.errors import ZooError
 from zoo.evaluate import check_logits, eval_mode
+
+if TYPE_CHECKING:
+    from zoo.entry import Data
 
 PART = 0.1  # of the training split, to decide on where nothing is held out for choices
 LARGEST = torch.finfo(torch.float16).max
@@ -74,6 +78,12 @@ def halve(
         if changed:
             _put(weights, kept)
     return Halved(changed, total)
+
+
+def halve_on(model: nn.Module, data: Data, *, workers: int = 0, progress: bool = False) -> Halved:
+    """`halve` on the part of the training split that is held out for choices; on `PART` of it where none is."""
+    held = replace(data, validation=data.validation or PART).load("test")
+    return halve(model, held, workers=workers, progress=progress)
 
 
 def decisions(
