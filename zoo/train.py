@@ -180,7 +180,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         size, sizes = sum(part.size for part in parts), [len(part.numbers) for part in parts]
-        for part, some, wanted in zip(parts, inputs.split(sizes), labels.split(sizes), strict=True):
+        for part, some, wanted in zip(parts, torch.split(inputs, sizes), torch.split(labels, sizes), strict=True):
             with self.losses.precision(self.device), synchronised.whole_batch(part.size):
                 logits = self.model(some)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -266,6 +266,7 @@ def _sum_gradients(model: nn.Module) -> None:
     step, so that a run of three or more that goes on would round differently from one that was never stopped.
     """
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    sizes = [gradient.numel() for gradient in gradients]
     summed = processes.total(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, new in zip(gradients, summed.split([each.numel() for each in gradients]), strict=True):
+    for gradient, new in zip(gradients, torch.split(summed, sizes), strict=True):
         gradient.copy_(new.view_as(gradient))
