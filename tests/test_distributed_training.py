@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from several import environment, launcher, together, torchrun
+from torch.nn import functional as F
 from training_runs import RUNS, Read, dropping, result, samples, seeded
 
+from zoo import ZooError, synchronised
 from zoo.cli import main
+from zoo.entry import choose_device
 from zoo.train import train
 
 ALIKE = """
@@ -45,6 +49,14 @@ masks, model = [], seeded(dropping)
 model[3].register_forward_hook(lambda module, inputs, output: masks.append(output == 0))
 train(model, samples(24 * processes.count(), 5), recipe, seed=3)
 found["mask"] = masks[0][:2]
+
+def fetch():
+    there = (folder / "fetched").exists()
+    (folder / "fetched").touch()
+    return there
+
+found["fetched"] = processes.one_first(fetch)
+found["agreed"] = processes.agreed(processes.rank() == 1, False)
 torch.save(found, folder / f"{processes.rank()}.pt")
 """
 
@@ -77,7 +89,8 @@ def test_several_processes_train_and_evaluate_as_one(
             assert all(map(torch.equal, found["hits"], alone[name]["hits"]))
             assert found["entropy"] == pytest.approx(alone[name]["entropy"], rel=1e-6)
             assert found["history"] == [pytest.approx(line, rel=1e-9) for line in alone[name]["history"]]
-        if RUNS[name][2].accumulate == 1 and "pairs" not in name:  # each sample is loaded by one process; a first one by all, for its shape
+        if RUNS[name][2].accumulate == 1 and "pairs" not in name:
+            # Each sample is loaded by one process; a first one by all, for its shape.
             assert sum(every[name]["read"] - 1 for every in each) == alone[name]["read"] - 1
             assert max(every[name]["read"] for every in each) < 1.5 * alone[name]["read"] / n + 3
     for every in each:
@@ -86,10 +99,39 @@ def test_several_processes_train_and_evaluate_as_one(
         assert "stopped in epoch 1 of 3" in every["stopped"][0]
         assert every["stopped"][1] < 15
     assert not each[0]["mask"].equal(each[1]["mask"])
+    assert [every["fetched"] for every in each] == [False] + [True] * (n - 1)
+    assert all(every["agreed"] == [True, False] for every in each)
+
+
+def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.checkpoint.device_of", torch.device)
+    assert choose_device("cuda:0") == torch.device("cuda", 0)
+    monkeypatch.setattr("zoo.processes.together", lambda: True)
+    with pytest.raises(ZooError, match="cuda:0 is one GPU for several processes: write --device cuda"):
+        choose_device("cuda:0")
 
 
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 5), (6, 3, 4, 4)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_batch_norm_of_several_is_torchs(shape: tuple[int, ...], affine: bool, dtype: torch.dtype) -> None:
+    """Alone, where torch's own is the truth; autocast gives it inputs of half precision and float32 weights."""
+    torch.manual_seed(0)
+    x, exact = torch.randn(shape, dtype=dtype) + 5, torch.promote_types(dtype, torch.float32)
+    weights = [torch.randn(3, dtype=exact) if affine else None for _ in range(2)]
+    found = []
+    for batch_norm in (F.batch_norm, synchronised._batch_norm):
+        given = [None if each is None else each.clone().requires_grad_() for each in (x, *weights)]
+        running = [torch.zeros(3, dtype=exact), torch.ones(3, dtype=exact)]
+        y = batch_norm(given[0], *running, *given[1:], True, 0.3, 1e-3)
+        y.to(exact).pow(3).sum().backward()
+        found.append([y.detach(), *running, *(each.grad for each in given if each is not None)])
+    close = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 0.02, "atol": 0.05}
+    torch.testing.assert_close(found[1], found[0], **close)
 
 
 LONG = """
@@ -214,7 +256,8 @@ def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
     again = ["-m", "zoo", "eval", one["name"], "--data-dir", str(images), "--device", "cpu", "--json"]
     evaluated = torchrun(2, again, env=home)
     assert json.loads(evaluated.stdout)["accuracy"]["correct"] == one["accuracy"]["correct"], evaluated.stderr
-    wrong = torchrun(2, ["-m", "zoo", "finetune", one["name"], "--lr", "-1", "--data-dir", str(images)], env=home)
+    program = ["--no-python", str(Path(sys.executable).with_name("zoo"))]
+    wrong = torchrun(2, [*program, "finetune", one["name"], "--lr", "-1", "--data-dir", str(images)], env=home)
     assert wrong.returncode != 0
     assert "a learning rate of -1.0 is not possible" in wrong.stderr
     assert "exitcode  : 2" in wrong.stderr

@@ -8,7 +8,7 @@ samples is summed over processes, so every process sees the same sums and makes 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -63,6 +63,15 @@ def whole(part: Tensor, size: int) -> Tensor:
     rows = part.new_zeros(size, *part.shape[1:])
     rows[own(size)] = part
     return total(rows)
+
+
+def as_first(tensors: Iterable[Tensor]) -> None:
+    """Give tensors the values that the first process has."""
+    if together():
+        for tensor in tensors:
+            same = tensor.contiguous()
+            dist.broadcast(same, 0)
+            tensor.copy_(same)
 
 
 def on_first(work: Callable[[], T]) -> T:

@@ -87,23 +87,51 @@ def _batch_norm(
     """`F.batch_norm` of x (B, C, ...); in training with the statistics of all processes."""
     if not training:
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    exact = x.to(torch.promote_types(x.dtype, torch.float32))
-    axes = [axis for axis in range(x.ndim) if axis != 1]
-    var, mean = torch.var_mean(exact, axes, correction=0)
-    # Two sums, not one of squares: the variance is no difference of two large numbers.
-    (whole_mean,) = means(mean)
-    (whole_var,) = means(var + (mean - whole_mean).square())
-    with torch.no_grad():
-        count = number(x.numel() // x.shape[1])
-        if running_mean is not None:
-            running_mean.lerp_(whole_mean.to(running_mean.dtype), momentum)
-        if running_var is not None:
-            running_var.lerp_((whole_var * (count / max(count - 1, 1))).to(running_var.dtype), momentum)
-    gain = torch.rsqrt(whole_var + eps)
-    if weight is not None:
-        gain = gain * weight
-    shift = -whole_mean * gain
-    if bias is not None:
-        shift = shift + bias
-    shape = [1, -1] + [1] * (x.ndim - 2)
-    return torch.addcmul(shift.view(shape), exact, gain.view(shape)).to(x.dtype)
+    y: Tensor
+    y, mean, var = _Normalise.apply(x, weight, bias, eps)
+    count = number(x.numel() // x.shape[1])
+    for running, now in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
+        if running is not None:
+            running.lerp_(now.to(running.dtype), momentum)
+    return y
+
+
+class _Normalise(torch.autograd.Function):
+    """x (B, C, ...), weight, bias (C,) or None -> y like x, mean and biased variance (C,) over the whole batch.
+
+    With x^ the normalised x and n all that a channel has in all processes, the gradient g of y goes on as
+    weight / deviation (g - sum g / n - x^ sum (g x^) / n), the sums over all processes (Ioffe, Szegedy 2015,
+    section 3).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        own_var, own_mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), axes, correction=0)
+        # Two sums, not one of squares: the variance is no difference of two large numbers.
+        (mean,) = means(own_mean)
+        (var,) = means(own_var + (own_mean - mean).square())
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps, ctx.needs = eps, (True, weight is not None, bias is not None)
+        ctx.count = number(x.numel() // x.shape[1])
+        ctx.counts = _batch is None or _batch.weight > 0
+        ctx.mark_non_differentiable(mean, var)
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        # Of statistics that are constants: grad * gain, sum (g x^), sum g.
+        own, along, plain = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, mean, var, None, None, False, ctx.eps, (True, True, True)
+        )
+        sums = processes.total(torch.stack([along, plain]))
+        if ctx.counts:
+            scale = torch.rsqrt(var + ctx.eps)
+            gain = scale if weight is None else scale * weight
+            slope = -gain * scale * sums[0] / ctx.count
+            shape = [1, -1] + [1] * (x.ndim - 2)
+            own.add_((-gain * sums[1] / ctx.count - slope * mean).view(shape)).addcmul_(x, slope.view(shape))
+        return own, along if ctx.needs[1] else None, plain if ctx.needs[2] else None, None

@@ -102,6 +102,7 @@ class _Run:
         self.steps = len(self.order(0))  # of one epoch
         if self.steps == 0:
             raise ZooError(f"{size_of(dataset)} training samples are too few: batch norm needs 2 or more")
+        processes.as_first(tensor for tensor in model.state_dict().values())
         self.images = dataset[0][0].ndim == 3
         if self.images:
             model.to(memory_format=torch.channels_last)
