@@ -256,6 +256,16 @@ def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
     again = ["-m", "zoo", "eval", one["name"], "--data-dir", str(images), "--device", "cpu", "--json"]
     evaluated = torchrun(2, again, env=home)
     assert json.loads(evaluated.stdout)["accuracy"]["correct"] == one["accuracy"]["correct"], evaluated.stderr
+    prune = ["reprune", one["name"], "--eps", "0.2", "--images", "19", "--finetune-epochs", "1", "--half"]
+    prune += ["--data-dir", str(images), "--device", "cpu", "--json"]
+    home1 = CliRunner().invoke(main, prune, env={"ZOO_HOME": str(tmp_path / "home1")})
+    made = torchrun(2, ["-m", "zoo", *prune], env=home)
+    assert made.returncode == 0, made.stderr
+    small, other = (json.loads(text) for text in (made.stdout, home1.stdout))
+    assert small["card"]["widths"] == other["card"]["widths"] != one["widths"]
+    assert small["card"]["accuracy"] == other["card"]["accuracy"]
+    assert small["card"]["cross_entropy"] == pytest.approx(other["card"]["cross_entropy"], abs=1e-3)
+    assert small["card"]["recipe"]["command"] == other["card"]["recipe"]["command"]
     program = ["--no-python", str(Path(sys.executable).with_name("zoo"))]
     wrong = torchrun(2, [*program, "finetune", one["name"], "--lr", "-1", "--data-dir", str(images)], env=home)
     assert wrong.returncode != 0

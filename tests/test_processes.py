@@ -86,4 +86,4 @@ def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path: Path) -> N
     done = torchrun(3, [str(script)])
     assert done.returncode != 0
     assert time.monotonic() - started < 60
-    assert "has lost the others: one of them has ended" in done.stderr
+    assert done.stderr.count("What was saved is kept, and the same command goes on from there") == 2

@@ -40,10 +40,12 @@ _ENTRY = (
     click.option("--name", help="Name of the new entry."),
     click.option("--overwrite", is_flag=True, help="Replace an entry of that name."),
     click.option("--resume/--no-resume", default=True, help="Go on where the same command was stopped [default]."),
+    click.option("--half", is_flag=True, help="Weights in float16 if no decision on the validation part changes."),
     click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Log each epoch as a line of JSON."),
     click.option("--seed", type=int, default=0, show_default=True),
 )
 _RECIPE = (
+    click.option("--recipe", type=click.Path(dir_okay=False, path_type=Path), help="Recipe file [the network's own]."),
     click.option("--epochs", type=int, help="The network's recipe says how many otherwise."),
     click.option("--lr", type=float, help="Highest learning rate."),
     click.option("--batch-size", type=int),
@@ -93,7 +95,8 @@ def train(arch: str, dataset: str, width: float, seed: int, as_json: bool, **giv
 
     data = Data(dataset=dataset, **_take(given, "data_dir download points size mean std validation"))
     changes = _take(given, _CHANGES)
-    _print(train_entry(arch, data, changes=changes, width=width, seed=seed, run=_run(given)), as_json)
+    more = _take(given, "recipe half")
+    _print(train_entry(arch, data, changes=changes, width=width, seed=seed, run=_run(given), **more), as_json)
 
 
 @click.command()
@@ -110,8 +113,8 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
     from zoo.train_entry import finetune_entry
 
     changes, run = _take(given, f"{_CHANGES} distil"), _run(given)
-    data = _take(given, "data_dir download points size mean std validation")
-    _print(finetune_entry(entry, changes=changes, seed=seed, run=run, dataset=dataset, **data), as_json)
+    more = _take(given, "data_dir download points size mean std validation recipe half")
+    _print(finetune_entry(entry, changes=changes, seed=seed, run=run, dataset=dataset, **more), as_json)
 
 
 @click.command()

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
@@ -26,6 +27,7 @@ from zoo.datasets.base import LabelledDataset
 from zoo.datasets.held import hold_out
 from zoo.errors import ZooError
 from zoo.evaluate import Evaluation, evaluate
+from zoo.half import halve_on
 from zoo.measure import Counts, Times, count, device_name, forward_times
 
 
@@ -198,9 +200,17 @@ def check_name(name: str, command: str, out: Path | None, *, overwrite: bool) ->
     return processes.on_first(lambda: _may_replace(name, command, out, overwrite))
 
 
-def save(model: nn.Module, card: Callable[[], Card], out: Path | None, *, overwrite: bool) -> Card:
+def save(model: nn.Module, card: Callable[[], Card], out: Path | None, *, overwrite: bool, half: bool = False) -> Card:
     """Save the entry and return its card as saved; the first process makes the card, with its times, and writes."""
-    return processes.on_first(lambda: store.save_entry(model, card(), out, overwrite=overwrite))
+    return processes.on_first(lambda: store.save_entry(model, card(), out, overwrite=overwrite, half=half))
+
+
+def halved(model: nn.Module, data: Data, run: Run) -> bool:
+    """Round the weights to half precision if that changes no decision (`zoo.half`), and say what came of it."""
+    found = halve_on(model, data, workers=run.workers, progress=run.progress and processes.rank() == 0)
+    if run.progress and processes.rank() == 0:
+        print(found.sentence(), file=sys.stderr, flush=True)
+    return found.done
 
 
 def _may_replace(name: str, command: str, out: Path | None, overwrite: bool) -> bool:

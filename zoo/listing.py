@@ -37,6 +37,7 @@ def story(card: Card, known: Mapping[str, Card], places: Iterable[str] = ()) -> 
         table(
             [
                 ("file", f"{card.saved.name}, {quantity(card.saved.size)}B"),
+                *([("weights", card.saved.weights)] if card.saved.weights else []),
                 ("sha256", card.saved.sha256),
                 *(("place", place) for place in places),
             ]

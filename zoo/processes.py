@@ -8,6 +8,8 @@ samples is summed over processes, so every process sees the same sums and makes 
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -15,7 +17,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 
 from zoo.errors import ZooError
 
@@ -53,7 +54,19 @@ def total(tensor: Tensor) -> Tensor:
 
 def summed(tensor: Tensor) -> Tensor:
     """The sum over all processes, which gradients go through."""
-    return all_reduce(tensor) if together() else tensor  # type: ignore[no-untyped-call]
+    return _Summed.apply(tensor) if together() else tensor  # type: ignore[no-untyped-call]
+
+
+class _Summed(torch.autograd.Function):
+    """Each process's loss goes with the sum, and the gradients of all come back to each."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return total(tensor.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return total(gradient.clone())
 
 
 def whole(part: Tensor, size: int) -> Tensor:
@@ -139,7 +152,8 @@ def device(name: str) -> torch.device:
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started, if it started this one, and leave them at the end.
 
-    Raises ZooError when another process has ended before its time.
+    Raises ZooError when another process has ended before its time: then the connection to it breaks, or torchrun sends
+    SIGTERM.
     """
     if not _asked() or dist.is_initialized():
         yield
@@ -148,6 +162,7 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(device("cuda"))
     # Host things (errors, choices, random states) go over gloo, what lies on a GPU over NCCL.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    before = _on_sigterm(_told_to_stop)
     try:
         yield
     except RuntimeError as error:
@@ -158,7 +173,22 @@ def joined() -> Iterator[None]:
             f"the same command goes on from there ({str(error).splitlines()[0]})"
         ) from error
     finally:
+        _on_sigterm(before)
         dist.destroy_process_group()
+
+
+def _told_to_stop(number: int, frame: object) -> None:
+    raise ZooError(
+        f"process {rank()} of {count()} was told to stop (SIGTERM): another has ended, or all were stopped. What was "
+        f"saved is kept, and the same command goes on from there"
+    )
+
+
+def _on_sigterm(handler: Any) -> Any:
+    """Put a handler in place, and return the one before; nothing outside the main thread, which alone gets signals."""
+    if handler is None or threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, handler)
 
 
 def _asked() -> bool:

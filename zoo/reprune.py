@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import checkpoint, models, store
+from zoo import checkpoint, models, processes, store
 from zoo.batches import batches, consecutive
-from zoo.cards import Value
+from zoo.cards import Card, Value
 from zoo.convert import read_weights
 from zoo.datasets.base import LabelledDataset
 from zoo.entry import (
@@ -26,10 +26,12 @@ from zoo.entry import (
     check_name,
     choose_device,
     command_line,
+    halved,
     make_card,
     measure,
     run_folder,
     same_classes,
+    save,
     time_beside,
 )
 from zoo.errors import ZooError, suggest
@@ -87,6 +89,7 @@ def reprune(
     images: int | None = None,
     finetune_epochs: int = 0,
     finetune_distil: float = 0.0,
+    half: bool = False,
     groups: str | None = None,
     leave: str | None = None,
     search: Search | None = None,
@@ -100,7 +103,8 @@ def reprune(
     The samples to prune on, 128 clouds or 256 images unless `images` says otherwise, are drawn from the training
     split by the seed, without augmentation. Both networks are evaluated on the test split and timed side by side.
     `groups` and `leave` (names with commas between: which to prune, which not), `budget`, `repair`, `search` and
-    `memory` (in GiB) are those of `zoo.prune.prune`; the goal is eps or a budget.
+    `memory` (in GiB) are those of `zoo.prune.prune`; the goal is eps or a budget. With `half` the weights are stored in
+    half precision if that changes no decision (`zoo.half`).
     `given` are fields of `Data` (dataset, data_dir, points, size, mean, std) that take the place of the card's.
 
     The new entry is called `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it costs no more MACs than the
@@ -141,7 +145,8 @@ def reprune(
         **_search_options(search or Search()),
         "seed": seed,
     }
-    command = command_line("reprune", name if weights else parent.name, {**options, "name": run.name})
+    last: dict[str, Value] = {"half": half or None, "name": run.name}
+    command = command_line("reprune", name if weights else parent.name, {**options, **last})
     if run.name is not None:
         check_name(run.name, command, run.out, overwrite=run.overwrite)
     identity = {"parent": parent.name, "sha256": parent.sha256, **options, "device": device.type}
@@ -158,13 +163,13 @@ def reprune(
             known=store.home() / "known" / f"{_identity({**identity, **dict.fromkeys(GOALS)})}.json",
             seed=seed,
             checkpoint=folder / "prune.json",
-            progress=run.progress,
+            progress=run.progress and processes.rank() == 0,
             search=search,
             memory=MEMORY if memory is None else int(memory * 2**30),
         )
         new = run.name or _name(parent, pruned, train_set, data.dataset)
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
-        noted: dict[str, Value] = {"command": command, **options}
+        noted: dict[str, Value] = {"command": command, **options, "half": half or None}
         if finetune_epochs:
             recipe = recipe_for("finetune", parent.arch, data.dataset)
             recipe = replace(recipe, epochs=finetune_epochs, distil=finetune_distil)
@@ -180,23 +185,27 @@ def reprune(
                 progress=run.progress,
                 teacher=parent.model if finetune_distil else None,
             )
+        small = half and halved(pruned, data, run)
         after = measure(pruned, test_set, workers=run.workers, progress=run.progress)
-        card = make_card(
-            new,
-            pruned,
-            after,
-            test_set,
-            arch=parent.arch,
-            data=data,
-            recipe={**noted, "device": device.type, "torch": torch.__version__},
-            options=parent.options,
-            parent=parent.name,
-            parent_terms=parent.terms,
-            parent_measured=before,
-            forward=(time_beside(parent.model, pruned, test_set, device),),
-        )
-        card = store.save_entry(pruned, card, run.out, overwrite=overwrite)
-        return Repruned(card, before, pruning, *_paired(before, after))
+
+        def card() -> Card:
+            return make_card(
+                new,
+                pruned,
+                after,
+                test_set,
+                arch=parent.arch,
+                data=data,
+                recipe={**noted, "device": device.type, "torch": torch.__version__},
+                options=parent.options,
+                parent=parent.name,
+                parent_terms=parent.terms,
+                parent_measured=before,
+                forward=(time_beside(parent.model, pruned, test_set, device),),
+            )
+
+        saved = save(pruned, card, run.out, overwrite=overwrite, half=small)
+        return Repruned(saved, before, pruning, *_paired(before, after))
 
 
 def _groups(model: nn.Module, groups: str | None, leave: str | None) -> list[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from zoo.entry import (
     check_name,
     choose_device,
     command_line,
+    halved,
     make_card,
     measure,
     run_folder,
@@ -28,52 +30,60 @@ from zoo.entry import (
 )
 from zoo.errors import ZooError, suggest
 from zoo.names import parse
-from zoo.recipes import Recipe, recipe_for
+from zoo.recipes import Recipe, read_recipe, recipe_for
 from zoo.train import train
 
 DEFAULTS = Recipe(epochs=1, lr=1.0, batch_size=2)
 
 
 def train_entry(
-    arch: str, data: Data, *, changes: Mapping[str, Any] | None = None, width: float = 1.0, seed: int = 0, run: Run
-) -> Made:
+    arch: str, data: Data, *, recipe: Path | None = None, changes: Mapping[str, Any] | None = None, width: float = 1.0,
+    half: bool = False, seed: int = 0, run: Run,
+) -> Made:  # fmt: skip
     """Train a network from its initial weights, evaluate it once on the test split, and save it as an entry.
 
-    `changes` replace numbers of the network's recipe (`zoo.recipes`). With `width` below 1 it is the dense network
-    with that width multiplier. The entry is called `<arch>[-<width>x].<dataset>` if `run` gives no name.
+    `recipe` is a file that takes the place of the network's own (`zoo.recipes`); `changes` replace numbers of it. With
+    `width` below 1 it is the dense network with that width multiplier. With `half` the weights are stored in half
+    precision if that changes no decision (`zoo.half`). The entry is called `<arch>[-<width>x].<dataset>` if `run` gives
+    no name.
 
     Raises ZooError for an unknown network or data set, a name that another entry has, and as `zoo.train.train`.
     """
     if arch not in models.ARCHS:
         raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.ARCHS)}")
-    recipe = _changed(recipe_for("train", arch, data.dataset), changes)
+    settings = _settings("train", arch, data, recipe, changes)
     device = choose_device(run.device)
     train_set, test_set = data.load("train", augment=True), data.load("test")
-    options = _options(data, train_set, recipe, seed, width=None if width == 1 else width)
-    command = command_line("train", arch, {**options, "name": run.name})
+    options = _options(data, train_set, settings, seed, width=None if width == 1 else width)
+    extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
+    command = command_line("train", arch, {**options, **extra, "name": run.name})
+    identity = {"arch": arch, **options, "device": device.type, **({"recipe": str(recipe)} if recipe else {})}
     name = run.name or f"{arch}{'' if width == 1 else f'-{width:g}x'}.{data.dataset}"
     overwrite = check_name(name, command, run.out, overwrite=run.overwrite)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         widths = models.multiplier_widths(arch, width, num_classes=train_set.num_classes)
         model = models.build(arch, num_classes=train_set.num_classes, widths=widths).to(device)
-    with run_folder("train", {"arch": arch, **options, "device": device.type}, resume=run.resume) as folder:
+    with run_folder("train", identity, resume=run.resume) as folder:
         state, log = folder / "train.pt", run.log
         train(
-            model, train_set, recipe, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress
+            model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress
         )
+        small = half and halved(model, data, run)
         measured = measure(model, test_set, workers=run.workers, progress=run.progress)
-        noted = {"command": command, **options, **vars(recipe), "device": device.type, "torch": torch.__version__}
+        made = {"command": command, "device": device.type, "torch": torch.__version__}
+        noted = {**made, **options, **vars(settings), **extra}
 
         def card() -> Card:
             return make_card(name, model, measured, test_set, arch=arch, data=data, recipe=noted)
 
-        return Made(save(model, card, run.out, overwrite=overwrite))
+        return Made(save(model, card, run.out, overwrite=overwrite, half=small))
 
 
 def finetune_entry(
-    name: str, *, changes: Mapping[str, Any] | None = None, seed: int = 0, run: Run, **given: Any
-) -> Made:
+    name: str, *, recipe: Path | None = None, changes: Mapping[str, Any] | None = None, half: bool = False,
+    seed: int = 0, run: Run, **given: Any,
+) -> Made:  # fmt: skip
     """Train an entry on from its weights with its fine-tuning recipe, and save the result as another entry.
 
     `given` are fields of `Data` that take the place of the card's. The new entry is called
@@ -83,27 +93,31 @@ def finetune_entry(
     """
     parent, device = store.info(name), choose_device(run.device)
     data = Data.of(parent, **given)
-    recipe = _changed(recipe_for("finetune", parent.arch, data.dataset), changes)
+    settings = _settings("finetune", parent.arch, data, recipe, changes)
     train_set, test_set = data.load("train", augment=True), data.load("test")
     same_classes(parent.name, parent.num_classes, data.dataset, train_set.num_classes)
-    options = _options(data, train_set, recipe, seed)
-    command = command_line("finetune", parent.name, {**options, "name": run.name})
+    options = _options(data, train_set, settings, seed)
+    extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
+    command = command_line("finetune", parent.name, {**options, **extra, "name": run.name})
     new = run.name or f"{parse(parent.name).stem}-finetuned.{data.dataset}"
     overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
     path = store.download(parent.name)
     before, model = checkpoint.load(path, device=device), checkpoint.load(path, device=device)
-    teacher = _teacher(parent, data, device) if recipe.distil else None
+    teacher = _teacher(parent, data, device) if settings.distil else None
     identity = {"parent": parent.name, "file": parent.saved.sha256, **options, "device": device.type}
+    identity |= {"recipe": str(recipe)} if recipe else {}
     with run_folder("finetune", identity, resume=run.resume) as folder:
         state, log = folder / "finetune.pt", run.log
         train(
-            model, train_set, recipe, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress,
-            teacher=teacher,
+            model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
+            progress=run.progress, teacher=teacher,
         )  # fmt: skip
+        small = half and halved(model, data, run)
         measured_before, measured = (
             measure(each, test_set, workers=run.workers, progress=run.progress) for each in (before, model)
         )
-        noted = {"command": command, **options, **vars(recipe), "device": device.type, "torch": torch.__version__}
+        made = {"command": command, "device": device.type, "torch": torch.__version__}
+        noted = {**made, **options, **vars(settings), **extra}
 
         def card() -> Card:
             return make_card(
@@ -121,7 +135,7 @@ def finetune_entry(
                 forward=(time_beside(before, model, test_set, device),),
             )
 
-        return Made(save(model, card, run.out, overwrite=overwrite), measured_before)
+        return Made(save(model, card, run.out, overwrite=overwrite, half=small), measured_before)
 
 
 def _teacher(entry: Card, data: Data, device: torch.device) -> nn.Module:
@@ -133,7 +147,11 @@ def _teacher(entry: Card, data: Data, device: torch.device) -> nn.Module:
     return checkpoint.load(store.download(parent.name), device=device)
 
 
-def _changed(recipe: Recipe, changes: Mapping[str, Any] | None) -> Recipe:
+def _settings(
+    kind: str, arch: str, data: Data, file: Path | None, changes: Mapping[str, Any] | None
+) -> Recipe:  # fmt: skip
+    """The network's recipe, or that of a file, with what was said otherwise."""
+    recipe = read_recipe(file, kind, data.dataset) if file else recipe_for(kind, arch, data.dataset)
     return replace(recipe, **{key: value for key, value in (changes or {}).items() if value is not None})
 
 
