@@ -54,7 +54,8 @@ def total(tensor: Tensor) -> Tensor:
 
 def summed(tensor: Tensor) -> Tensor:
     """The sum over all processes, which gradients go through."""
-    return _Summed.apply(tensor) if together() else tensor  # type: ignore[no-untyped-call]
+    result: Tensor = _Summed.apply(tensor) if together() else tensor
+    return result
 
 
 class _Summed(torch.autograd.Function):
