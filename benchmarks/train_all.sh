@@ -10,7 +10,8 @@
 # DIR (or ZOO_DATA_DIR) holds ModelNet10 (modelnet10_ply_hdf5_...), Imagenette and CIFAR-10 (JPEG) under their usual
 # names. Entries go to ZOO_HOME. Stopped or killed, it goes on with the same command: an entry that the same command
 # made is left as it is, and a half trained one goes on at its last epoch. The full size replaces entries of the small
-# one; --small replaces nothing. Seeds other than 0 have the seed in their names: dgcnn-0.75x-seed1.modelnet10.
+# one, those that the package ships too; --small replaces nothing. Seeds other than 0 have the seed in their names:
+# dgcnn-0.75x-seed1.modelnet10.
 # PYTHON names the interpreter (default: python).
 set -uo pipefail
 folder=$(cd "$(dirname "$0")" && pwd)
@@ -71,11 +72,12 @@ make() {
     case $there in
     0) echo "== $name is there" && return ;;
     4) ;;
-    3)
+    3 | 5)
         if [[ $size == small ]]; then
             other+=("$name") && echo "== $name is there, made by: $by" && return
         fi
         replace=(--overwrite)
+        [[ $there == 3 ]] || replace+=(--out "$folder/../zoo/checkpoints") # what the package ships, in this clone
         ;;
     *) failed+=("$name") && return ;;
     esac
@@ -109,32 +111,33 @@ clouds=(--dataset modelnet10 --points "$points")
 parent=dgcnn$( ((seed == 0)) || echo "-seed$seed").modelnet10
 
 # ModelNet10: the dense network, and what the combined method makes of it at the cost of the dense multipliers
-modelnet10 dgcnn zoo train dgcnn "${clouds[@]}" --epochs "$dgcnn"
+modelnet10 dgcnn zoo train dgcnn "${clouds[@]}" --epochs "$dgcnn" --half
 macs=$("$python" "$folder/dense_macs.py" dgcnn 0.75 0.5 0.25 --classes 10 --shape "3,$points") || exit
 for w in 0.75 0.5 0.25; do
     most=${macs%%$'\n'*} macs=${macs#*$'\n'}
-    modelnet10 "dgcnn-pruned-${w}x" zoo reprune "$parent" --method combined --target-macs "$most" --finetune-epochs "$tuned"
+    modelnet10 "dgcnn-pruned-${w}x" zoo reprune "$parent" --method combined --target-macs "$most" \
+        --finetune-epochs "$tuned" --half
 done
 for w in 0.75 0.5 0.25; do
-    modelnet10 "dgcnn-${w}x" zoo train dgcnn "${clouds[@]}" --epochs "$dgcnn" --width "$w"
+    modelnet10 "dgcnn-${w}x" zoo train dgcnn "${clouds[@]}" --epochs "$dgcnn" --width "$w" --half
 done
 
 # ResNet34 at the ratios of the paper's 2.20G and 1.90G, and VGG-11 at half of its MACs
 if ((seed == 0)); then
-    make resnet34.imagenette zoo train resnet34 --dataset imagenette --size "$images" --epochs "$resnet"
+    make resnet34.imagenette zoo train resnet34 --dataset imagenette --size "$images" --epochs "$resnet" --half
     for pair in 0.60:0.59 0.52:0.51; do # the part of the MACs, and the dense multiplier that costs no less
         name=resnet34-pruned-${pair#*:}x.imagenette
         make "$name" zoo reprune resnet34.imagenette --method repaired --target-macs "${pair%:*}" \
-            --finetune-epochs "$resnet_tuned" --name "$name"
+            --finetune-epochs "$resnet_tuned" --half --name "$name"
     done
-    make vgg11.cifar10 zoo train vgg11 --dataset cifar10 --epochs "$vgg"
+    make vgg11.cifar10 zoo train vgg11 --dataset cifar10 --epochs "$vgg" --half
     make vgg11-pruned-0.71x.cifar10 zoo reprune vgg11.cifar10 --method repaired --target-macs 0.5 \
-        --finetune-epochs "$vgg_tuned" --name vgg11-pruned-0.71x.cifar10
+        --finetune-epochs "$vgg_tuned" --half --name vgg11-pruned-0.71x.cifar10
 fi
 
 # The other networks of the paper's Table 3
-modelnet10 pointnet zoo train pointnet "${clouds[@]}" --epochs "$pointnet"
-modelnet10 pointnet2 zoo train pointnet2 "${clouds[@]}" --epochs "$pointnet2"
+modelnet10 pointnet zoo train pointnet "${clouds[@]}" --epochs "$pointnet" --half
+modelnet10 pointnet2 zoo train pointnet2 "${clouds[@]}" --epochs "$pointnet2" --half
 
 if ((${#failed[@]})); then
     echo "not made: ${failed[*]}" >&2

@@ -30,7 +30,9 @@ from store_entries import make
 words, home = sys.argv[1:], Path(os.environ["ZOO_HOME"])
 with open(home / "ran", "a") as file:
     print("zoo", *words, file=file)
-options = dict(zip(words[2::2], words[3::2]))
+flags = ("--overwrite", "--half")
+pairs = [word for word in words if word not in flags]
+options = dict(zip(pairs[2::2], pairs[3::2]))
 width = "-" + options["--width"] + "x" if "--width" in options else ""
 name = options.get("--name") or f"{{words[1]}}{{width}}.{{options['--dataset']}}"
 if name == os.environ.get("FAIL"):
@@ -39,7 +41,7 @@ if name == os.environ.get("SLOW"):
     signal.signal(signal.SIGTERM, lambda number, frame: (home / "saved").touch() or sys.exit(143))
     (home / "began").touch()
     time.sleep(60)
-words = [word for word in words if word != "--overwrite"]
+words = [word for word in words if word not in ("--overwrite", "--out", options.get("--out"))]
 if words[0] == "reprune":
     at = words.index("--target-macs") + 1
     words[at] = str(float(words[at]))
@@ -58,6 +60,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tools / "zoo").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
     monkeypatch.setenv("ZOO_HOME", str(home))
+    monkeypatch.setenv("SHIPPED", str(tmp_path / "shipped"))
+    monkeypatch.setenv("PYTHONPATH", f"{SUPPORT}/shipped_elsewhere", prepend=os.pathsep)
     return home
 
 
@@ -83,7 +87,7 @@ def entries(lines: Sequence[str]) -> list[str]:
     """The names of the entries that the commands make."""
     found = []
     for line in lines:
-        words = shlex.split(line)
+        words = [word for word in shlex.split(line) if word != "--half"]
         options = dict(zip(words[3::2], words[4::2], strict=True))
         width = f"-{options['--width']}x" if "--width" in options else ""
         found.append(options.get("--name") or f"{words[2]}{width}.{options['--dataset']}")
@@ -100,13 +104,13 @@ def test_the_small_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
         dense = models.build("dgcnn", num_classes=10, widths=models.multiplier_widths("dgcnn", float(w)))
         macs[w] = count(dense, (3, 512)).macs
     train = "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10"
-    pruned = "zoo reprune dgcnn.modelnet10 --method combined --target-macs {} --finetune-epochs 3 --name {}"
+    pruned = "zoo reprune dgcnn.modelnet10 --method combined --target-macs {} --finetune-epochs 3 --half --name {}"
     assert lines[:7] == [
-        train,
+        f"{train} --half",
         *(pruned.format(macs[w], f"dgcnn-pruned-{w}x.modelnet10") for w in macs),
-        *(f"{train} --width {w}" for w in macs),
+        *(f"{train} --width {w} --half" for w in macs),
     ]
-    assert "zoo train resnet34 --dataset imagenette --size 64 --epochs 8" in lines
+    assert "zoo train resnet34 --dataset imagenette --size 64 --epochs 8 --half" in lines
 
 
 @pytest.mark.parametrize("options", [[], ["--small"], ["--seed", "2"]])
@@ -125,7 +129,7 @@ def test_every_command_is_one_that_zoo_takes_and_every_name_is_one(options: list
 
 def test_the_full_list_trains_for_the_recipes_epochs() -> None:
     for line in listed():
-        words = shlex.split(line)
+        words = [word for word in shlex.split(line) if word != "--half"]
         options = dict(zip(words[3::2], words[4::2], strict=True))
         if words[1] == "train":
             recipe = recipes.recipe_for("train", words[2], options["--dataset"])
@@ -145,7 +149,7 @@ def test_another_seed_is_for_the_modelnet10_family_and_stands_in_the_names() -> 
 
 def test_the_names_say_no_less_than_the_networks_cost() -> None:
     for line in listed():
-        words = shlex.split(line)
+        words = [word for word in shlex.split(line) if word != "--half"]
         options = dict(zip(words[3::2], words[4::2], strict=True))
         if "--target-macs" not in options or words[2].startswith("dgcnn"):
             continue
@@ -200,6 +204,16 @@ def test_the_full_size_takes_the_place_of_the_small_one_and_not_the_other_way_ro
     assert done.stdout.splitlines()[1] == (
         "== dgcnn-pruned-0.75x-seed1.modelnet10 is left out: dgcnn-seed1.modelnet10 is not the one that this list makes"
     )
+
+
+def test_what_the_package_ships_is_replaced_where_it_lies_by_the_full_size_alone(home: Path, tmp_path: Path) -> None:
+    small, full = listed("--small")[0], listed()[0]
+    make(tmp_path / "shipped", "dgcnn.modelnet10", dataset="modelnet10", recipe={"command": f"{small} --lr 0.1"})
+    assert train_all("--small").stdout.startswith("== dgcnn.modelnet10 is there\n")
+    (home / "ran").unlink()
+    assert train_all().returncode == 0
+    assert ran(home)[0].startswith(f"{full} --overwrite --out ")
+    assert Path(ran(home)[0].rpartition(" ")[2]).resolve() == BENCHMARKS.parent / "zoo" / "checkpoints"
 
 
 def test_what_fails_takes_its_children_with_it_and_nothing_else(home: Path) -> None:
