@@ -34,11 +34,12 @@ def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str |
         return card, found
     measured = measure(model, data.load("test"), progress=True).evaluation
     command = str(card.recipe["command"])
+    command = command if "--half" in command.split() else f"{command} --half"
     card = replace(
         card,
         accuracy=Accuracy.of(data.judged_on, measured.correct, measured.total),
         cross_entropy=round(measured.cross_entropy, 6),
-        recipe={**card.recipe, "command": command if "--half" in command.split() else f"{command} --half"},
+        recipe={**card.recipe, "half": True, "command": command},
     )
     return store.save_entry(model, card, folder, overwrite=True, half=True), found
 

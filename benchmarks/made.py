@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from zoo import store
 from zoo.errors import ZooError
+from zoo.recipes import recipe_for
 
 
 def settings(words: Sequence[str]) -> dict[str, tuple[str | float, ...]]:
@@ -30,10 +31,22 @@ def settings(words: Sequence[str]) -> dict[str, tuple[str | float, ...]]:
     return found
 
 
+# What a command fills in where it is not typed.
+FILLED = {"--name", "--dataset", "--points", "--size", "--mean", "--std", "--images", "--lr", "--batch-size", "--seed"}
+
+
 def same(typed: Sequence[str], recorded: str) -> bool:
-    """Whether everything that is typed stands in a card's command."""
-    there = settings(shlex.split(recorded))
-    return all(there.get(option) == values for option, values in settings(typed).items())
+    """Whether a card's command says what is typed, and beyond that only what the command fills in."""
+    asked, there = settings(typed), settings(shlex.split(recorded))
+    filled = {option: values for option, values in there.items() if option not in asked}
+    if any(there.get(option) != values for option, values in asked.items()) or filled.keys() - FILLED:
+        return False
+    (_, kind, name, *_), (dataset,) = asked[""], there.get("--dataset", ("",))
+    if kind != "train":
+        return filled.get("--seed", (0.0,)) == (0.0,)
+    recipe = recipe_for("train", str(name), str(dataset))
+    usual = {"--seed": (0.0,), "--lr": (recipe.lr,), "--batch-size": (float(recipe.batch_size),)}
+    return all(filled.get(option, values) == values for option, values in usual.items())
 
 
 def _value(word: str) -> str | float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +47,27 @@ def check_steps(model: nn.Module, inputs: Tensor, repair: Repair, batch_size: in
 
 
 def alike(model: nn.Module, inputs: Tensor, labels: Tensor | None, settings: Mapping[str, object]) -> None:
-    """Raise ZooError unless all processes were given the same."""
-    if processes.together() and len(set(processes.gathered(fingerprint(model, inputs, labels, dict(settings))))) > 1:
+    """Raise ZooError unless all processes were given the same, on processors that round alike: each makes every choice
+    itself, from sums that all share."""
+    if not processes.together():
+        return
+    processes.check_alike("the kind of processor and its threads", _rounding(inputs.device))
+    if len(set(processes.gathered(fingerprint(model, inputs, labels, dict(settings))))) > 1:
         raise ZooError(
             "The processes were given different networks, samples or settings: give each the same, and all samples; it "
             "takes its own part of them."
         )
+
+
+def _rounding(device: torch.device) -> str:
+    """What decides how sums round: the processor, its instructions, the number of threads, torch's version."""
+    words = [torch.__version__, torch.backends.cpu.get_cpu_capability(), f"{torch.get_num_threads()} threads"]
+    cpuinfo = Path("/proc/cpuinfo")  # where it is, Python's own word says little
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    words.append(next((line for line in lines if line.startswith("model name")), platform.processor()))
+    if device.type == "cuda":
+        words.append(torch.cuda.get_device_name(device))
+    return ", ".join(words)
 
 
 def checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:

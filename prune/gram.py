@@ -59,6 +59,17 @@ class ReaderGram:
         total = self.halves[half]
         self.halves[half] = gram if total is None else total.add_(gram)
 
+    def total(self) -> None:
+        """Take in what the other processes have; this one may have had no sample."""
+        if not processes.together():
+            return
+        called, self.sampled = processes.agreed(self.halves[0] is not None, self.sampled)
+        K, weight = self.columns.numel(), self.reader.weight
+        for half in range(called + self.sampled):
+            mine = self.halves[half]
+            zeros = torch.zeros(K, K, dtype=torch.float64, device=weight.device)
+            self.halves[half] = processes.total(zeros if mine is None else mine)
+
     def contributions(self, gamma: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """G (N, N), float64, of each half; the second is 0 where nothing was sampled. gamma: see `contributions`."""
         if self.halves[0] is None:
@@ -140,7 +151,7 @@ def gram(
         for handle in handles:
             handle.remove()
     for reader, statistics in zip(group.readers, grams, strict=True):
-        statistics.halves = [None if half is None else processes.total(half) for half in statistics.halves]
+        statistics.total()
         finite(group, reader, *(half for half in statistics.halves if half is not None))
     total = difference = torch.zeros(())
     for index, statistics in enumerate(grams):

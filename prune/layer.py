@@ -154,7 +154,7 @@ class Layer:
             for batch, size in enumerate(self.chain.sizes):
                 for each in found:
                     each.next(size)
-                if self.chain.mine[batch]:
+                if self.chain.mine[batch] or batch == 0:  # all agree on a centre in the first
                     self._through(self.chain.state(batch))
         finally:
             for handle in handles:

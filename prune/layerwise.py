@@ -206,6 +206,9 @@ def _at_one_eps(
 ) -> tuple[Model, PruneReport]:  # fmt: skip
     """The pass at the eps that meets the budget. Each eps that is tried has a journal of its own."""
     bound = budget.bound(costs({}))
+    if costs({}) <= bound:
+        small, report = run(widths={}, repair=repair, checkpoint=checkpoint)
+        return small, replace(report, budget={**asdict(budget), "bound": bound, "before": bound, "after": bound})
     with TemporaryDirectory() as folder:
         place = FilePath(folder) / "journal" if checkpoint is None else FilePath(checkpoint)
 

@@ -10,6 +10,7 @@ from zoo.errors import ZooError
 FIRST = 0.02  # the paper's
 STEP = 4.0  # from one eps to the next, until there is one on either side of the budget
 NEAR = 0.98  # of the budget: near enough
+CLOSE = 1.05  # two eps as close as that are one
 TRIES = 12
 
 
@@ -28,14 +29,17 @@ def eps_within(cost: Callable[[float], float], bound: float) -> float:
         within = [each for each, value in seen.items() if value <= bound]
         high = min(within, default=None)
         low = max((each for each in seen if seen[each] > bound and (high is None or each < high)), default=None)
-        if low is None and len(seen) > 1 and seen[eps] == seen[sorted(seen)[1]]:
+        if low is None and len(seen) > 3 and len({seen[each] for each in sorted(seen)[:4]}) == 1:
             break  # a smaller eps keeps no more
+        if high is not None and low is not None and high < CLOSE * low:
+            break  # there is nothing between
         if high is None or low is None:
             eps = max(seen) * STEP if high is None else min(seen) / STEP
         else:
-            # Where a straight line between the two, over the logarithm of eps, meets what is wanted; never at an end.
+            # Where a straight line between the two, over the logarithm of eps, meets what is wanted, never at an end;
+            # in the middle where costs go in steps.
             part = (seen[low] - (1 + NEAR) / 2 * bound) / (seen[low] - seen[high])
-            part = min(max(part, 0.1), 0.9)
+            part = 0.5 if list(seen.values()).count(seen[eps]) > 1 else min(max(part, 0.1), 0.9)
             eps = math.exp((1 - part) * math.log(low) + part * math.log(high))
         eps = float(f"{eps:.3g}")
     within = [each for each, value in seen.items() if value <= bound]

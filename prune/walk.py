@@ -53,7 +53,7 @@ class Walk:
             if known is None:
                 generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
                 found = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
-                row, scale = processes.from_first(found)  # all alike, whatever their processors
+                row, scale = processes.from_first(found)  # all alike
             else:
                 row, scale = known
             if row.winner != "whole":

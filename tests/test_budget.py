@@ -192,6 +192,13 @@ def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp
     assert macs == max(each for each in cost.values() if each <= 0.5 * whole), "a dearer network was found and left"
 
 
+def test_a_budget_of_the_whole_leaves_it_whole(case):
+    model, x = case
+    small, report = prune(model, (x, None), budget=Budget(macs=1.0), method="combined")
+    assert small.widths == model.widths
+    assert report.budget["after"] == report.budget["before"]
+
+
 def test_the_eps_found_is_one_that_a_fine_grid_finds():
     """Costs that fall with eps, in steps, with bumps; and those that no eps meets, or every eps."""
     for seed in range(30):
@@ -210,7 +217,14 @@ def test_the_eps_found_is_one_that_a_fine_grid_finds():
         assert found <= bound
         assert found >= min(0.95 * bound, best) or bound - found < 8, seed
     assert eps_within(lambda eps: 1.0, 1.0) == 0.02
-    assert eps_within(lambda eps: 1.0, 3.0) == 0.005, "the smaller of two that are worth the same, and no third"
+    tried = []
+    assert eps_within(lambda eps: tried.append(eps) or 1.0, 3.0) == min(tried), "the smallest of those worth the same"
+    assert len(tried) == 4
+    tried.clear()
+    assert eps_within(lambda eps: tried.append(eps) or (0.1 if eps >= 0.004 else 0.45), 0.5) < 0.004
+    tried.clear()  # two costs and none between them
+    assert 0.13 <= eps_within(lambda eps: tried.append(eps) or (0.7 if eps < 0.13 else 0.4), 0.6) < 0.15
+    assert len(tried) < 9
     with pytest.raises(ZooError, match="No eps up to"):
         eps_within(lambda eps: 2.0, 1.0)
 

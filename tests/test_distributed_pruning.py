@@ -69,6 +69,25 @@ def test_what_one_process_began_two_go_on_with(by_one: Any, tmp_path: Path) -> N
         assert len(json.loads((tmp_path / f"{name}.json").read_text())["groups"]) == len(by_one[f"vgg {name}"]["gaps"])
 
 
+FEW = """
+from pruning_runs import dgcnn
+from zoo.prune import Repair, prune
+model, (x, y) = dgcnn()
+for name, given in {"local": {"method": "local", "eps": 0.2}, "repaired": {"method": "repaired", "eps": 0.2}}.items():
+    small, _ = prune(model, (x[:2], y[:2]), **given)
+    torch.save(small(x), folder / f"{name} {processes.rank()}.pt")
+"""
+
+
+def test_more_processes_than_samples(tmp_path: Path) -> None:
+    together(3, FEW, tmp_path)
+    model, (x, y) = NETWORKS["dgcnn"]()
+    for name in ("local", "repaired"):
+        small, _ = prune(model, (x[:2], y[:2]), method=name, eps=0.2)
+        for rank in range(3):
+            torch.testing.assert_close(torch.load(tmp_path / f"{name} {rank}.pt"), small(x), **CLOSE)
+
+
 DIFFERENT = """
 from pruning_runs import vgg
 from zoo.prune import prune

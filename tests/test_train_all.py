@@ -46,7 +46,7 @@ if words[0] == "reprune":
     at = words.index("--target-macs") + 1
     words[at] = str(float(words[at]))
 make(home / "own", name, name.encode(), dataset=name.rpartition(".")[2],
-     recipe={{"command": " ".join(["zoo", *words, "--lr", "0.1"])}})
+     recipe={{"command": " ".join(["zoo", *words, "--images", "128"])}})
 """
 SUPPORT = str(BENCHMARKS.parent / "tests" / "support")
 
@@ -200,7 +200,7 @@ def test_the_full_size_takes_the_place_of_the_small_one_and_not_the_other_way_ro
     done = train_all("--small", "--seed", "1")
     assert done.returncode == 0
     assert len(ran(home)) == len(small) + len(full)
-    assert done.stdout.splitlines()[0] == f"== dgcnn-seed1.modelnet10 is there, made by: {full[0]} --lr 0.1"
+    assert done.stdout.splitlines()[0] == f"== dgcnn-seed1.modelnet10 is there, made by: {full[0]} --images 128"
     assert done.stdout.splitlines()[1] == (
         "== dgcnn-pruned-0.75x-seed1.modelnet10 is left out: dgcnn-seed1.modelnet10 is not the one that this list makes"
     )

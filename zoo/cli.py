@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ LAZY = {
     "cache": ("zoo.store_commands:cache", "List, clean or verify what was downloaded."),
     "publish": ("zoo.store_commands:publish", "Write a mirror that any static web server can serve."),
 }
+TOGETHER = ("eval", "finetune", "reprune", "train")  # what several processes do as one
 
 
 class ZooGroup(click.Group):
@@ -51,6 +53,8 @@ class ZooGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1" and args[0] not in TOGETHER:
+            raise ZooError(f"zoo {args[0]} is for one process: start it without torchrun")
         if args[0] in LAZY:
             module, _, attribute = LAZY[args[0]][0].partition(":")
             command: click.Command = getattr(import_module(module), attribute)

@@ -208,6 +208,8 @@ def save(model: nn.Module, card: Callable[[], Card], out: Path | None, *, overwr
 def halved(model: nn.Module, data: Data, run: Run) -> bool:
     """Round the weights to half precision if that changes no decision (`zoo.half`), and say what came of it."""
     found = halve_on(model, data, workers=run.workers, progress=run.progress and processes.rank() == 0)
+    found = processes.from_first(found)
+    processes.as_first(parameter.data for parameter in model.parameters())
     if run.progress and processes.rank() == 0:
         print(found.sentence(), file=sys.stderr, flush=True)
     return found.done

@@ -65,6 +65,7 @@ def evaluate(
     total = size_of(dataset)
     if total == 0:
         raise ZooError("there is nothing to evaluate on: the data set is empty")
+    processes.check_alike("the number of samples", total)
     device = model_device(model)
     entropy = torch.zeros((), dtype=torch.float64, device=device)
     own = range(total)[processes.own(total)]

@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor
 from zoo.errors import ZooError
 
 T = TypeVar("T")
+# A process that ends breaks its connections at once; one that is busy (with a download, say) is waited for.
+PATIENCE = timedelta(hours=3)
 
 
 def together() -> bool:
@@ -97,10 +100,11 @@ def on_first(work: Callable[[], T]) -> T:
         try:
             found[0] = work()
         except ZooError as error:
-            found[1] = error
+            dist.broadcast_object_list([None, str(error)])
+            raise
     dist.broadcast_object_list(found)
     if found[1] is not None:
-        raise found[1]
+        raise ZooError(found[1])
     result: T = found[0]
     return result
 
@@ -122,6 +126,16 @@ def gathered(value: T) -> list[T]:
 def agreed(*flags: bool) -> list[bool]:
     """For each flag whether it is set in any process."""
     return [count > 0 for count in total(torch.tensor(flags, dtype=torch.int32)).tolist()]
+
+
+def check_alike(what: str, value: object) -> None:
+    """Raise ZooError, in all processes, unless all have the same value of `what`."""
+    if not together():
+        return
+    values = gathered(value)
+    if any(each != values[0] for each in values):
+        several = ", ".join(str(each) for each in values)
+        raise ZooError(f"the processes must have {what} in common; they have, one after another: {several}")
 
 
 def one_first(work: Callable[[], T]) -> T:
@@ -159,10 +173,11 @@ def joined() -> Iterator[None]:
     if not _asked() or dist.is_initialized():
         yield
         return
-    if torch.cuda.is_available():
+    if int(os.environ.get("LOCAL_RANK", 0)) < torch.cuda.device_count():
         torch.cuda.set_device(device("cuda"))
     # Host things (errors, choices, random states) go over gloo, what lies on a GPU over NCCL.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
     before = _on_sigterm(_told_to_stop)
     try:
         yield

@@ -169,7 +169,7 @@ def reprune(
         )
         new = run.name or _name(parent, pruned, train_set, data.dataset)
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
-        noted: dict[str, Value] = {"command": command, **options, "half": half or None}
+        noted: dict[str, Value] = {"command": command, **options, "eps": pruning.eps, "half": half or None}
         if finetune_epochs:
             recipe = recipe_for("finetune", parent.arch, data.dataset)
             recipe = replace(recipe, epochs=finetune_epochs, distil=finetune_distil)

@@ -62,7 +62,7 @@ def number(local: int) -> int:
 
 
 class _BatchNorms(TorchFunctionMode):
-    """Takes the place of torch's batch norm, however it is called."""
+    """Takes the place of torch.nn.functional.batch_norm, which torch's batch norms of every kind call."""
 
     def __torch_function__(
         self,
@@ -123,13 +123,13 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var = ctx.saved_tensors
-        # Of statistics that are constants: grad * gain, sum (g x^), sum g.
+        # Of statistics that are constants: grad * gain, sum (g x^), sum g. (CUDA wants the saved ones all the same.)
+        scale = torch.rsqrt(var + ctx.eps)
         own, along, plain = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, mean, var, None, None, False, ctx.eps, (True, True, True)
+            grad, x, weight, mean, var, mean, scale, False, ctx.eps, (True, True, True)
         )
         sums = processes.total(torch.stack([along, plain]))
         if ctx.counts:
-            scale = torch.rsqrt(var + ctx.eps)
             gain = scale if weight is None else scale * weight
             slope = -gain * scale * sums[0] / ctx.count
             shape = [1, -1] + [1] * (x.ndim - 2)

@@ -68,7 +68,9 @@ def train(
     """
     if (recipe.distil > 0) != (teacher is not None):
         raise ZooError("a teacher and a recipe with distil above 0 go together: give both or neither")
-    progress = progress and processes.rank() == 0
+    if processes.rank() > 0:
+        progress, log = False, None
+    processes.check_alike("the number of training samples", size_of(dataset))
     run = _Run(model, dataset, recipe, seed, workers, teacher)
     with train_state.own_randomness(run.device, seed), train_state.signals(checkpoint is not None) as stopped:
         if checkpoint is not None:

@@ -33,8 +33,6 @@ from zoo.names import parse
 from zoo.recipes import Recipe, read_recipe, recipe_for
 from zoo.train import train
 
-DEFAULTS = Recipe(epochs=1, lr=1.0, batch_size=2)
-
 
 def train_entry(
     arch: str, data: Data, *, recipe: Path | None = None, changes: Mapping[str, Any] | None = None, width: float = 1.0,
@@ -51,10 +49,10 @@ def train_entry(
     """
     if arch not in models.ARCHS:
         raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.ARCHS)}")
-    settings = _settings("train", arch, data, recipe, changes)
+    base, settings = _settings("train", arch, data, recipe, changes)
     device = choose_device(run.device)
     train_set, test_set = data.load("train", augment=True), data.load("test")
-    options = _options(data, train_set, settings, seed, width=None if width == 1 else width)
+    options = _options(data, train_set, base, settings, seed, width=None if width == 1 else width)
     extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
     command = command_line("train", arch, {**options, **extra, "name": run.name})
     identity = {"arch": arch, **options, "device": device.type, **({"recipe": str(recipe)} if recipe else {})}
@@ -93,10 +91,10 @@ def finetune_entry(
     """
     parent, device = store.info(name), choose_device(run.device)
     data = Data.of(parent, **given)
-    settings = _settings("finetune", parent.arch, data, recipe, changes)
+    base, settings = _settings("finetune", parent.arch, data, recipe, changes)
     train_set, test_set = data.load("train", augment=True), data.load("test")
     same_classes(parent.name, parent.num_classes, data.dataset, train_set.num_classes)
-    options = _options(data, train_set, settings, seed)
+    options = _options(data, train_set, base, settings, seed)
     extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
     command = command_line("finetune", parent.name, {**options, **extra, "name": run.name})
     new = run.name or f"{parse(parent.name).stem}-finetuned.{data.dataset}"
@@ -149,15 +147,20 @@ def _teacher(entry: Card, data: Data, device: torch.device) -> nn.Module:
 
 def _settings(
     kind: str, arch: str, data: Data, file: Path | None, changes: Mapping[str, Any] | None
-) -> Recipe:  # fmt: skip
-    """The network's recipe, or that of a file, with what was said otherwise."""
+) -> tuple[Recipe, Recipe]:
+    """The network's recipe, or that of a file; and the same with what was said otherwise."""
     recipe = read_recipe(file, kind, data.dataset) if file else recipe_for(kind, arch, data.dataset)
-    return replace(recipe, **{key: value for key, value in (changes or {}).items() if value is not None})
+    changed = replace(recipe, **{key: value for key, value in (changes or {}).items() if value is not None})
+    if kind == "train" and changed.distil:
+        raise ZooError("a recipe to train has no distil: there is a parent to learn from only in zoo finetune")
+    return recipe, changed
 
 
-def _options(data: Data, loaded: LabelledDataset, recipe: Recipe, seed: int, **more: Value) -> dict[str, Value]:
-    """What the command line says; the recipe's other numbers are the network's own and stand in `zoo.recipes`."""
+def _options(
+    data: Data, loaded: LabelledDataset, base: Recipe, recipe: Recipe, seed: int, **more: Value
+) -> dict[str, Value]:
+    """What the command line says; the recipe's other numbers are those of `base`, which it starts from."""
     said = {"epochs": recipe.epochs, "lr": recipe.lr, "batch_size": recipe.batch_size}
     others = ("accumulate", "average", "precision", "distil")
-    asked = {key: getattr(recipe, key) for key in others if getattr(recipe, key) != getattr(DEFAULTS, key)}
+    asked = {key: getattr(recipe, key) for key in others if getattr(recipe, key) != getattr(base, key)}
     return {**data.options(loaded), **said, **asked, **more, "seed": seed}

@@ -116,7 +116,9 @@ class ReaderMoments:
             first = processes.total(next(pieces(self.reader, x)).mean(0)) / processes.count()
             self.fit.centre = self.held.centre = first.float().double()  # as `add` takes it off
         own = processes.own(self._size)
-        entries = max(1, len(x) // max(1, own.stop - own.start))  # of one sample
+        if own.start == own.stop:
+            return
+        entries = max(1, len(x) // (own.stop - own.start))  # of one sample
         number = self._first + own.start + torch.arange(len(x), device=x.device) // entries
         held = (number + 1) % HELD == 0
         for part, choice in ((self.fit, ~held), (self.held, held)):
