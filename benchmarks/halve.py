@@ -18,7 +18,7 @@ from zoo.accuracy import Accuracy
 from zoo.cards import Card
 from zoo.entry import Data, choose_device, measure
 from zoo.errors import ZooError
-from zoo.half import Halved, halve_on
+from zoo.half import Halved, halve, held_for_halving
 from zoo.memory import keep_freed_memory
 
 
@@ -29,7 +29,7 @@ def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str |
     store.verify(path, card)
     model = checkpoint.load(path, device=choose_device(device), card=card)
     data = Data.of(card, data_dir=data_dir)
-    found = halve_on(model, data, progress=True)
+    found = halve(model, held_for_halving(data), progress=True)
     if not found.done:
         return card, found
     measured = measure(model, data.load("test"), progress=True).evaluation

@@ -438,3 +438,40 @@ def test_the_library_takes_what_the_command_takes(home):
     )
     assert found.card == store.info("mine.shapes")
     assert found.card.recipe["command"].endswith("--images 20 --finetune-epochs 0 --seed 0 --name mine.shapes")
+
+
+def test_a_recipe_of_ones_own_and_what_is_typed_beside_it_make_the_entry_again(home, tmp_path):
+    """Also where an option sets a field of the file back to the default."""
+    recipe = tmp_path / "mine.ini"
+    recipe.write_text("[train]\nepochs = 1\nlr = 0.05\nbatch_size = 20\naverage = 0.9\naccumulate = 2\n")
+    words = ["train", "pointnet", "--recipe", recipe, "--average", "0", "--width", "0.1", *SMALL]
+    first = made(*words, "--name", "mine.shapes")["card"]
+    assert (first["recipe"]["average"], first["recipe"]["accumulate"], first["recipe"]["lr"]) == (0, 2, 0.05)
+    again = shlex.split(first["recipe"]["command"])[1:]
+    again[again.index("mine.shapes")] = "again.shapes"
+    second = made(*again, "--device", "cpu")["card"]
+    assert second["file"]["sha256"] == first["file"]["sha256"]
+    result = run(*words, "--recipe", tmp_path / "none.ini")
+    assert result.exit_code == 2
+    assert "none.ini" in result.stderr
+
+
+def test_weights_in_half_precision_are_the_network_that_was_measured(home):
+    words = ["reprune", "dgcnn-0.25x.shapes", "--eps", "0.3", "--images", "60", "--finetune-epochs", "1", *SMALL]
+    words += ["--validation", "0.2"]
+    full = made(*words, "--name", "full.shapes")["card"]
+    result = run(*words, "--name", "half.shapes", "--half", "--json")
+    assert result.exit_code == 0, result.stderr
+    half = json.loads(result.stdout)["card"]
+    assert "float16 weights: all 20 decisions are the same" in result.stderr
+    assert half["file"]["weights"] == "float16"
+    assert half["file"]["size"] < 0.8 * full["file"]["size"]
+    assert "--half" in half["recipe"]["command"]
+    counted = made("eval", "half.shapes", "--device", "cpu")
+    assert counted["accuracy"]["correct"] == half["accuracy"]["correct"]
+    assert "float16" in run("info", "half.shapes").stdout
+    weights, rounded = (zoo.get(f"{name}.shapes").state_dict() for name in ("full", "half"))
+    for name, tensor in weights.items():
+        assert rounded[name].dtype == tensor.dtype
+        wanted = tensor.half().float() if tensor.ndim > 1 else tensor
+        assert rounded[name].equal(wanted), name

@@ -19,7 +19,7 @@ from zoo.datasets.held import hold_out
 from zoo.entry import Data
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
-from zoo.half import Halved, decisions, halve, halve_on
+from zoo.half import Halved, decisions, halve, held_for_halving
 
 ARCH: dict[str, Any] = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 5}}
 
@@ -149,19 +149,10 @@ def test_data_that_cannot_be_decided_on() -> None:
 
 
 @pytest.mark.parametrize(("validation", "part"), [(None, 0.1), (0.25, 0.25)])
-def test_what_is_held_out_for_choices_decides(
-    monkeypatch: pytest.MonkeyPatch, validation: float | None, part: float
-) -> None:
-    asked: list[list[int]] = []
-
-    def noted(model: nn.Module, samples: Any, **options: object) -> Halved:
-        asked.append(samples.indices)
-        assert not samples.augment
-        return Halved(0, len(samples))
-
-    monkeypatch.setattr("zoo.half.halve", noted)
-    halve_on(net(), Data(dataset="shapes", points=32, validation=validation))
-    assert asked == [hold_out(datasets.load("shapes", "train", points=32), part)[1].indices]
+def test_what_is_held_out_for_choices_decides(validation: float | None, part: float) -> None:
+    held = held_for_halving(Data(dataset="shapes", points=32, validation=validation))
+    assert not held.augment
+    assert held.indices == hold_out(datasets.load("shapes", "train", points=32), part)[1].indices
 
 
 def test_training_mode_and_batches_do_not_matter() -> None:

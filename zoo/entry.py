@@ -27,7 +27,7 @@ from zoo.datasets.base import LabelledDataset
 from zoo.datasets.held import hold_out
 from zoo.errors import ZooError
 from zoo.evaluate import Evaluation, evaluate
-from zoo.half import halve_on
+from zoo.half import halve
 from zoo.measure import Counts, Times, count, device_name, forward_times
 
 
@@ -205,9 +205,12 @@ def save(model: nn.Module, card: Callable[[], Card], out: Path | None, *, overwr
     return processes.on_first(lambda: store.save_entry(model, card(), out, overwrite=overwrite, half=half))
 
 
-def halved(model: nn.Module, data: Data, run: Run) -> bool:
-    """Round the weights to half precision if that changes no decision (`zoo.half`), and say what came of it."""
-    found = halve_on(model, data, workers=run.workers, progress=run.progress and processes.rank() == 0)
+def halved(model: nn.Module, held: LabelledDataset | None, run: Run) -> bool:
+    """Round the weights to half precision if that changes no decision on what is held out (`zoo.half`), and say what
+    came of it; with nothing held out half precision was not asked for."""
+    if held is None:
+        return False
+    found = halve(model, held, workers=run.workers, progress=run.progress and processes.rank() == 0)
     found = processes.from_first(found)
     processes.as_first(parameter.data for parameter in model.parameters())
     if run.progress and processes.rank() == 0:

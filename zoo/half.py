@@ -21,6 +21,7 @@ from zoo.errors import ZooError
 from zoo.evaluate import check_logits, eval_mode
 
 if TYPE_CHECKING:
+    from zoo.datasets.base import LabelledDataset
     from zoo.entry import Data
 
 PART = 0.1  # of the training split, to decide on where nothing is held out for choices
@@ -80,10 +81,12 @@ def halve(
     return Halved(changed, total)
 
 
-def halve_on(model: nn.Module, data: Data, *, workers: int = 0, progress: bool = False) -> Halved:
-    """`halve` on the part of the training split that is held out for choices; on `PART` of it where none is."""
-    held = replace(data, validation=data.validation or PART).load("test")
-    return halve(model, held, workers=workers, progress=progress)
+def held_for_halving(data: Data) -> LabelledDataset:
+    """The part of the training split that is held out for choices; `PART` of it where none is.
+
+    Raises ZooError where the split is too small for that.
+    """
+    return replace(data, validation=data.validation or PART).load("test")
 
 
 def decisions(

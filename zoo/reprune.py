@@ -36,6 +36,7 @@ from zoo.entry import (
 )
 from zoo.errors import ZooError, suggest
 from zoo.files import sha256_of
+from zoo.half import held_for_halving
 from zoo.measure import count
 from zoo.models import groups_of
 from zoo.prune import MEMORY, METHODS, Budget, PruneReport, Repair, Search, prune
@@ -127,7 +128,7 @@ def reprune(
         raise ZooError(f"{images} samples are too few to prune on: give 1 or more")
     device = choose_device(run.device)
     data, parent, train_set = _parent(name, weights, given, device)
-    test_set = data.load("test")
+    test_set, held = data.load("test"), held_for_halving(data) if half else None
     inputs, labels = draw(train_set, images, seed)
     repair = repair or default_repair(method)
     options: dict[str, Value] = {
@@ -185,7 +186,7 @@ def reprune(
                 progress=run.progress,
                 teacher=parent.model if finetune_distil else None,
             )
-        small = half and halved(pruned, data, run)
+        small = halved(pruned, held, run)
         after = measure(pruned, test_set, workers=run.workers, progress=run.progress)
 
         def card() -> Card:

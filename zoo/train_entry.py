@@ -29,6 +29,7 @@ from zoo.entry import (
     time_beside,
 )
 from zoo.errors import ZooError, suggest
+from zoo.half import held_for_halving
 from zoo.names import parse
 from zoo.recipes import Recipe, read_recipe, recipe_for
 from zoo.train import train
@@ -52,6 +53,7 @@ def train_entry(
     base, settings = _settings("train", arch, data, recipe, changes)
     device = choose_device(run.device)
     train_set, test_set = data.load("train", augment=True), data.load("test")
+    held = held_for_halving(data) if half else None
     options = _options(data, train_set, base, settings, seed, width=None if width == 1 else width)
     extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
     command = command_line("train", arch, {**options, **extra, "name": run.name})
@@ -67,7 +69,7 @@ def train_entry(
         train(
             model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress
         )
-        small = half and halved(model, data, run)
+        small = halved(model, held, run)
         measured = measure(model, test_set, workers=run.workers, progress=run.progress)
         made = {"command": command, "device": device.type, "torch": torch.__version__}
         noted = {**made, **options, **vars(settings), **extra}
@@ -93,6 +95,7 @@ def finetune_entry(
     data = Data.of(parent, **given)
     base, settings = _settings("finetune", parent.arch, data, recipe, changes)
     train_set, test_set = data.load("train", augment=True), data.load("test")
+    held = held_for_halving(data) if half else None
     same_classes(parent.name, parent.num_classes, data.dataset, train_set.num_classes)
     options = _options(data, train_set, base, settings, seed)
     extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
@@ -110,7 +113,7 @@ def finetune_entry(
             model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
             progress=run.progress, teacher=teacher,
         )  # fmt: skip
-        small = half and halved(model, data, run)
+        small = halved(model, held, run)
         measured_before, measured = (
             measure(each, test_set, workers=run.workers, progress=run.progress) for each in (before, model)
         )
