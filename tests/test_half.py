@@ -253,7 +253,7 @@ def test_an_entry_whose_decisions_would_change_stays(empty_home: Path, monkeypat
     words = ["train", "dgcnn", "--dataset", "shapes", "--points", "32", "--epochs", "1", "--device", "cpu"]
     assert CliRunner().invoke(cli.main, words).exit_code == 0
     files = {path.name: path.read_bytes() for path in store.own().iterdir() if path.is_file()}
-    monkeypatch.setattr("zoo.half.halve", lambda *given, **options: Halved(2, 400))
+    monkeypatch.setattr(halves, "halve", lambda *given, **options: Halved(2, 400))
     done = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
     assert done.output == "float32 weights: float16 would change 2 of 400 decisions\n"
     assert {path.name: path.read_bytes() for path in store.own().iterdir() if path.is_file()} == files
