@@ -117,8 +117,13 @@ def prune(
         with Workspace(
             model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
         ) as space:
-            costs = _costs(space, chosen_groups(space.groups, groups), budget, progress=progress)
-        return _at_one_eps(again, budget, costs, how.repair, checkpoint)
+            chosen = chosen_groups(space.groups, groups)
+            costs = _costs(space, chosen, budget, progress=progress)
+            outputs = tuple(space.logits(space.chain())[0].flatten().tolist())
+        names = [group.name for group in chosen]
+        file = None if known is None else FilePath(known).with_suffix(".eps.json")
+        same = "" if file is None else fingerprint(model, inputs, labels, {**settings, "groups": names})
+        return _at_one_eps(again, budget, costs, how.repair, checkpoint, names, Record(file, Identity(same, outputs)))
     report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=asked)
     with Workspace(
         model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
@@ -202,9 +207,10 @@ def _costs(space: Workspace, chosen: list[NeuronGroup], budget: Budget, *, progr
 
 def _at_one_eps(
     run: Callable[..., tuple[Model, PruneReport]], budget: Budget, costs: Costs, repair: Repair,
-    checkpoint: FilePath | str | None,
+    checkpoint: FilePath | str | None, names: list[str], tried: Record,
 ) -> tuple[Model, PruneReport]:  # fmt: skip
-    """The pass at the eps that meets the budget. Each eps that is tried has a journal of its own."""
+    """The pass at the eps that meets the budget. Each eps that is tried has a journal of its own; the widths it gave
+    are in `tried`, for the next budget."""
     bound = budget.bound(costs({}))
     if costs({}) <= bound:
         small, report = run(widths={}, repair=repair, checkpoint=checkpoint)
@@ -217,9 +223,14 @@ def _at_one_eps(
 
         def cost(eps: float) -> float:
             groups = at(eps, replace(repair, recalibrate=False, distil_epochs=0))[1].groups
+            tried.update({f"{eps:g}": [float(group.after) for group in groups]})
             return costs({group.name: group.after for group in groups})
 
-        small, report = at(eps_within(cost, bound), repair)
+        known = {
+            float(eps): costs({name: int(n) for name, n in zip(names, widths, strict=True)})
+            for eps, widths in tried.values.items()
+        }
+        small, report = at(eps_within(cost, bound, known), repair)
     after = costs({group.name: group.after for group in report.groups})
     return small, replace(report, budget={**asdict(budget), "bound": bound, "before": costs({}), "after": after})
 

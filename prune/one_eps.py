@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from zoo.errors import ZooError
 
@@ -11,37 +11,25 @@ FIRST = 0.02  # the paper's
 STEP = 4.0  # from one eps to the next, until there is one on either side of the budget
 NEAR = 0.95  # of the budget: near enough; costs move in steps, and now and then the wrong way
 CLOSE = 1.05  # two eps as close as that are one
+FLAT = 4  # so many of the smallest eps cost the same: a smaller one keeps no more
 TRIES = 12
 
 
-def eps_within(cost: Callable[[float], float], bound: float) -> float:
+def eps_within(cost: Callable[[float], float], bound: float, known: Mapping[float, float] | None = None) -> float:
     """An eps, to three digits, whose network costs at most `bound`: the dearest such network that was found, and the
     search ends with the first that costs at least 0.95 of it.
 
-    cost(eps) is taken to fall as eps grows, mostly. Raises ZooError where no eps that was tried is within the bound.
+    cost(eps) is taken to fall as eps grows, mostly; `known` are costs that an earlier search has found. Raises ZooError
+    where no eps that was tried is within the bound.
     """
-    seen: dict[float, float] = {}
-    eps = FIRST
-    while len(seen) < TRIES and eps not in seen:
+    seen = dict(known or {})
+    for _ in range(TRIES):
+        if any(NEAR * bound <= value <= bound for value in seen.values()):
+            break
+        eps = _next(seen, bound)
+        if eps is None or eps in seen:
+            break
         seen[eps] = cost(eps)
-        if NEAR * bound <= seen[eps] <= bound:
-            return eps
-        within = [each for each, value in seen.items() if value <= bound]
-        high = min(within, default=None)
-        low = max((each for each in seen if seen[each] > bound and (high is None or each < high)), default=None)
-        if low is None and len(seen) > 3 and len({seen[each] for each in sorted(seen)[:4]}) == 1:
-            break  # a smaller eps keeps no more
-        if high is not None and low is not None and high < CLOSE * low:
-            break  # there is nothing between
-        if high is None or low is None:
-            eps = max(seen) * STEP if high is None else min(seen) / STEP
-        else:
-            # Where a straight line between the two, over the logarithm of eps, meets what is wanted, never at an end;
-            # in the middle where costs go in steps.
-            part = (seen[low] - (1 + NEAR) / 2 * bound) / (seen[low] - seen[high])
-            part = 0.5 if list(seen.values()).count(seen[eps]) > 1 else min(max(part, 0.1), 0.9)
-            eps = math.exp((1 - part) * math.log(low) + part * math.log(high))
-        eps = float(f"{eps:.3g}")
     within = [each for each, value in seen.items() if value <= bound]
     if not within:
         raise ZooError(
@@ -49,3 +37,24 @@ def eps_within(cost: Callable[[float], float], bound: float) -> float:
             f"allots neurons under one price, such as repaired or local."
         )
     return max(within, key=lambda each: (seen[each], -each))
+
+
+def _next(seen: Mapping[float, float], bound: float) -> float | None:
+    """The eps to try behind those seen, or None where another would tell nothing."""
+    if not seen:
+        return FIRST
+    values, smallest = list(seen.values()), sorted(seen)[:FLAT]
+    high = min((each for each in seen if seen[each] <= bound), default=None)
+    if high is None:
+        return max(seen) * STEP
+    low = max((each for each in seen if seen[each] > bound and each < high), default=None)
+    if low is None:
+        flat = len(smallest) == FLAT and len({seen[each] for each in smallest}) == 1
+        return None if flat else float(f"{smallest[0] / STEP:.3g}")
+    if high < CLOSE * low:
+        return None
+    # Where a straight line between the two, over the logarithm of eps, meets what is wanted, never at an end; in the
+    # middle where costs go in steps.
+    part = (seen[low] - (1 + NEAR) / 2 * bound) / (seen[low] - seen[high])
+    part = 0.5 if max(values.count(seen[low]), values.count(seen[high])) > 1 else min(max(part, 0.1), 0.9)
+    return float(f"{math.exp((1 - part) * math.log(low) + part * math.log(high)):.3g}")

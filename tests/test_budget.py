@@ -192,6 +192,22 @@ def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp
     assert macs == max(each for each in cost.values() if each <= 0.5 * whole), "a dearer network was found and left"
 
 
+def test_another_budget_takes_over_what_an_eps_gave(case, tmp_path, monkeypatch):
+    model, x = case
+    known = tmp_path / "known.json"
+    _, report = prune(model, (x, None), budget=Budget(macs=0.5), method="combined", known=known)
+    seen = []
+    real = eps_within
+    monkeypatch.setattr(
+        "zoo.prune.layerwise.eps_within",
+        lambda cost, bound, known: real(lambda eps: seen.append(eps) or cost(eps), bound, known),
+    )
+    small, again = prune(model, (x, None), budget=Budget(macs=0.5), method="combined", known=known)
+    assert seen == []
+    assert again.eps == report.eps
+    assert small.widths == {row.name: row.after for row in report.groups}
+
+
 def test_a_budget_of_the_whole_leaves_it_whole(case):
     model, x = case
     small, report = prune(model, (x, None), budget=Budget(macs=1.0), method="combined")
