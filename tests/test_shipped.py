@@ -1,6 +1,5 @@
 """The entries that come with the package: every number on their cards that can be counted again is."""
 
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,15 @@ from zoo.files import sha256_of
 from zoo.measure import count
 from zoo.models import build, multiplier_widths
 
-SHIPPED = ("dgcnn.shapes", "dgcnn-pruned-0.5x.shapes")
+SHAPES = ("dgcnn.shapes", "dgcnn-pruned-0.5x.shapes")
+WIDTHS = ("0.75", "0.5", "0.25")
+MODELNET10 = (
+    "dgcnn.modelnet10",
+    *(f"dgcnn-{w}x.modelnet10" for w in WIDTHS),
+    *(f"dgcnn-pruned-{w}x.modelnet10" for w in WIDTHS),
+)
+SHIPPED = (*SHAPES, *MODELNET10)
+PRUNED = tuple(name for name in SHIPPED if "-pruned-" in name)
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +28,11 @@ def _empty_home(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
 
 
-def test_these_are_shipped_and_the_short_names_mean_them():
+def test_these_are_shipped_and_the_short_names_mean_the_most_demanding():
     assert zoo.list_models() == sorted(SHIPPED)
-    assert zoo.info("dgcnn").name == "dgcnn.shapes"
-    assert zoo.info("dgcnn-pruned-0.5x").name == "dgcnn-pruned-0.5x.shapes"
-    assert sum(Path(zoo.download(name)).stat().st_size for name in SHIPPED) < 40e6
+    assert zoo.info("dgcnn").name == "dgcnn.modelnet10"
+    assert zoo.info("dgcnn-pruned-0.5x").name == "dgcnn-pruned-0.5x.modelnet10"
+    assert sum(path.stat().st_size for path in store.shipped().iterdir()) < 40e6
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -33,8 +40,9 @@ def test_the_card_lies_there_as_it_is_written(name):
     assert (store.shipped() / f"{name}.json").read_text(encoding="utf-8") == zoo.info(name).to_json()
 
 
-def test_the_pruned_entry_states_its_parents_terms():
-    card = zoo.info("dgcnn-pruned-0.5x")
+@pytest.mark.parametrize("name", PRUNED)
+def test_a_pruned_entry_states_its_parents_terms(name):
+    card = zoo.info(name)
     assert card.licences.parent == zoo.info(card.parent).licences.weights
 
 
@@ -50,7 +58,7 @@ def test_counts_and_hash_are_those_of_the_file(name):
     assert (path.stat().st_size, sha256_of(path)) == (card.saved.size, card.saved.sha256)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", SHAPES)
 def test_accuracy_is_counted_again(name):
     """A quarter of the test split, sample by sample against the card's rate; all of it is `zoo eval`.
 
@@ -65,15 +73,31 @@ def test_accuracy_is_counted_again(name):
     slack = 4 * (p * (1 - p) / 256 * (1 - 256 / 1024)) ** 0.5
     assert card.accuracy.total == len(test) == 1024
     assert abs(found.accuracy - p) < slack
-    assert (card.accuracy.low, card.accuracy.high) == pytest.approx(wilson(card.accuracy.correct, 1024), abs=1e-6)
     assert 0.5 < p < 1  # learnt, and hard enough
 
 
-def test_the_pruned_entry_costs_no_more_than_the_dense_network_of_half_width():
-    card = zoo.info("dgcnn-pruned-0.5x")
-    half = build("dgcnn", num_classes=card.num_classes, widths=multiplier_widths("dgcnn", 0.5))
-    assert card.macs <= count(half, tuple(card.sample_shape)).macs
-    assert card.parent == "dgcnn.shapes"
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_interval_is_that_of_the_count_on_the_test_split(name):
+    counted = zoo.info(name).accuracy
+    assert (counted.low, counted.high) == pytest.approx(wilson(counted.correct, counted.total), abs=1e-6)
+    assert (counted.split, counted.total) == ("test", 1024 if name in SHAPES else 908)
+
+
+@pytest.mark.parametrize("name", MODELNET10)
+def test_the_modelnet_entries_are_stored_in_half_precision(name):
+    card = zoo.info(name)
+    assert card.saved.weights == "float16"
+    assert card.recipe["half"] is True
+    assert str(card.recipe["command"]).endswith(" --half") or " --half " in str(card.recipe["command"])
+
+
+@pytest.mark.parametrize("name", PRUNED)
+def test_a_pruned_entry_costs_no_more_than_the_dense_network_of_its_name(name):
+    card = zoo.info(name)
+    w = float(name.removeprefix("dgcnn-pruned-").partition("x.")[0])
+    dense = build("dgcnn", num_classes=card.num_classes, widths=multiplier_widths("dgcnn", w))
+    assert card.macs <= count(dense, tuple(card.sample_shape)).macs
+    assert card.parent == f"dgcnn.{card.dataset}"
     assert card.forward
     assert all(record.median_ms is None for record in card.forward if record.device.startswith("cpu"))
     assert store.info(card.parent).macs > card.macs

@@ -104,7 +104,7 @@ def test_the_small_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
         dense = models.build("dgcnn", num_classes=10, widths=models.multiplier_widths("dgcnn", float(w)))
         macs[w] = count(dense, (3, 512)).macs
     train = "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10"
-    pruned = "zoo reprune dgcnn.modelnet10 --method combined --target-macs {} --finetune-epochs 3 --half --name {}"
+    pruned = "zoo reprune dgcnn.modelnet10 --method combined --target-macs {} --finetune-epochs 8 --half --name {}"
     assert lines[:7] == [
         f"{train} --half",
         *(pruned.format(macs[w], f"dgcnn-pruned-{w}x.modelnet10") for w in macs),

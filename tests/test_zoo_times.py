@@ -180,15 +180,20 @@ def test_what_was_written_meanwhile_is_kept(tmp_path: Path) -> None:
     assert [r.batch for r in store.read_card(tmp_path / "a.json").forward] == [2, 3]
 
 
-def copies(tmp_path: Path) -> Path:
+def copies(tmp_path: Path, monkeypatch: Any) -> Path:
+    """The package as if it shipped these two alone, from a copy."""
     folder = tmp_path / "copies"
-    shutil.copytree(store.shipped(), folder)
+    folder.mkdir()
+    for path in store.shipped().iterdir():
+        if path.name.startswith(SHIPPED):
+            shutil.copy(path, folder)
+    monkeypatch.setattr(store, "shipped", lambda: folder)
     return folder
 
 
 def test_on_a_gpu_all_settings_reach_the_cards(gpu: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    folder, out = copies(tmp_path), tmp_path / "out" / "times.jsonl"
+    folder, out = copies(tmp_path, monkeypatch), tmp_path / "out" / "times.jsonl"
     before = {name: store.read_card(folder / f"{name}.json") for name in SHIPPED}
     for turn in (1, 2):
         done = CliRunner().invoke(zoo_times.main, ["--cards", str(folder), "--out", str(out)], catch_exceptions=False)
@@ -209,7 +214,7 @@ def test_on_a_gpu_all_settings_reach_the_cards(gpu: dict[str, Any], tmp_path: Pa
 
 def test_a_card_that_cannot_be_written_is_named(gpu: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    folder = copies(tmp_path)
+    folder = copies(tmp_path, monkeypatch)
 
     def full(*given: object) -> None:
         raise ZooError("cannot write: No space left on device; nothing was written")
@@ -225,7 +230,7 @@ def test_a_card_that_cannot_be_written_is_named(gpu: dict[str, Any], tmp_path: P
 
 def test_shipped_entries_on_the_cpu_for_real(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    folder, out = copies(tmp_path), tmp_path / "times.jsonl"
+    folder, out = copies(tmp_path, monkeypatch), tmp_path / "times.jsonl"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     options = ["--cards", str(folder), "--out", str(out), "--device", "cpu", "--dry-run", "--repeats", "3"]
     few = ["--modes", "eager,cuda_graph", "--batches", "1", "--dtypes", "float32"]
