@@ -68,7 +68,7 @@ def test_sums_rows_and_values_over_processes(n: int, tmp_path: Path) -> None:
 WAITING = """
 import os, signal, time
 if processes.rank() == 1:
-    time.sleep(1)
+    time.sleep(3)
     os.kill(os.getpid(), signal.SIGKILL)
 processes.total(torch.ones(1))
 """

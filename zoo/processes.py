@@ -168,36 +168,39 @@ def joined() -> Iterator[None]:
     """Join the processes that torchrun started, if it started this one, and leave them at the end.
 
     Raises ZooError when another process has ended before its time: then the connection to it breaks, or torchrun sends
-    SIGTERM.
+    SIGTERM. After an error SIGTERM is ignored: the process is on its way out, with a message of its own.
     """
     if not _asked() or dist.is_initialized():
         yield
         return
-    if int(os.environ.get("LOCAL_RANK", 0)) < torch.cuda.device_count():
-        torch.cuda.set_device(device("cuda"))
-    # Host things (errors, choices, random states) go over gloo, what lies on a GPU over NCCL.
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=PATIENCE)
     before = _on_sigterm(_told_to_stop)
     try:
+        if int(os.environ.get("LOCAL_RANK", 0)) < torch.cuda.device_count():
+            torch.cuda.set_device(device("cuda"))
+        # Host things (errors, choices, random states) go over gloo, what lies on a GPU over NCCL.
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
         yield
-    except RuntimeError as error:
-        if not _broken(error):
-            raise
-        raise ZooError(
-            f"process {rank()} of {count()} has lost the others: one of them has ended. What was saved is kept, and "
-            f"the same command goes on from there ({str(error).splitlines()[0]})"
-        ) from error
-    finally:
+    except BaseException as error:
+        _on_sigterm(signal.SIG_IGN)
+        if isinstance(error, RuntimeError) and _broken(error):
+            reason = f"has lost the others: one of them has ended ({str(error).splitlines()[0]})"
+            raise ZooError(_gone(reason)) from error
+        raise
+    else:
         _on_sigterm(before)
-        dist.destroy_process_group()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def _told_to_stop(number: int, frame: object) -> None:
-    raise ZooError(
-        f"process {rank()} of {count()} was told to stop (SIGTERM): another has ended, or all were stopped. What was "
-        f"saved is kept, and the same command goes on from there"
-    )
+    raise ZooError(_gone("was told to stop (SIGTERM): another has ended, or all were stopped"))
+
+
+def _gone(reason: str) -> str:
+    number, processes = os.environ.get("RANK", "?"), os.environ.get("WORLD_SIZE", "?")
+    return f"process {number} of {processes} {reason}. What was saved is kept, and the same command goes on from there"
 
 
 def _on_sigterm(handler: Any) -> Any:
