@@ -105,9 +105,11 @@ def test_the_small_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
         macs[w] = count(dense, (3, 512)).macs
     train = "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10"
     pruned = "zoo reprune dgcnn.modelnet10 --method combined --target-macs {} --finetune-epochs 8 --half --name {}"
-    assert lines[:7] == [
+    repaired = pruned.replace("combined", "repaired").format(macs["0.25"], "dgcnn-pruned-0.25x-repaired.modelnet10")
+    assert lines[:8] == [
         f"{train} --half",
         *(pruned.format(macs[w], f"dgcnn-pruned-{w}x.modelnet10") for w in macs),
+        repaired,
         *(f"{train} --width {w} --half" for w in macs),
     ]
     assert "zoo train resnet34 --dataset imagenette --size 64 --epochs 8 --half" in lines
@@ -223,7 +225,7 @@ def test_what_fails_takes_its_children_with_it_and_nothing_else(home: Path) -> N
     assert done.returncode == 1
     names = [name for name in entries(lines) if name.startswith(("dgcnn.", "dgcnn-pruned"))]
     assert done.stderr == f"not made: {' '.join(names)}\n"
-    assert ran(home) == [f"{lines[0]} --overwrite", *lines[4:]]
+    assert ran(home) == [f"{lines[0]} --overwrite", *lines[5:]]
 
 
 def test_a_signal_reaches_the_command_and_the_next_run_goes_on_there(home: Path) -> None:

@@ -42,8 +42,8 @@ PARENT = replace(
 
 def test_the_shipped_entry_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
-    card = store.info("dgcnn-pruned-0.5x")
-    parent, accuracy, forward = store.info("dgcnn"), card.accuracy, card.forward[0]
+    card = store.info("dgcnn-pruned-0.5x.shapes")
+    parent, accuracy, forward = store.info("dgcnn.shapes"), card.accuracy, card.forward[0]
     assert what_it_is(card) == (
         f"dgcnn-pruned-0.5x.shapes is a DGCNN for point-cloud classification ({card.num_classes} classes of shapes; "
         "one input is 3 x 512), pruned from dgcnn.shapes."
