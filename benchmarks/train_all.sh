@@ -103,7 +103,7 @@ modelnet10() {
 if [[ $size == full ]]; then
     points=1024 dgcnn=250 pointnet=200 pointnet2=200 tuned=100
     images=128 resnet=30 resnet_tuned=150 vgg=160 vgg_tuned=100
-else # one core, not quite alone: 200 seconds for an epoch of DGCNN, 230 of PointNet, 1400 of PointNet++, 1800 of VGG-11
+else # an epoch of DGCNN took 150 to 480 seconds on one core, with other work beside it; the others were not timed whole
     points=512 dgcnn=10 pointnet=30 pointnet2=5 tuned=8
     images=64 resnet=8 resnet_tuned=2 vgg=5 vgg_tuned=1
 fi

@@ -211,10 +211,11 @@ def _at_one_eps(
 ) -> tuple[Model, PruneReport]:  # fmt: skip
     """The pass at the eps that meets the budget. Each eps that is tried has a journal of its own; the widths it gave
     are in `tried`, for the next budget."""
-    bound = budget.bound(costs({}))
-    if costs({}) <= bound:
+    whole = costs({})
+    bound = budget.bound(whole)
+    if whole <= bound:
         small, report = run(widths={}, repair=repair, checkpoint=checkpoint)
-        return small, replace(report, budget={**asdict(budget), "bound": bound, "before": bound, "after": bound})
+        return small, replace(report, budget={**asdict(budget), "bound": bound, "before": whole, "after": whole})
     with TemporaryDirectory() as folder:
         place = FilePath(folder) / "journal" if checkpoint is None else FilePath(checkpoint)
 
@@ -232,7 +233,7 @@ def _at_one_eps(
         }
         small, report = at(eps_within(cost, bound, known), repair)
     after = costs({group.name: group.after for group in report.groups})
-    return small, replace(report, budget={**asdict(budget), "bound": bound, "before": costs({}), "after": after})
+    return small, replace(report, budget={**asdict(budget), "bound": bound, "before": whole, "after": after})
 
 
 def _cut(model: Model, space: Workspace, scales: Mapping[str, Tensor], *, repaired: bool) -> Model:

@@ -210,9 +210,11 @@ def test_another_budget_takes_over_what_an_eps_gave(case, tmp_path, monkeypatch)
 
 def test_a_budget_of_the_whole_leaves_it_whole(case):
     model, x = case
-    small, report = prune(model, (x, None), budget=Budget(macs=1.0), method="combined")
-    assert small.widths == model.widths
-    assert report.budget["after"] == report.budget["before"]
+    whole = count(model, tuple(x.shape[1:])).macs
+    for macs in (1.0, 2.0 * whole):
+        small, report = prune(model, (x, None), budget=Budget(macs=macs), method="combined")
+        assert small.widths == model.widths
+        assert report.budget["after"] == report.budget["before"] == whole
 
 
 def test_the_eps_found_is_one_that_a_fine_grid_finds():
