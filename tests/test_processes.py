@@ -87,3 +87,23 @@ def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path: Path) -> N
     assert done.returncode != 0
     assert time.monotonic() - started < 60
     assert done.stderr.count("What was saved is kept, and the same command goes on from there") == 2
+
+
+THREADS = """
+import atexit, os
+import torch._dynamo  # as torch's optimizers do
+
+def note():
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    (folder / f"threads{os.environ['RANK']}").write_text("\\n".join(names))
+
+processes.total(torch.ones(1))
+atexit.register(note)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are named under Linux's /proc")
+def test_no_connection_is_left_when_the_interpreter_ends(tmp_path: Path) -> None:
+    together(2, THREADS, tmp_path)
+    for number in range(2):
+        assert "gloo" not in (tmp_path / f"threads{number}").read_text()

@@ -7,6 +7,7 @@ samples is summed over processes, so every process sees the same sums and makes 
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -177,6 +178,9 @@ def joined() -> Iterator[None]:
     try:
         if int(os.environ.get("LOCAL_RANK", 0)) < torch.cuda.device_count():
             torch.cuda.set_device(device("cuda"))
+        # This module keeps the group of the moment of its import in default arguments. torch's compiler imports it,
+        # and after the start below that would keep gloo's threads alive while the interpreter ends: it may abort.
+        importlib.import_module("torch.distributed.nn.functional")
         # Host things (errors, choices, random states) go over gloo, what lies on a GPU over NCCL.
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE)
