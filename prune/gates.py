@@ -35,11 +35,15 @@ class Gates:
         return self._scales[group]
 
     def _hook(self, group: str, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
+        channels = reader.channels
+
         def multiply(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            scale = self._scales[group]
+            nonlocal channels
+            scale, x = self._scales[group], inputs[0]
             if scale is None:
                 return None
-            return (spread(reader, scale, inputs[0]) * inputs[0], *inputs[1:])
+            channels = channels.to(x.device)  # once: a GPU would be waited for each time
+            return (spread(channels, reader.channel_dim, scale, x) * x, *inputs[1:])
 
         return multiply
 
@@ -52,11 +56,11 @@ class Gates:
             handle.remove()
 
 
-def spread(reader: Reader, scale: Tensor, x: Tensor) -> Tensor:
-    """The scale (N,) or (b, N) laid along the reader's input channels, 1 where a channel is no neuron of the group;
-    shaped to multiply x. A linear layer may read several rows of each sample: x (b m, C), sample after sample."""
-    dim = reader.channel_dim % x.dim()
-    channels = reader.channels.to(x.device)
+def spread(channels: Tensor, channel_dim: int, scale: Tensor, x: Tensor) -> Tensor:
+    """The scale (N,) or (b, N) laid along a reader's input channels, 1 where a channel is no neuron of the group;
+    shaped to multiply x. A linear layer may read several rows of each sample: x (b m, C), sample after sample.
+    `channels` (N, c) as in `zoo.models.groups.Reader`, on x's device."""
+    dim = channel_dim % x.dim()
     factor = torch.ones((*scale.shape[:-1], x.shape[dim]), dtype=x.dtype, device=x.device)
     values = scale.to(factor).repeat_interleave(channels.shape[1], -1)
     factor = factor.index_copy(-1, channels.flatten(), values)

@@ -193,7 +193,13 @@ class Layer:
         for batch, numbers in enumerate(self.chain.mine):
             inside = chosen[(chosen >= numbers.start) & (chosen < numbers.stop)]
             if len(inside):
-                yield take(self.chain.state(batch), inside - numbers.start), inside
+                rows, inside = (self._sent(of) for of in (inside - numbers.start, inside))
+                yield take(self.chain.state(batch), rows), inside
+
+    def _sent(self, numbers: Tensor) -> Tensor:
+        """Numbers (b,) from the CPU to where the data is; a copy from pinned memory goes without waiting."""
+        device = self.target.reference.device
+        return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
     @torch.no_grad()
     def discrepancy_of(self, samples: Tensor, scale: Tensor, *, part: str = "all") -> float:
@@ -242,9 +248,9 @@ class Layer:
         D = torch.cat(losses) if b else torch.zeros(len(scales), dtype=torch.float64, device=device)
         return torch.nan_to_num(processes.total(D) / min(self.batch_size, self.samples), nan=math.inf, posinf=math.inf)
 
-    def gradient(self, state: Any, samples: Tensor, scale: Tensor) -> tuple[Tensor, float]:
+    def gradient(self, state: Any, samples: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient (N,) of a mini-batch's mean discrepancy with respect to the scales, from one backward pass
-        (appendix 5.4's ancillary parameters), and the mini-batch's gap."""
+        (appendix 5.4's ancillary parameters), and the mini-batch's gap (scalar). Both are float64 on the device."""
         sums = torch.zeros(self.size + 1, dtype=torch.float64, device=self.target.reference.device)
         if len(samples):
             scale = scale.detach().clone().requires_grad_()
@@ -253,7 +259,7 @@ class Layer:
                 (gradient,) = torch.autograd.grad(self.target.discrepancies(logits, samples).sum(), scale)
             sums[:-1], sums[-1] = gradient, self.target.gaps(logits.detach(), samples).sum()
         mean = processes.total(sums) / min(self.batch_size, self.samples)
-        return mean[:-1].to(scale.device), float(mean[-1])
+        return mean[:-1], mean[-1]
 
     def importance(self) -> Tensor:
         """(N,) float64, on the CPU: of the derivative of the cross-entropy with the labels with respect to a scale per

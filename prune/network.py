@@ -13,33 +13,14 @@ from torch import Tensor
 
 from zoo.prune.layer import Layer
 from zoo.prune.paths import Path
+from zoo.prune.picks import Picks
 from zoo.prune.search import Search
 
 
-class Picks:
-    """The neurons in the order they were picked; after k picks a_i = (times i was picked) / k, which is the update
-    a <- (1 - gamma_k) a + gamma_k e_i with gamma_k = 1/(1+k) of equation (8)."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.order: list[int] = []
-
-    def counts(self, k: int | None = None) -> Tensor:
-        return torch.bincount(torch.tensor(self.order[:k], dtype=torch.long), minlength=self.size).double()
-
-    def scale(self, k: int | None = None) -> Tensor:
-        """(N,) s = N a after the first k picks."""
-        counts = self.counts(k)
-        return counts * (self.size / counts.sum())
-
-    def neurons(self, k: int | None = None) -> int:
-        return len(set(self.order[:k]))
-
-    def with_one_more(self, neurons: Tensor) -> Tensor:
-        """(c, N) the scales after one more pick, for each of c neurons."""
-        counts = self.counts().repeat(len(neurons), 1)
-        counts[torch.arange(len(neurons)), neurons] += 1
-        return counts * (self.size / (len(self.order) + 1))
+def _queued(device: torch.device) -> int:
+    """How many greedy steps are made between two looks at what was picked. A GPU is waited for at the looks alone; on a
+    CPU nothing waits, and steps after the last one that is needed would be for nothing."""
+    return 32 if device.type == "cuda" else 1
 
 
 def global_imitation(
@@ -64,13 +45,16 @@ def global_imitation(
     every neuron is in; the paper's search as it stands is the one without. error gives the local discrepancy of
     scales, which says where along the picks to look for eps.
     """
-    picks = Picks(layer.size)
+    device = layer.target.reference.device
+    picks, queued = Picks(layer.size, device), _queued(device)
     if refine is not None or neurons is not None:
         wanted = layer.size if neurons is None else neurons
         # A neuron that the search never asks for is as good as removed, unless a number has to be reached.
         most = (2 if neurons is None else 64) * layer.size
-        while picks.neurons() < wanted and len(picks.order) < most:
-            _extend(picks, layer, search, start, generator)
+        while picks.neurons() < wanted and picks.made < most:
+            hints = _extend(picks, layer, search, start, generator, queued)
+            ends = [*(k for k, _ in hints[1:]), picks.made]
+            picks.cut(next((k for k in ends if k >= most or picks.neurons(k) >= wanted), picks.made))
         if neurons is None:
             assert eps is not None
             return layer.meet(_path(picks, refine, error), eps)
@@ -78,16 +62,22 @@ def global_imitation(
     assert eps is not None
     failed = 0  # the last number of picks that is taken to miss eps
     while True:
-        k = len(picks.order)
-        done = k >= 2 * layer.size or (k > 0 and picks.neurons() == layer.size)
-        hint = -math.inf if done else _extend(picks, layer, search, start, generator)
+        done = _all_in(picks, picks.made)
+        hints = [(picks.made, -math.inf)] if done else _extend(picks, layer, search, start, generator, queued)
         # The mini-batch on which the next step was chosen says when it is worth to ask the whole data.
-        if k and hint < eps:
-            if layer.compare(picks.scale(k))[0] < eps:
-                return _first_that_passes(picks, layer, eps, failed, k)
-            failed = k
-        if done:
-            return None
+        for k, hint in hints:
+            last = _all_in(picks, k)
+            if k and (last or hint < eps):
+                if layer.compare(picks.scale(k))[0] < eps:
+                    return _first_that_passes(picks, layer, eps, failed, k)
+                failed = k
+            if last:
+                return None
+
+
+def _all_in(picks: Picks, k: int) -> bool:
+    """Whether the search is over after k picks: every neuron is in, or it asks for the same ones again and again."""
+    return k >= 2 * picks.size or (k > 0 and picks.neurons(k) == picks.size)
 
 
 def _path(
@@ -100,7 +90,7 @@ def _path(
     for neuron in picks.order:
         counts[neuron] += 1
         rows[int(torch.count_nonzero(counts)) - 1] = counts * (N / counts.sum())
-    rows[picks.neurons() :] = picks.scale()
+    rows[picks.neurons() :] = picks.scale(len(picks.order))
     rows[N - 1] = 1.0
     return Path(rows, refine, error)
 
@@ -117,29 +107,48 @@ def _first_that_passes(picks: Picks, layer: Layer, eps: float, failed: int, pass
     return picks.scale(passing)
 
 
-def _extend(picks: Picks, layer: Layer, search: Search, start: int, generator: torch.Generator) -> float:
-    """One or more greedy steps. Returns the gap before them on the mini-batch that they were chosen on, infinite
-    where it was not looked at."""
-    if not picks.order and search.exact_until == 0:
-        picks.order.append(start)
-        return math.inf
+def _extend(
+    picks: Picks, layer: Layer, search: Search, start: int, generator: torch.Generator, queued: int
+) -> list[tuple[int, float]]:
+    """Up to `queued` times one or more greedy steps, and then a look at what was picked.
+
+    Returns for each time the number of picks before it, and the gap with them on the mini-batch that it was chosen on,
+    infinite where that was not looked at.
+    """
+    before, gaps = [], []
+    infinite = torch.full((), math.inf, dtype=torch.float64, device=layer.target.reference.device)
+    for _ in range(queued):
+        if before and picks.neurons() < search.exact_until:
+            break  # the next step depends on how many neurons there are
+        before.append(picks.made)
+        gap = _step(picks, layer, search, start, generator)
+        gaps.append(infinite if gap is None else gap)
+    picks.look()
+    return list(zip(before, torch.stack(gaps).tolist(), strict=True))
+
+
+def _step(picks: Picks, layer: Layer, search: Search, start: int, generator: torch.Generator) -> Tensor | None:
+    """One or more greedy steps, in which nothing waits for the device; the gap (scalar) before them on their
+    mini-batch, if it was looked at."""
+    device = layer.target.reference.device
+    if not picks.made and search.exact_until == 0:
+        picks.add(torch.full((1,), start, device=device))
+        return None
     state, samples = layer.minibatch(generator)
-    if not picks.order or picks.neurons() < search.exact_until:
-        picks.order.append(_best(picks, layer, state, samples, torch.arange(layer.size)))
-        return math.inf
+    if not picks.made or picks.neurons() < search.exact_until:
+        picks.add(_best(picks, layer, state, samples, torch.arange(layer.size, device=device)))
+        return None
     scale = picks.scale()
     gradient, gap = layer.gradient(state, samples, scale)
     # d D / d gamma of a step towards neuron i: sum_j (1[j = i] - a_j) N dD/ds_j; the most negative falls fastest.
     predicted = layer.size * gradient - (scale * gradient).sum()
     ranked = torch.argsort(predicted, stable=True)
-    steps = int(search.refresh * len(picks.order))
-    if steps > 1:
-        picks.order.extend(ranked[:steps].tolist())
-    else:
-        picks.order.append(_best(picks, layer, state, samples, ranked[: search.candidates]))
+    steps = int(search.refresh * picks.made)
+    picks.add(ranked[:steps] if steps > 1 else _best(picks, layer, state, samples, ranked[: search.candidates]))
     return gap
 
 
-def _best(picks: Picks, layer: Layer, state: object, samples: Tensor, candidates: Tensor) -> int:
-    """The candidate with the smallest discrepancy after one more pick, tried exactly."""
-    return int(candidates[layer.try_on(state, samples, picks.with_one_more(candidates)).argmin()])
+def _best(picks: Picks, layer: Layer, state: object, samples: Tensor, candidates: Tensor) -> Tensor:
+    """(1,) the candidate with the smallest discrepancy after one more pick, tried exactly."""
+    tried = layer.try_on(state, samples, picks.with_one_more(candidates))
+    return candidates.index_select(0, tried.argmin().view(1))

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.errors import ZooError
 from zoo.models import build, groups_of, mlp, stages_of
@@ -13,7 +14,8 @@ from zoo.prune.chain import Chain
 from zoo.prune.discrepancy import Target
 from zoo.prune.gates import Gates
 from zoo.prune.layer import Layer
-from zoo.prune.network import Picks, global_imitation
+from zoo.prune.network import _step, global_imitation
+from zoo.prune.picks import Picks
 from zoo.prune.search import PAPER, Search
 
 N, M = 10, 48
@@ -168,16 +170,82 @@ def test_eps_that_cannot_be_met_gives_nothing(layer):
 def test_picks_are_the_convex_updates():
     picks = Picks(4)
     a = torch.tensor([0.0, 0, 1, 0], dtype=torch.float64)
-    picks.order.append(2)
+    picks.add(torch.tensor([2]))
     for k, i in enumerate([0, 2, 3, 3, 1, 2], 1):
         gamma = 1 / (1 + k)
         a = (1 - gamma) * a
         a[i] += gamma
         torch.testing.assert_close(picks.with_one_more(torch.tensor([i]))[0], 4 * a)
-        picks.order.append(i)
+        picks.add(torch.tensor([i]))
         torch.testing.assert_close(picks.scale(), 4 * a)
+    picks.look()
+    assert picks.order == [2, 0, 2, 3, 3, 1, 2]
     assert picks.neurons() == 4
     assert picks.neurons(3) == 2
+    torch.testing.assert_close(picks.scale(3), torch.tensor([4 / 3, 0, 8 / 3, 0], dtype=torch.float64))
+    picks.cut(3)
+    assert torch.equal(picks.scale(), picks.scale(3))
+
+
+@pytest.mark.parametrize("search", [
+    Search(), Search(refresh=0), Search(exact_until=4), Search(exact_until=4, refresh=0, settle=False), PAPER,
+])  # fmt: skip
+@pytest.mark.parametrize("goal", [{"eps": 0.02, "neurons": None}, {"eps": None, "neurons": 6}])
+@pytest.mark.parametrize("refined", [True, False])
+def test_steps_queued_before_a_look_pick_the_same_neurons(layer, monkeypatch, search, goal, refined):
+    layer, _, _ = layer
+    layer.batch_size = 16  # mini-batches differ
+
+    def found(queued):
+        monkeypatch.setattr("zoo.prune.network._queued", lambda device: queued)
+        return global_imitation(layer, search=search, start=3, generator=torch.Generator().manual_seed(1),
+                                refine=(lambda scale: scale * 1.01) if refined else None, **goal)  # fmt: skip
+
+    one_by_one = found(1)
+    assert one_by_one is not None
+    for queued in (2, 7, 100):
+        assert torch.equal(found(queued), one_by_one)
+
+
+class Read(TorchDispatchMode):
+    """Raises where a tensor's number is read by the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a number is read"
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_reads_a_number(layer):
+    layer, _, _ = layer
+    layer.batch_size = 16
+    generator, some = torch.Generator().manual_seed(0), torch.arange(3.0)
+    with pytest.raises(AssertionError, match="a number is read"), Read():
+        float(some.sum())
+    for search in (Search(), Search(refresh=0)):
+        picks = Picks(N)
+        with Read():
+            for _ in range(9):
+                _step(picks, layer, search, 3, generator)
+        picks.look()
+        assert picks.made == len(picks.order) >= 9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_no_step_waits_for_a_gpu():
+    torch.manual_seed(0)
+    model = build("mobilenet_v2", num_classes=5, widths={}).cuda().eval().requires_grad_(False)
+    x = torch.randn(40, 3, 32, 32, device="cuda")
+    with Gates(groups_of(model)) as gates, torch.no_grad():
+        chain = Chain(stages_of(model), list(x.split(16)), memory=2**30)
+        layer = Layer(groups_of(model)[0], chain, gates, Target("cross_entropy", model(x), None), batch_size=16)
+        picks, generator = Picks(layer.size, "cuda"), torch.Generator().manual_seed(0)
+        for warm in (True, False):
+            torch.cuda.set_sync_debug_mode("default" if warm else "error")
+            try:
+                for _ in range(5):
+                    _step(picks, layer, Search(), 0, generator)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("wrong", [{"exact_until": -1}, {"candidates": 0}, {"refresh": 1.5}, {"refresh": float("nan")}])
