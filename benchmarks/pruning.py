@@ -39,7 +39,7 @@ def samples(dataset: str, data: Path, size: int, images: int) -> tuple[torch.Ten
 
 
 def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, size: int, images: int, eps: float,
-            positions: float, device: str) -> dict[str, object]:  # fmt: skip
+            positions: float, slack: float, device: str) -> dict[str, object]:  # fmt: skip
     keep_freed_memory()
     x, y, classes = samples(dataset, data, size, images)
     state = checkpoint.read_state(weights)
@@ -48,13 +48,13 @@ def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, siz
     model = model.eval().to(device)
     started = time.perf_counter()
     small, report = prune(model, (x.to(device), y.to(device)), eps=eps, method=method,
-                          search=Search(positions=positions))  # fmt: skip
+                          search=Search(positions=positions, slack=slack))  # fmt: skip
     seconds = time.perf_counter() - started
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     shape = tuple(x.shape[1:])
-    return {"arch": arch, "method": method, "images": images, "eps": eps, "positions": positions, "device": device,
-            "seconds": seconds, "peak_bytes": peak, "macs": count(model, shape).macs,
+    return {"arch": arch, "method": method, "images": images, "eps": eps, "positions": positions, "slack": slack,
+            "device": device, "seconds": seconds, "peak_bytes": peak, "macs": count(model, shape).macs,
             "macs_after": count(small, shape).macs, "report": report.to_dict()}  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, siz
 @click.option("--images", default=256)
 @click.option("--eps", default=0.02)
 @click.option("--positions", default=1.0)
+@click.option("--slack", default=0.0)
 @click.option("--device", default="cpu")
 @click.option("--methods", default="local,combined")
 @click.option("--rounds", default=1)

@@ -92,7 +92,7 @@ def prune_group(
         if keep is not None:
             return path.scale(keep)
         assert eps is not None
-        return layer.meet(path, eps)
+        return layer.meet(path, eps, slack=search.slack)
 
     if keep == group.size:
         method = "whole"

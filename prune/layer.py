@@ -112,9 +112,9 @@ class Layer:
             logits = next(self._parts(gate))
         return float(self.target.batch_discrepancy(logits, torch.arange(len(logits), device=logits.device)))
 
-    def meet(self, path: Path, eps: float) -> Tensor | None:
-        """The scales (N,) along a path with the smallest number of neurons whose gap is below eps, up to N / 64; None
-        where no number of neurons but N meets it.
+    def meet(self, path: Path, eps: float, *, slack: float = 0.0) -> Tensor | None:
+        """The scales (N,) along a path with the smallest number of neurons whose gap is below eps, up to N / 64 and
+        `slack` (`zoo.prune.Search`); None where no number of neurons but N meets it.
 
         Along one path the discrepancy at the output is nearly proportional to the local one (MobileNetV2: within a
         factor of two while both fall a hundredfold), so a glance at one number of neurons says where to look first. The
@@ -124,7 +124,7 @@ class Layer:
         local = path.error(7 * N // 8) if N > 7 else None
         ratio = 2 * self.glance(path.scale(7 * N // 8)) / local if local else None
         n = smallest(
-            N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 64, error=path.error,
+            N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 64, error=path.error, slack=slack,
             ratio=ratio if ratio is not None and 0 < ratio < math.inf else None,
         )  # fmt: skip
         return None if n == N else path.scale(n)

@@ -57,7 +57,7 @@ def global_imitation(
             picks.cut(next((k for k in ends if k >= most or picks.neurons(k) >= wanted), picks.made))
         if neurons is None:
             assert eps is not None
-            return layer.meet(_path(picks, refine, error), eps)
+            return layer.meet(_path(picks, refine, error), eps, slack=search.slack)
         return _path(picks, refine, error).scale(neurons) if picks.neurons() >= neurons else None
     assert eps is not None
     failed = 0  # the last number of picks that is taken to miss eps

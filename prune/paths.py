@@ -72,13 +72,14 @@ def smallest(
     resolution: int = 1,
     error: Callable[[int], float | None] = lambda n: None,
     ratio: float | None = None,
+    slack: float = 0.0,
 ) -> int:
     """The smallest n in 1 ... size with gap(n) < eps, `size` itself being known to pass.
 
     The gap is taken to fall as n grows; where it does not, the answer is one n that passes with a failing one at most
     `resolution` below it (or 1). Each look at the gap costs a pass over the data. `error`, which costs less, tells
     where to look: over all n of a layer the gap is about `ratio` times it (a first guess, replaced by what is seen).
-    Without it, bisection.
+    Without it, bisection. A passing gap of (1 - slack) eps or more ends the search, whatever lies below.
     """
     resolution = max(1, resolution)
     failing, passing = 0, size
@@ -98,6 +99,8 @@ def smallest(
             n = min(max(n, low), high)
         gaps[n] = gap(n)
         passed = gaps[n] < eps
+        if passed and slack and gaps[n] >= (1 - slack) * eps:
+            return n
         expected = error(n)
         if ratio is not None and expected and 0 < expected < math.inf:
             # A gap that chance makes small, or negative, says no more than that the guess was too high.

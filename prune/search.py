@@ -21,6 +21,8 @@ class Search:
     settle       both: at each number of neurons that is tried the weights converge by local imitation's own steps
                  (`zoo.prune.local.settled`), whichever search chose the neurons; False is the paper's search as it
                  stands
+    slack        both: a gap below eps by at most this part of eps is near enough, and the search of a group ends; 0:
+                 where one step fewer misses eps. Fewer looks at the network's output, for a few neurons more
     positions    local: this part of the output positions of a k x k convolution enters the statistics, drawn anew for
                  every few samples; the report says by how much G is uncertain for it
     """
@@ -29,6 +31,7 @@ class Search:
     candidates: int = 5
     refresh: float = 0.5
     settle: bool = True
+    slack: float = 0.0
     positions: float = 1.0
 
     def __post_init__(self) -> None:
@@ -37,6 +40,8 @@ class Search:
                 f"The global search takes exact_until >= 0, candidates >= 1 and 0 <= refresh <= 1; got "
                 f"{self.exact_until}, {self.candidates} and {self.refresh}."
             )
+        if not 0 <= self.slack < 1:
+            raise ZooError(f"slack is a part of eps, from 0 up to but not 1; got {self.slack}.")
         if not 0 < self.positions <= 1:
             raise ZooError(f"positions is the part of the positions to look at, above 0 and at most 1; got "
                            f"{self.positions}.")  # fmt: skip

@@ -1,6 +1,7 @@
 """The search for the smallest number of neurons that meets eps."""
 
 import math
+import random
 
 import pytest
 
@@ -49,8 +50,6 @@ def test_a_gap_proportional_to_the_error_takes_few_looks():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_with_noise_the_answer_passes_and_one_within_the_resolution_below_fails(seed):
-    import random
-
     noise = random.Random(seed)
     gaps = {n: 3 * math.exp(-n / 30) + noise.gauss(0, 0.02) for n in range(1, 200)}
     found, count = looks(200, gaps.__getitem__, 0.05, resolution=3, error=lambda n: math.exp(-n / 30), ratio=5.0)
@@ -62,3 +61,25 @@ def test_with_noise_the_answer_passes_and_one_within_the_resolution_below_fails(
 def test_a_gap_that_is_infinite_is_a_failure_like_any_other():
     found, _ = looks(100, lambda n: math.inf if n < 60 else 0.0, 0.1, error=lambda n: 1 - n / 100, ratio=1.0)
     assert found == 60
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_slack_ends_the_search_at_the_first_gap_that_is_near_enough(seed):
+    noise = random.Random(seed)
+    gaps = {n: 3 * math.exp(-n / 60) + noise.gauss(0, 0.002) for n in range(1, 400)}
+
+    def search(slack):
+        return looks(400, gaps.__getitem__, 0.05, error=lambda n: math.exp(-n / 60), ratio=5.0, slack=slack)
+
+    (exact, all_), (near, fewer) = search(0.0), search(0.2)
+    assert fewer <= all_
+    assert near == exact or 0.04 <= gaps[near] < 0.05
+    assert 0.0 <= near - exact < 20
+
+
+def test_slack_takes_fewer_looks():
+    def count(slack):
+        return looks(1000, lambda n: 1 - n / 1000, 0.5005, slack=slack)[1]
+
+    assert count(0.1) == 1 < count(0.0), "the first of a bisection is at 0.5"
+    assert count(0.0005) > 1

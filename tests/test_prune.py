@@ -16,6 +16,7 @@ from torch import nn
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup, Reader, build, mlp
 from zoo.prune import METHODS, Search, cut, prune
+from zoo.prune.layer import Layer
 
 
 def trained(seed=0):
@@ -254,6 +255,32 @@ def test_sampled_positions_are_reported_with_their_error_and_prune_alike():
     assert "error of G" not in whole.table()
     assert abs(first.after - whole.groups[0].after) <= 4
     assert prune(model, data, eps=0.01, method="local", search=Search(positions=0.5))[0].widths == again.widths
+
+
+@pytest.mark.parametrize("method", ["local", "global"])
+def test_slack_spares_looks_and_keeps_every_gap_below_eps(method, monkeypatch):
+    torch.manual_seed(0)
+    model = mlp(in_features=20, num_classes=4, widths={"hidden1": 150, "hidden2": 150}).eval()
+    x = torch.randn(200, 20)
+    data = x, model(x).argmax(1)
+    looks, gap = [], Layer.gap
+    monkeypatch.setattr(Layer, "gap", lambda layer, scale, eps: looks.append(0) or gap(layer, scale, eps))
+
+    def run(slack):
+        before = len(looks)
+        report = prune(model, data, eps=0.02, method=method, search=Search(slack=slack))[1]
+        assert all(0 < group.after < 150 and group.gap < 0.02 for group in report.groups)
+        return [group.after for group in report.groups], len(looks) - before
+
+    (exact, all_), (near, fewer) = run(0.0), run(0.5)
+    assert fewer < all_
+    assert near[0] >= exact[0]
+
+
+@pytest.mark.parametrize("slack", [-0.1, 1.0, float("nan")])
+def test_slack_is_a_part_of_eps(slack):
+    with pytest.raises(ZooError, match="slack is a part of eps"):
+        Search(slack=slack)
 
 
 @pytest.mark.parametrize("part", [0.0, -0.1, 1.1, float("nan")])

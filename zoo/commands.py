@@ -144,6 +144,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--candidates", type=int, help="Global search: then try so many exactly [5].")
 @click.option("--refresh", type=float, help="Global search: how long a gradient serves [0.5; the paper: 0].")
 @click.option("--settle/--no-settle", default=None, help="Let a choice's weights converge [settle; paper: no-settle].")
+@click.option("--slack", type=float, help="Part of eps by which a gap below it may stay away from it [0].")
 @click.option("--positions", type=float, help="Part of a k x k convolution's positions in the statistics [1].")
 @click.option("--memory", type=click.FloatRange(0), help="GiB for what is kept in front of a layer [4].")
 @_options(_DATA, _ENTRY, _WHERE)
@@ -154,7 +155,7 @@ def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: 
     from zoo.pruning_options import budget_of, repair_of
     from zoo.reprune import reprune as library
 
-    search = Search(**_take(given, "exact_until candidates refresh settle positions"))
+    search = Search(**_take(given, "exact_until candidates refresh settle slack positions"))
     budget = budget_of(**_take(given, "target_macs target_params target_ms round_to min_width"))
     method = given.pop("method") or ("combined" if budget is None else "repaired")
     changes = _take(given, "direction exchanges weighting discrimination recalibrate distil_epochs")
