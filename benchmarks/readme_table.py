@@ -3,7 +3,7 @@
     python benchmarks/readme_table.py            renews the part of README.md between the two comments
     python benchmarks/readme_table.py --check    ends with exit code 1 where that would change it
 
-Cards are those that are shipped (zoo/checkpoints) and those in cards/ of entries that lie on a mirror alone. Run it
+Cards are those that are shipped (zoo/checkpoints) and those of the mirror in mirror/ (`zoo publish`). Run it
 after an entry was made, measured or published; a test fails until then.
 """
 
@@ -30,10 +30,10 @@ def found(root: Path) -> list[tuple[Card, str]]:
     """Every card of a checkout, with the word for where its checkpoint is.
 
     Raises:
-        ZooError: a card is broken, or the one in cards/ is another one than the shipped one of that name.
+        ZooError: a card is broken, or the one in mirror/ is another one than the shipped one of that name.
     """
     cards: dict[str, tuple[Card, str]] = {}
-    for folder, where in ((root / "zoo" / "checkpoints", "shipped"), (root / "cards", "mirror")):
+    for folder, where in ((root / "zoo" / "checkpoints", "shipped"), (root / "mirror", "mirror")):
         for path in sorted(folder.glob("[!.]*.json")):
             if path.name == mirrors.INDEX:
                 continue

@@ -64,7 +64,7 @@ def tree(tmp_path: Path) -> Path:
     for name in ("README.md", SCRIPT):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
-    for folder in ("zoo/checkpoints", "cards"):
+    for folder in ("zoo/checkpoints", "mirror"):
         (tmp_path / folder).mkdir(parents=True)
         for path in (ROOT / folder).glob("*.json"):
             shutil.copy(path, tmp_path / folder)
@@ -85,7 +85,7 @@ def rows(tree: Path) -> list[list[str]]:
 
 def only(tree: Path, *made: Card) -> None:
     """Let the tree ship these cards alone."""
-    for folder in ("zoo/checkpoints", "cards"):
+    for folder in ("zoo/checkpoints", "mirror"):
         for path in (tree / folder).iterdir():
             path.unlink()
     for card in made:
@@ -131,10 +131,10 @@ def test_a_card_that_changes_makes_the_readme_stale(tree: Path) -> None:
 
 
 def test_an_entry_on_a_mirror_alone_stands_there_too(tree: Path) -> None:
-    make(tree / "cards", "net.zebra", dataset="zebra")
+    make(tree / "mirror", "net.zebra", dataset="zebra")
     shipped = next((tree / "zoo/checkpoints").glob("*.json"))
-    shutil.copy(shipped, tree / "cards")  # is on the mirror as well
-    write_index(tree / "cards")
+    shutil.copy(shipped, tree / "mirror")  # is on the mirror as well
+    write_index(tree / "mirror")
     assert table(tree, "--check").returncode == 1
     before = len(rows(tree))
     assert table(tree).returncode == 0
@@ -198,7 +198,7 @@ def test_what_stands_in_a_row(tree: Path) -> None:
 
 def test_what_the_table_cannot_be_made_of(tree: Path) -> None:
     shipped = next((tree / "zoo/checkpoints").glob("*.json"))
-    other = tree / "cards" / shipped.name
+    other = tree / "mirror" / shipped.name
     other.write_text(shipped.read_text(encoding="utf-8").replace("Apache-2.0", "MIT"), encoding="utf-8")
     done = table(tree)
     assert done.returncode != 0

@@ -116,14 +116,15 @@ def list_(
 
 @main.command(short_help="Show an entry's card, its parent beside it.")
 @click.argument("name", shell_complete=entry_names)
+@click.option("--mirror", multiple=True, help="Look here as well, as zoo list does; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is stored.")
-def info(name: str, as_json: bool) -> None:
+def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
     """Show an entry's card: what it is, its parent beside it, how to make it again, terms of use."""
-    card = store.info(name)
+    card = store.info(name, mirror=mirror)
     if as_json:
         click.echo(card.to_json(), nl=False)
     else:
-        click.echo(listing.story(card, store.cards(), places(card)))
+        click.echo(listing.story(card, store.cards(mirror), places(card)))
 
 
 @main.command(short_help="Put an entry's checkpoint on this machine, verified.")

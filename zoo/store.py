@@ -113,13 +113,14 @@ def list_models(pattern: str | None = None) -> list[str]:
     return [name for name in cards() if pattern is None or matches(name, pattern)]
 
 
-def info(name: str) -> Card:
-    """The card of an entry on this machine; a name without a data set means the most demanding one's.
+def info(name: str, *, mirror: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = ()) -> Card:
+    """The card of an entry on this machine, or else on a mirror that is given; a name without a data set means the most
+    demanding one's.
 
     Raises:
         ZooError: there is no such entry; names near ones.
     """
-    known = cards()
+    known = cards(mirror)
     return known[names.resolve(name, known)]
 
 
