@@ -115,7 +115,8 @@ def _extend(
     Returns for each time the number of picks before it, and the gap with them on the mini-batch that it was chosen on,
     infinite where that was not looked at.
     """
-    before, gaps = [], []
+    before: list[int] = []
+    gaps: list[Tensor] = []
     infinite = torch.full((), math.inf, dtype=torch.float64, device=layer.target.reference.device)
     for _ in range(queued):
         if before and picks.neurons() < search.exact_until:
