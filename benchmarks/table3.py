@@ -3,11 +3,12 @@ under each, the pruned network of no higher cost.
 
     python benchmarks/table3.py [--cards DIR] [--dataset modelnet10] [--batch 32] [--json]
 
-Entries whose names differ in their seed alone (dgcnn-0.75x.modelnet10, dgcnn-0.75x-seed1.modelnet10) share a row. Of
-several numbers the mean or the least and largest are given. The interval is that of all seeds' answers taken together
-(Wilson, 95 %); they are answers on the same test samples, so of other samples it says too much. Forward times are of
-the `--batch` in float32, eager, on a GPU; without one, of a CPU's record its ratio alone. Nothing is computed here but
-means; what no card states stays empty.
+Entries whose names differ in their seed alone (dgcnn-0.75x.modelnet10, dgcnn-0.75x-seed1.modelnet10) share a row if
+their clouds have the same number of points; of several numbers the mean or the least and largest are given. The
+interval is that of all seeds' answers taken together (Wilson, 95 %); they are answers on the same test samples, so of
+other samples it says too much. Forward times are of the `--batch` in float32, eager, on a GPU; without one, of a CPU's
+record its ratio alone. Nothing is computed here but means; what no card states stays empty. Pruned are the networks of
+the combined method, repaired those with that in their name (dgcnn-pruned-0.25x-repaired.modelnet10).
 """
 
 from __future__ import annotations
@@ -29,22 +30,26 @@ from zoo.errors import ZooError
 
 TITLES = {"pointnet": "PointNet", "pointnet2": "PointNet++", "dgcnn": "DGCNN"}
 HEAD = ("network", "seeds", "right", "accuracy", "95 %", "params", "MACs", "forward", "speed-up", "points", "epochs")
-_STEM = re.compile(r"(?P<arch>pointnet2?|dgcnn)(?P<pruned>-pruned)?(-(?P<width>[0-9.]+)x)?(-seed[0-9]+)?")
+_STEM = re.compile(
+    r"(?P<arch>pointnet2?|dgcnn)(?P<pruned>-pruned)?(-(?P<width>[0-9.]+)x)?(?P<repaired>-repaired)?(-seed[0-9]+)?"
+)
+KINDS = ("", "pruned", "repaired")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network of the table: the cards of its seeds, in the order of their names."""
+    """One network of the table: the cards of its seeds, in the order of their names, for clouds of `points` points."""
 
     arch: str
-    pruned: bool
+    kind: str  # of KINDS: dense, pruned by the combined method, by the repaired one
     width: float
+    points: int
     cards: tuple[Card, ...]
 
     @property
     def title(self) -> str:
-        kind = f"{TITLES[self.arch]}, pruned" if self.pruned else TITLES[self.arch]
-        return kind if self.width == 1 and self.arch != "dgcnn" else f"{kind} ({self.width:g}x)"
+        name = ", ".join(filter(None, [TITLES[self.arch], self.kind]))
+        return name if self.width == 1 and self.arch != "dgcnn" else f"{name} ({self.width:g}x)"
 
     @property
     def shares(self) -> list[float]:
@@ -60,15 +65,17 @@ class Row:
 
 def rows(cards: Iterable[Card], dataset: str) -> list[Row]:
     """The table's rows in the paper's order; entries of other names and data sets are left out."""
-    found: dict[tuple[str, bool, float], list[Card]] = {}
+    found: dict[tuple[str, str, float, int], list[Card]] = {}
     for card in sorted(cards, key=lambda card: names.parse(card.name).stem):
         stem = _STEM.fullmatch(names.parse(card.name).stem)
         if card.dataset == dataset and stem is not None and stem["arch"] == card.arch:
-            found.setdefault((card.arch, bool(stem["pruned"]), float(stem["width"] or 1)), []).append(card)
+            kind = "" if not stem["pruned"] else "repaired" if stem["repaired"] else "pruned"
+            key = card.arch, kind, float(stem["width"] or 1), card.sample_shape[-1]
+            found.setdefault(key, []).append(card)
 
-    def place(key: tuple[str, bool, float]) -> tuple[int, float, bool]:
-        arch, pruned, width = key
-        return list(TITLES).index(arch), -width, pruned
+    def place(key: tuple[str, str, float, int]) -> tuple[int, float, int, int]:
+        arch, kind, width, points = key
+        return list(TITLES).index(arch), -width, KINDS.index(kind), points
 
     return [Row(*key, tuple(found[key])) for key in sorted(found, key=place)]
 
@@ -91,8 +98,7 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
     where = f" ({devices[0]})" if devices else ""
     right = row.right
     splits = sorted({card.accuracy.split for card in row.cards if card.accuracy} - {"test"})
-    shape = [card.sample_shape[-1] for card in row.cards]
-    epochs = [card.recipe.get("finetune_epochs" if row.pruned else "epochs") for card in row.cards]
+    epochs = [card.recipe.get("finetune_epochs" if row.kind else "epochs") for card in row.cards]
     return (
         row.title,
         str(len(row.cards)),
@@ -103,21 +109,21 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
         _between([card.macs for card in row.cards if card.macs is not None], report.quantity),
         _between(ms, lambda value: f"{value:.3f} ms") + (where if ms else ""),
         _between(ratios, lambda value: f"{value:.2f}x") + (where if ratios else ""),
-        _between(shape, str),
+        str(row.points),
         _between([each for each in epochs if isinstance(each, int)], str),
     )
 
 
 def beside(table: Sequence[Row]) -> list[str]:
     """A sentence for every pruned DGCNN that stands beside a dense multiplier."""
-    dense = {row.width: row for row in table if row.arch == "dgcnn" and not row.pruned}
+    dense = {(row.width, row.points): row for row in table if row.arch == "dgcnn" and not row.kind}
     said = []
     for row in table:
-        other = dense.get(row.width)
-        if not row.pruned or other is None or not row.shares or not other.shares:
+        other = dense.get((row.width, row.points))
+        if not row.kind or other is None or not row.shares or not other.shares:
             continue
         gap = 100 * (statistics.mean(row.shares) - statistics.mean(other.shares))
-        line = f"{row.width:g}x: the pruned network has {gap:+.2f} points of accuracy against the dense one"
+        line = f"{row.width:g}x: the {row.kind} network has {gap:+.2f} points of accuracy against the dense one"
         most, least = max(c.macs or 0 for c in row.cards), min(c.macs or 0 for c in other.cards)
         if most > least > 0:
             line += f", and costs more ({report.quantity(most)} against {report.quantity(least)} MACs)"

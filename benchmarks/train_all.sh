@@ -104,7 +104,7 @@ if [[ $size == full ]]; then
     points=1024 dgcnn=250 pointnet=200 pointnet2=200 tuned=100
     images=128 resnet=30 resnet_tuned=150 vgg=160 vgg_tuned=100
 else # an epoch of the 0.75x DGCNN took 157 to 485 seconds on one core beside other work; others were not timed
-    points=512 dgcnn=10 pointnet=30 pointnet2=5 tuned=8
+    points=512 dgcnn=10 pointnet=10 pointnet2=4 tuned=8
     images=64 resnet=8 resnet_tuned=2 vgg=5 vgg_tuned=1
 fi
 clouds=(--dataset modelnet10 --points "$points")
