@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path as FilePath
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from torch import Tensor, nn
 
 from zoo.models.groups import NeuronGroup
-from zoo.prune.allocation import Budget, Costs, allocate
+from zoo.prune.allocation import Budget, allocate
+from zoo.prune.budgeted import Tried, at_one_eps, costs_of
 from zoo.prune.checks import alike, check_goal, check_steps, checked_data, checked_widths, chosen_groups
-from zoo.prune.costs import macs_of, parameters_of
 from zoo.prune.cut import cut
 from zoo.prune.discrepancy import Target
 from zoo.prune.groupwise import PATHS, STATISTICAL, Method, Weights, path_of
 from zoo.prune.journal import Identity, Journal, Record, fingerprint
-from zoo.prune.latency import latency_of
 from zoo.prune.layer import Layer
-from zoo.prune.one_eps import eps_within
 from zoo.prune.paths import Path
 from zoo.prune.prices import curves
 from zoo.prune.repair.finish import distil, recalibrate
@@ -109,25 +106,19 @@ def prune(
     asked = None if budget is None else asdict(budget)
     goals = {"eps": eps, "widths": widths, "budget": asked, "groups": groups, "steps": asdict(how.repair)}
     alike(model, inputs, labels, {**settings, **goals})
+    opened = partial(
+        Workspace, model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
+    )
     if budget is not None and method not in PATHS:
         again = partial(
             prune, model, (inputs, labels), method=method, discrepancy=discrepancy, batch_size=batch_size,
             search=search, groups=groups, memory=memory, seed=seed, known=known, progress=progress,
         )  # fmt: skip
-        with Workspace(
-            model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
-        ) as space:
-            chosen = chosen_groups(space.groups, groups)
-            costs = _costs(space, chosen, budget, progress=progress)
-            outputs = tuple(space.logits(space.chain())[0].flatten().tolist())
-        names = [group.name for group in chosen]
-        file = None if known is None else FilePath(known).with_suffix(".eps.json")
-        same = "" if file is None else fingerprint(model, inputs, labels, {**settings, "groups": names})
-        return _at_one_eps(again, budget, costs, how.repair, checkpoint, names, Record(file, Identity(same, outputs)))
+        with opened() as space:
+            tried = Tried.of(space, groups, budget, known, settings, progress=progress)
+        return at_one_eps(again, budget, tried, how.repair, checkpoint)
     report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=asked)
-    with Workspace(
-        model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
-    ) as space:
+    with opened() as space:
         chosen = chosen_groups(space.groups, groups)
         wanted = checked_widths(chosen, widths)
         names = [group.name for group in chosen]
@@ -177,7 +168,7 @@ def _within(
     budget: Budget, journal: Journal, record: Record, report: PruneReport, *, progress: bool,
 ) -> dict[str, int]:  # fmt: skip
     """The widths that meet the budget, and what they cost in the report."""
-    costs = _costs(space, chosen, budget, progress=progress)
+    costs = costs_of(space, chosen, budget, progress=progress)
 
     def paths(layer: Layer) -> Path:
         if how.repair.readers or how.name == "repaired":
@@ -195,45 +186,6 @@ def _within(
     assert report.budget is not None  # for the type checker
     report.budget.update(bound=budget.bound(costs({})), before=costs({}), after=costs(widths))
     return widths
-
-
-def _costs(space: Workspace, chosen: list[NeuronGroup], budget: Budget, *, progress: bool) -> Costs:
-    if budget.kind == "macs":
-        return macs_of(space.model, space.groups, space.inputs[:1])
-    if budget.kind == "parameters":
-        return parameters_of(space.model, space.groups)
-    return latency_of(space, chosen, progress=progress)
-
-
-def _at_one_eps(
-    run: Callable[..., tuple[Model, PruneReport]], budget: Budget, costs: Costs, repair: Repair,
-    checkpoint: FilePath | str | None, names: list[str], tried: Record,
-) -> tuple[Model, PruneReport]:  # fmt: skip
-    """The pass at the eps that meets the budget. Each eps that is tried has a journal of its own; the widths it gave
-    are in `tried`, for the next budget."""
-    whole = costs({})
-    bound = budget.bound(whole)
-    if whole <= bound:
-        small, report = run(widths={}, repair=repair, checkpoint=checkpoint)
-        return small, replace(report, budget={**asdict(budget), "bound": bound, "before": whole, "after": whole})
-    with TemporaryDirectory() as folder:
-        place = FilePath(folder) / "journal" if checkpoint is None else FilePath(checkpoint)
-
-        def at(eps: float, repair: Repair) -> tuple[Model, PruneReport]:
-            return run(eps=eps, repair=repair, checkpoint=place.with_name(f"{place.name}.eps-{eps:g}"))
-
-        def cost(eps: float) -> float:
-            groups = at(eps, replace(repair, recalibrate=False, distil_epochs=0))[1].groups
-            tried.update({f"{eps:g}": [float(group.after) for group in groups]})
-            return costs({group.name: group.after for group in groups})
-
-        known = {
-            float(eps): costs({name: int(n) for name, n in zip(names, widths, strict=True)})
-            for eps, widths in tried.values.items()
-        }
-        small, report = at(eps_within(cost, bound, known), repair)
-    after = costs({group.name: group.after for group in report.groups})
-    return small, replace(report, budget={**asdict(budget), "bound": bound, "before": whole, "after": after})
 
 
 def _cut(model: Model, space: Workspace, scales: Mapping[str, Tensor], *, repaired: bool) -> Model:

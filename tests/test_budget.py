@@ -199,7 +199,7 @@ def test_another_budget_takes_over_what_an_eps_gave(case, tmp_path, monkeypatch)
     seen = []
     real = eps_within
     monkeypatch.setattr(
-        "zoo.prune.layerwise.eps_within",
+        "zoo.prune.budgeted.eps_within",
         lambda cost, bound, known: real(lambda eps: seen.append(eps) or cost(eps), bound, known),
     )
     small, again = prune(model, (x, None), budget=Budget(macs=0.5), method="combined", known=known)
@@ -265,7 +265,7 @@ def test_a_time_is_met_by_the_table(case, monkeypatch):
     model, x = case
     steps = torch.tensor([float(-(-n // 8)) for n in range(17)])
     tables = {name: steps if name == "features.25" else 0 * steps for name in model.widths}
-    monkeypatch.setattr("zoo.prune.layerwise.latency_of", lambda *_, **__: LatencyTable(10.0, tables))
+    monkeypatch.setattr("zoo.prune.budgeted.latency_of", lambda *_, **__: LatencyTable(10.0, tables))
     small, _ = prune(model, (x, None), budget=Budget(milliseconds=9.0), method="l1")
     assert small.widths == {**model.widths, "features.25": 8}
 

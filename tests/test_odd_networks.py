@@ -253,7 +253,7 @@ def test_a_killed_run_keeps_the_widths_that_were_decided_on(tmp_path, monkeypatc
 
     def table(a, b):
         costs = LatencyTable(28.0, {"a": a * steps["a"], "b": b * steps["b"]})
-        monkeypatch.setattr("zoo.prune.layerwise.latency_of", lambda *_, **__: costs)
+        monkeypatch.setattr("zoo.prune.budgeted.latency_of", lambda *_, **__: costs)
 
     def go():
         return prune(model, (x, None), budget=Budget(milliseconds=0.7), method="repaired", checkpoint=file)
