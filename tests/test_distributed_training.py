@@ -275,3 +275,30 @@ def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
     assert "a learning rate of -1.0 is not possible" in wrong.stderr
     assert "exitcode  : 2" in wrong.stderr
     assert wrong.stdout == ""
+
+
+OTHER = """
+import os
+from zoo.examine import evaluate_entry
+os.environ["ZOO_HOME"] = homes[processes.rank()]
+try:
+    evaluate_entry("vgg11-0.1x.imagenet", data_dir=images, device="cpu")
+except processes.ZooError as error:
+    (folder / f"said{processes.rank()}").write_text(str(error))
+"""
+
+
+def test_unlike_checkpoints_of_one_name_are_not_evaluated_together(images: Path, tmp_path: Path) -> None:
+    homes = []
+    for seed in ("0", "1"):
+        words = ["train", "vgg11", "--dataset", "imagenet", "--data-dir", str(images), "--size", "32", "--width", "0.1"]
+        homes.append(str(tmp_path / seed))
+        done = CliRunner().invoke(
+            main, [*words, "--epochs", "1", "--device", "cpu", "--seed", seed], env={"ZOO_HOME": homes[-1]}
+        )
+        assert done.exit_code == 0, done.output
+    together(2, OTHER, tmp_path, homes=homes, images=str(images))
+    for rank in range(2):
+        assert "the processes must have the checkpoint of vgg11-0.1x.imagenet in common" in (
+            tmp_path / f"said{rank}"
+        ).read_text()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from zoo import checkpoint, report, store
+from zoo import checkpoint, processes, report, store
 from zoo.accuracy import Accuracy
 from zoo.cards import Card, Forward
 from zoo.entry import Data, choose_device, forward_record, same_classes
@@ -63,6 +63,7 @@ def evaluate_entry(
     """
     card, place = store.info(name), choose_device(device)
     data = Data.of(card, **given)
+    processes.check_alike(f"the checkpoint of {card.name}", card.saved.name)  # which has the hash in it
     test = data.load("test")
     same_classes(card.name, card.num_classes, data.dataset, test.num_classes)
     model = checkpoint.load(store.download(card.name), device=place)
