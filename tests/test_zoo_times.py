@@ -246,10 +246,23 @@ def test_shipped_entries_on_the_cpu_for_real(tmp_path: Path, monkeypatch: Any) -
     assert not out.exists()
 
 
-def test_times_of_a_processor_are_not_for_cards() -> None:
-    done = CliRunner().invoke(zoo_times.main, ["--device", "cpu"])
-    assert done.exit_code == 1
-    assert "add --dry-run" in done.output
+def test_of_a_processor_only_speed_ups_are_written(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    folder, out = copies(tmp_path, monkeypatch), tmp_path / "times.jsonl"
+    name = "dgcnn-pruned-0.5x.shapes"
+    old, parent = store.read_card(folder / f"{name}.json"), (folder / "dgcnn.shapes.json").read_bytes()
+    options = ["--cards", str(folder), "--out", str(out), "--device", "cpu", "--repeats", "3"]
+    few = ["--modes", "eager", "--batches", "8", "--dtypes", "float32"]
+    done = CliRunner().invoke(zoo_times.main, [*options, *few], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    card = store.read_card(folder / f"{name}.json")
+    assert replace(card, forward=old.forward) == old
+    (record,) = card.forward
+    assert (record.device, record.batch, record.median_ms, record.p95_ms) == ("cpu", 8, None, None)
+    assert 0.5 < record.ratio_low <= record.ratio <= record.ratio_high < 10
+    assert (folder / "dgcnn.shapes.json").read_bytes() == parent
+    (line,) = out.read_text().splitlines()
+    assert json.loads(line)["ratio"] == record.ratio
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
