@@ -3,8 +3,8 @@
     python benchmarks/readme_table.py            renews the part of README.md between the two comments
     python benchmarks/readme_table.py --check    ends with exit code 1 where that would change it
 
-Cards are those that are shipped (zoo/checkpoints) and those of the mirror in mirror/ (`zoo publish`). Run it
-after an entry was made, measured or published; a test fails until then.
+Cards are those that are shipped (zoo/checkpoints) and those of the mirror in mirror/ (`zoo publish mirror NAME`). Run
+it after an entry was made, measured or published; a test fails until then.
 """
 
 from __future__ import annotations

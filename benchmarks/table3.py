@@ -68,6 +68,8 @@ def rows(cards: Iterable[Card], dataset: str) -> list[Row]:
     found: dict[tuple[str, str, float, int], list[Card]] = {}
     for card in sorted(cards, key=lambda card: names.parse(card.name).stem):
         stem = _STEM.fullmatch(names.parse(card.name).stem)
+        if stem is not None and stem["repaired"] and not stem["pruned"]:
+            continue
         if card.dataset == dataset and stem is not None and stem["arch"] == card.arch:
             kind = "" if not stem["pruned"] else "repaired" if stem["repaired"] else "pruned"
             key = card.arch, kind, float(stem["width"] or 1), card.sample_shape[-1]
@@ -123,7 +125,9 @@ def beside(table: Sequence[Row]) -> list[str]:
         if not row.kind or other is None or not row.shares or not other.shares:
             continue
         gap = 100 * (statistics.mean(row.shares) - statistics.mean(other.shares))
-        line = f"{row.width:g}x: the {row.kind} network has {gap:+.2f} points of accuracy against the dense one"
+        several = f", {row.points} points" if len({each.points for each in table}) > 1 else ""
+        line = f"{row.width:g}x{several}: the {row.kind} network has {gap:+.2f} points of accuracy "
+        line += "against the dense one"
         most, least = max(c.macs or 0 for c in row.cards), min(c.macs or 0 for c in other.cards)
         if most > least > 0:
             line += f", and costs more ({report.quantity(most)} against {report.quantity(least)} MACs)"
@@ -136,6 +140,8 @@ def as_json(table: Sequence[Row], batch: int) -> list[dict[str, Any]]:
     return [
         {
             "network": row.title,
+            "kind": row.kind or "dense",
+            "points": row.points,
             "entries": [card.name for card in row.cards],
             "accuracy": statistics.mean(row.shares) if row.shares else None,
             "accuracies": row.shares,

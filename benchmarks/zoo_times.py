@@ -96,6 +96,8 @@ def jobs(
 ) -> list[Job]:
     """Everything to be timed, in the order in which it is."""
     together = list(groups(cards))
+    if device == "cpu":  # speed-ups alone: of children beside their parents
+        together = [(members, kept - {members[0].name}) for members, kept in together if len(members) > 1]
     found = [
         Job(mode, dtype, batch, members, kept)
         for mode in modes for dtype in dtypes for batch in batches for members, kept in together
@@ -266,6 +268,8 @@ def main(
             with open(out, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
+    if not todo:
+        raise click.ClickException("nothing to time: no entry's parent is here, and of a CPU there are speed-ups alone")
     click.echo(f"{name}, torch {torch.__version__}, {len(known)} entries, {len(todo)} runs, {minutes:g} minutes")
     results = run(todo, device=place, budget=Budget(began + 60 * minutes), repeats=repeats,
                   path=checkpoint_in(places, mirror), keep=keep)  # fmt: skip

@@ -14,7 +14,7 @@ from zoo.models.groups import NeuronGroup
 from zoo.prune.allocation import Budget, Costs
 from zoo.prune.checks import chosen_groups
 from zoo.prune.costs import macs_of, parameters_of
-from zoo.prune.journal import Identity, Record, fingerprint
+from zoo.prune.journal import Identity, Record
 from zoo.prune.latency import latency_of
 from zoo.prune.one_eps import eps_within
 from zoo.prune.repair.options import Repair
@@ -35,17 +35,18 @@ class Tried:
     @classmethod
     def of(
         cls, space: Workspace, groups: Sequence[str] | None, budget: Budget, known: Path | str | None,
-        settings: Mapping[str, object], *, progress: bool,
+        same: Callable[[Mapping[str, object]], str], *, progress: bool,
     ) -> Tried:  # fmt: skip
-        """For a workspace and a pass's settings; `known` is that of `zoo.prune.prune`, the record lies beside it."""
+        """For a workspace; `known` is that of `zoo.prune.prune`, the record lies beside it. `same` gives the
+        fingerprint of the pass with what else it depends on."""
         chosen = chosen_groups(space.groups, groups)
         names = [group.name for group in chosen]
         costs = costs_of(space, chosen, budget, progress=progress)
         if known is None:
             return cls(costs, names, Record(None, Identity("", ())))
         outputs = tuple(space.logits(space.chain())[0].flatten().tolist())
-        same = fingerprint(space.model, space.inputs, space.labels, {**settings, "groups": names})
-        return cls(costs, names, Record(Path(known).with_suffix(".eps.json"), Identity(same, outputs)))
+        identity = Identity(same({"groups": names}), outputs)
+        return cls(costs, names, Record(Path(known).with_suffix(".eps.json"), identity))
 
     def known(self) -> dict[float, float]:
         """eps -> what the network that it gave costs."""

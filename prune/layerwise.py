@@ -100,7 +100,7 @@ def prune(
     how.check(budget)
     check_steps(model, inputs, how.repair, batch_size)
     settings = {
-        "method": method, "discrepancy": discrepancy, "batch_size": batch_size, "search": asdict(how.search),
+        "method": method, "discrepancy": discrepancy, "batch_size": batch_size, "search": how.search.settings(),
         "repair": how.of_prices(), "seed": seed,
     }  # fmt: skip
     asked = None if budget is None else asdict(budget)
@@ -115,7 +115,8 @@ def prune(
             search=search, groups=groups, memory=memory, seed=seed, known=known, progress=progress,
         )  # fmt: skip
         with opened() as space:
-            tried = Tried.of(space, groups, budget, known, settings, progress=progress)
+            same = partial(fingerprint, model, inputs, labels)
+            tried = Tried.of(space, groups, budget, known, lambda more: same({**settings, **more}), progress=progress)
         return at_one_eps(again, budget, tried, how.repair, checkpoint)
     report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=asked)
     with opened() as space:
@@ -138,7 +139,7 @@ def prune(
         elif method == "uniform" and wanted is None:
             assert eps is not None  # for the type checker
             target = Target(discrepancy, steps.reference, space.labels)
-            wanted = uniform_widths(chosen, space.chain(), space.gates, target, eps * len(chosen))
+            wanted = uniform_widths(chosen, space.chain(), space.gates, target, eps * len(chosen), how.search.slack)
         walk = Walk(space, how, weights, eps, wanted, seed)
         scales = walk.run(chosen, steps.reference, journal, record, report, progress=progress)
         small = _cut(model, space, scales, repaired=how.repair.readers)

@@ -52,7 +52,7 @@ def global_imitation(
         # A neuron that the search never asks for is as good as removed, unless a number has to be reached.
         most = (2 if neurons is None else 64) * layer.size
         while picks.neurons() < wanted and picks.made < most:
-            hints = _extend(picks, layer, search, start, generator, queued)
+            hints = _extend(picks, layer, search, start, generator, queued, most)
             ends = [*(k for k, _ in hints[1:]), picks.made]
             picks.cut(next((k for k in ends if k >= most or picks.neurons(k) >= wanted), picks.made))
         if neurons is None:
@@ -63,13 +63,17 @@ def global_imitation(
     failed = 0  # the last number of picks that is taken to miss eps
     while True:
         done = _all_in(picks, picks.made)
-        hints = [(picks.made, -math.inf)] if done else _extend(picks, layer, search, start, generator, queued)
+        hints = [(picks.made, -math.inf)]
+        if not done:
+            hints = _extend(picks, layer, search, start, generator, queued, 2 * layer.size)
         # The mini-batch on which the next step was chosen says when it is worth to ask the whole data.
         for k, hint in hints:
             last = _all_in(picks, k)
             if k and (last or hint < eps):
-                if layer.compare(picks.scale(k))[0] < eps:
-                    return _first_that_passes(picks, layer, eps, failed, k)
+                gap = layer.compare(picks.scale(k))[0]
+                if gap < eps:
+                    near = (1 - search.slack) * eps if search.slack else eps
+                    return picks.scale(k) if gap >= near else _first_that_passes(picks, layer, eps, failed, k, near)
                 failed = k
             if last:
                 return None
@@ -95,22 +99,23 @@ def _path(
     return Path(rows, refine, error)
 
 
-def _first_that_passes(picks: Picks, layer: Layer, eps: float, failed: int, passing: int) -> Tensor:
-    """The scales at the smallest number of picks in (failed, passing] with a gap below eps, by bisection."""
+def _first_that_passes(picks: Picks, layer: Layer, eps: float, failed: int, passing: int, near: float) -> Tensor:
+    """The scales at the smallest number of picks in (failed, passing] with a gap below eps, by bisection; or at the
+    first that it meets with a gap of `near` or more."""
     resolution = max(1, layer.size // 64)
     while passing - failed > resolution:
         middle = (failed + passing) // 2
-        if layer.compare(picks.scale(middle))[0] < eps:
-            passing = middle
-        else:
-            failed = middle
+        gap = layer.compare(picks.scale(middle))[0]
+        failed, passing = (failed, middle) if gap < eps else (middle, passing)
+        if near <= gap < eps:
+            break
     return picks.scale(passing)
 
 
 def _extend(
-    picks: Picks, layer: Layer, search: Search, start: int, generator: torch.Generator, queued: int
+    picks: Picks, layer: Layer, search: Search, start: int, generator: torch.Generator, queued: int, most: int
 ) -> list[tuple[int, float]]:
-    """Up to `queued` times one or more greedy steps, and then a look at what was picked.
+    """Up to `queued` times one or more greedy steps, until there are `most` picks, and then a look at what was picked.
 
     Returns for each time the number of picks before it, and the gap with them on the mini-batch that it was chosen on,
     infinite where that was not looked at.
@@ -119,8 +124,8 @@ def _extend(
     gaps: list[Tensor] = []
     infinite = torch.full((), math.inf, dtype=torch.float64, device=layer.target.reference.device)
     for _ in range(queued):
-        if before and picks.neurons() < search.exact_until:
-            break  # the next step depends on how many neurons there are
+        if before and (picks.made >= most or picks.neurons() < search.exact_until):
+            break  # how the next step searches depends on how many neurons there are
         before.append(picks.made)
         gap = _step(picks, layer, search, start, generator)
         gaps.append(infinite if gap is None else gap)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from zoo.errors import ZooError
 
@@ -21,8 +22,8 @@ class Search:
     settle       both: at each number of neurons that is tried the weights converge by local imitation's own steps
                  (`zoo.prune.local.settled`), whichever search chose the neurons; False is the paper's search as it
                  stands
-    slack        both: a gap below eps by at most this part of eps is near enough, and the search of a group ends; 0:
-                 where one step fewer misses eps. Fewer looks at the network's output, for a few neurons more
+    slack        where eps is to be met: a gap below it by at most this part of it ends the search of a group; with 0 it
+                 ends where N / 64 neurons fewer miss eps. Fewer looks at the output, for a few neurons more
     positions    local: this part of the output positions of a k x k convolution enters the statistics, drawn anew for
                  every few samples; the report says by how much G is uncertain for it
     """
@@ -45,6 +46,11 @@ class Search:
         if not 0 < self.positions <= 1:
             raise ZooError(f"positions is the part of the positions to look at, above 0 and at most 1; got "
                            f"{self.positions}.")  # fmt: skip
+
+    def settings(self) -> dict[str, Any]:
+        """What tells one search from another. A field that came later is in it only where it is used, so that a journal
+        of an earlier version goes on."""
+        return {name: value for name, value in asdict(self).items() if name != "slack" or value}
 
 
 PAPER = Search(exact_until=25, candidates=5, refresh=0.0, settle=False)

@@ -18,10 +18,10 @@ PARTS = 128  # the part kept is a multiple of 1/128
 
 @torch.no_grad()
 def uniform_widths(
-    groups: Sequence[NeuronGroup], chain: Chain, gates: Gates, target: Target, allowed: float
+    groups: Sequence[NeuronGroup], chain: Chain, gates: Gates, target: Target, allowed: float, slack: float = 0.0
 ) -> dict[str, int]:
     """The widths at the smallest part r of every group (neurons with the largest L1 norm) whose gap is below
-    `allowed` with all groups pruned at once. The gates are left as they were found."""
+    `allowed`, or above all but `slack` of it, with all groups pruned at once. The gates are left as they were found."""
     paths = {group.name: l1_norm(group) for group in groups}
     before = {name: gates.get(name) for name in paths}
 
@@ -36,4 +36,4 @@ def uniform_widths(
             gates.set(name, scale)
         return target.compare(logits)[0]
 
-    return widths(smallest(PARTS, gap, allowed))
+    return widths(smallest(PARTS, gap, allowed, slack=slack))

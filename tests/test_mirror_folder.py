@@ -44,10 +44,14 @@ def test_an_entry_comes_from_the_mirror_as_its_card_says(name):
     assert zoo.info(name) == card
 
 
-def test_a_card_is_shown_before_anything_is_downloaded():
+def test_a_card_is_shown_before_anything_is_downloaded(monkeypatch):
     name = ENTRIES[0]
     shown = CliRunner().invoke(main, ["info", name, "--mirror", str(MIRROR)])
     assert shown.exit_code == 0, shown.output
-    assert f"type zoo download {name}" in shown.output
+    assert f"type zoo download {name} --mirror {MIRROR}\n" in shown.output
+    monkeypatch.setenv("ZOO_MIRROR", str(MIRROR))
+    assert f"type zoo download {name}\n" in CliRunner().invoke(main, ["info", name]).output
+    unknown = CliRunner().invoke(main, ["info", "nothing"])
+    assert "no model 'nothing'" in unknown.output
     asked = CliRunner().invoke(main, ["info", name, "--mirror", str(MIRROR), "--json"])
     assert asked.output == (MIRROR / f"{name}.json").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -208,19 +209,32 @@ def test_steps_queued_before_a_look_pick_the_same_neurons(layer, monkeypatch, se
 
 
 class Read(TorchDispatchMode):
-    """Raises where a tensor's number is read by the host."""
+    """Raises where the host reads a number of a tensor, or waits for how many there are."""
+
+    FORBIDDEN = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func is not torch.ops.aten._local_scalar_dense.default, "a number is read"
+        assert func not in self.FORBIDDEN, f"{func} is read"
         return func(*args, **(kwargs or {}))
+
+    def __enter__(self):
+        self.patch = pytest.MonkeyPatch()
+        for name in ("tolist", "numpy", "cpu"):  # these do not pass by the dispatcher, or do nothing on a CPU
+            self.patch.setattr(torch.Tensor, name, lambda *_, name=name, **__: pytest.fail(f"{name} is read"))
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self.patch.undo()
+        return super().__exit__(*error)
 
 
 def test_no_step_reads_a_number(layer):
     layer, _, _ = layer
     layer.batch_size = 16
     generator, some = torch.Generator().manual_seed(0), torch.arange(3.0)
-    with pytest.raises(AssertionError, match="a number is read"), Read():
-        float(some.sum())
+    for read in (lambda: float(some.sum()), lambda: some.tolist(), lambda: some.nonzero(), lambda: some.numpy()):
+        with pytest.raises((AssertionError, pytest.fail.Exception), match="is read"), Read():
+            read()
     for search in (Search(), Search(refresh=0)):
         picks = Picks(N)
         with Read():
@@ -231,21 +245,56 @@ def test_no_step_reads_a_number(layer):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_no_step_waits_for_a_gpu():
+@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "dgcnn"])
+@pytest.mark.parametrize("refresh", [0.0, 0.5])
+def test_no_step_waits_for_a_gpu(arch, refresh):
     torch.manual_seed(0)
-    model = build("mobilenet_v2", num_classes=5, widths={}).cuda().eval().requires_grad_(False)
-    x = torch.randn(40, 3, 32, 32, device="cuda")
+    model = build(arch, num_classes=5).cuda().eval().requires_grad_(False)
+    x = torch.randn(40, 3, *((32, 32) if arch != "dgcnn" else (64,)), device="cuda")
+    group = groups_of(model)[0]
     with Gates(groups_of(model)) as gates, torch.no_grad():
         chain = Chain(stages_of(model), list(x.split(16)), memory=2**30)
-        layer = Layer(groups_of(model)[0], chain, gates, Target("cross_entropy", model(x), None), batch_size=16)
-        picks, generator = Picks(layer.size, "cuda"), torch.Generator().manual_seed(0)
-        for warm in (True, False):
-            torch.cuda.set_sync_debug_mode("default" if warm else "error")
+        logits = model(x)
+        layer = Layer(group, chain, gates, Target("cross_entropy", logits, logits.argmax(1)), batch_size=16)
+        for mode in ("default", "error"):  # first what is timed or copied once
+            picks, generator = Picks(layer.size, "cuda"), torch.Generator().manual_seed(0)
+            torch.cuda.set_sync_debug_mode(mode)
             try:
-                for _ in range(5):
-                    _step(picks, layer, Search(), 0, generator)
+                for _ in range(8):
+                    _step(picks, layer, Search(refresh=refresh), 0, generator)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
+
+
+def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch):
+    layer, _, _ = layer
+    steps = []
+    real = _step
+    monkeypatch.setattr("zoo.prune.network._queued", lambda device: 1000)
+    monkeypatch.setattr("zoo.prune.network._step", lambda picks, *rest: steps.append(picks.made) or real(picks, *rest))
+    global_imitation(layer, search=Search(), start=0, eps=0.02, neurons=None, generator=torch.Generator(),
+                     refine=lambda scale: scale)  # fmt: skip
+    assert 2 < len(steps) < 2 * N
+    assert max(steps) < 2 * N
+
+
+@pytest.mark.parametrize("search", [PAPER, replace(PAPER, exact_until=0)])
+def test_slack_ends_the_papers_search_as_well(layer, monkeypatch, search):
+    layer, _, _ = layer
+    compared, compare = [], layer.compare
+    monkeypatch.setattr(layer, "compare", lambda scale: compared.append(compare(scale)[0]) or compare(scale))
+
+    def run(slack):
+        compared.clear()
+        scale = global_imitation(layer, search=replace(search, slack=slack), start=0, eps=0.05, neurons=None,
+                                 generator=torch.Generator())  # fmt: skip
+        assert compare(scale)[0] < 0.05
+        return int(torch.count_nonzero(scale)), len(compared)
+
+    (exact, all_), (near, fewer) = run(0.0), run(0.99)
+    assert near >= exact
+    assert fewer <= all_
+    assert 0 < compared[-1] < 0.05, "it ends with one that passes"
 
 
 @pytest.mark.parametrize("wrong", [{"exact_until": -1}, {"candidates": 0}, {"refresh": 1.5}, {"refresh": float("nan")}])

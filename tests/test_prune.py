@@ -277,6 +277,13 @@ def test_slack_spares_looks_and_keeps_every_gap_below_eps(method, monkeypatch):
     assert near[0] >= exact[0]
 
 
+def test_settings_of_earlier_versions_name_the_same_search():
+    assert Search().settings() == {
+        "exact_until": 0, "candidates": 5, "refresh": 0.5, "settle": True, "positions": 1.0,
+    }  # fmt: skip
+    assert Search(slack=0.1).settings() == {**Search().settings(), "slack": 0.1}
+
+
 @pytest.mark.parametrize("slack", [-0.1, 1.0, float("nan")])
 def test_slack_is_a_part_of_eps(slack):
     with pytest.raises(ZooError, match="slack is a part of eps"):

@@ -54,6 +54,7 @@ def test_rows_stand_in_the_papers_order_and_others_are_left_out(tmp_path: Path) 
     for name in (
         "dgcnn-pruned-0.25x", "dgcnn", "dgcnn-0.25x", "pointnet2", "dgcnn-0.5x", "dgcnn-pruned-0.5x", "pointnet",
         "dgcnn-0.75x", "dgcnn-pruned-0.75x", "dgcnn-finetuned", "dgcnn-0.5x-seed2", "dgcnn-pruned-0.25x-repaired-seed1",
+        "dgcnn-0.25x-repaired",
     ):  # fmt: skip
         entry(tmp_path, f"{name}.modelnet10", 800)
     entry(tmp_path, "dgcnn-0.4x.shapes", 800, dataset="shapes")
@@ -72,7 +73,10 @@ def test_clouds_of_another_number_of_points_have_a_row_of_their_own(tmp_path: Pa
     write_index(tmp_path)
     row = {line.split()[-2]: line.split()[2:4] for line in lines(tmp_path)[1:3]}
     assert row == {"512": ["2", "1602/1816"], "1024": ["1", "801/908"]}
-    assert lines(tmp_path)[-1] == "0.5x: the repaired network has +0.55 points of accuracy against the dense one"
+    said = "0.5x, 1024 points: the repaired network has +0.55 points of accuracy against the dense one"
+    assert lines(tmp_path)[-1] == said
+    printed = json.loads("\n".join(lines(tmp_path, "--json")))
+    assert [(row["kind"], row["points"]) for row in printed] == [("dense", 512), ("dense", 1024), ("repaired", 1024)]
 
 
 def test_seeds_share_a_row_with_their_mean_spread_and_interval(tmp_path: Path) -> None:

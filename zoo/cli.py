@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from zoo import listing, store
+from zoo import listing, mirrors, store
 from zoo.columns import USUAL, parse_columns
 from zoo.completion import entry_names
 from zoo.errors import ZooError, suggest
@@ -116,15 +116,20 @@ def list_(
 
 @main.command(short_help="Show an entry's card, its parent beside it.")
 @click.argument("name", shell_complete=entry_names)
-@click.option("--mirror", multiple=True, help="Look here as well, as zoo list does; may be repeated.")
+@click.option("--mirror", multiple=True, help="Look here as well [ZOO_MIRROR, for what is not here]; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is stored.")
 def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
     """Show an entry's card: what it is, its parent beside it, how to make it again, terms of use."""
-    card = store.info(name, mirror=mirror)
+    try:
+        card = store.info(name, mirror=mirror)
+    except ZooError:
+        if mirror or not mirrors.mirrors():
+            raise
+        card = store.info(name, mirror=mirrors.mirrors())  # those of ZOO_MIRROR: zoo download would ask them too
     if as_json:
         click.echo(card.to_json(), nl=False)
     else:
-        click.echo(listing.story(card, store.cards(mirror), places(card)))
+        click.echo(listing.story(card, store.cards(mirror), places(card, mirror)))
 
 
 @main.command(short_help="Put an entry's checkpoint on this machine, verified.")

@@ -144,7 +144,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--candidates", type=int, help="Global search: then try so many exactly [5].")
 @click.option("--refresh", type=float, help="Global search: how long a gradient serves [0.5; the paper: 0].")
 @click.option("--settle/--no-settle", default=None, help="Let a choice's weights converge [settle; paper: no-settle].")
-@click.option("--slack", type=float, help="Part of eps by which a gap below it may stay away from it [0].")
+@click.option("--slack", type=float, help="End a group's search at a gap from (1 - slack) eps to eps [0].")
 @click.option("--positions", type=float, help="Part of a k x k convolution's positions in the statistics [1].")
 @click.option("--memory", type=click.FloatRange(0), help="GiB for what is kept in front of a layer [4].")
 @_options(_DATA, _ENTRY, _WHERE)

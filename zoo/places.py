@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+
 from zoo import store
 from zoo.cards import Card
 
 
-def places(card: Card) -> list[str]:
-    """One line for each place that has the checkpoint; one that says what to type if none has."""
+def places(card: Card, mirror: Sequence[str] = ()) -> list[str]:
+    """One line for each place that has the checkpoint; one that says what to type if none has, for `mirror` too."""
     folders = (("shipped", store.shipped()), ("your own", store.own()), ("downloaded", store.cache()))
     found = [f"{kind}: {path}" for kind, folder in folders if (path := folder / card.saved.name).is_file()]
-    return found or [f"not on this machine: type zoo download {card.name}"]
+    words = ["zoo", "download", card.name, *(word for each in mirror for word in ("--mirror", each))]
+    return found or [f"not on this machine: type {shlex.join(words)}"]
