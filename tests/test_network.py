@@ -264,6 +264,7 @@ def test_no_step_waits_for_a_gpu(arch, refresh):
                     _step(picks, layer, Search(refresh=refresh), 0, generator)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
+            assert picks.made >= 8
 
 
 def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch):
