@@ -12,7 +12,7 @@ step() {
     echo "== $name"
     "$@" 2>&1 | tee "$out/$name.txt" | tail -n 40
 }
-step tests pytest -q tests/test_kernels.py tests/test_modes.py tests/test_edgeconv.py tests/test_dgcnn.py tests/test_prune.py tests/test_network.py
+step tests pytest -q tests/test_kernels.py tests/test_modes.py tests/test_edgeconv.py tests/test_dgcnn.py tests/test_prune.py tests/test_network.py tests/test_look_precision.py
 step dgcnn python benchmarks/dgcnn.py --device "$device" --json "$out/dgcnn.json"
 step modes python benchmarks/modes.py --device "$device"
 step pruned python benchmarks/pruned.py --device "$device" --json "$out/pruned.json"

@@ -39,7 +39,7 @@ def samples(dataset: str, data: Path, size: int, images: int) -> tuple[torch.Ten
 
 
 def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, size: int, images: int, eps: float,
-            positions: float, slack: float, device: str) -> dict[str, object]:  # fmt: skip
+            positions: float, slack: float, look_precision: str, device: str) -> dict[str, object]:  # fmt: skip
     keep_freed_memory()
     x, y, classes = samples(dataset, data, size, images)
     state = checkpoint.read_state(weights)
@@ -48,14 +48,15 @@ def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, siz
     model = model.eval().to(device)
     started = time.perf_counter()
     small, report = prune(model, (x.to(device), y.to(device)), eps=eps, method=method,
-                          search=Search(positions=positions, slack=slack))  # fmt: skip
+                          search=Search(positions=positions, slack=slack, look_precision=look_precision))
     seconds = time.perf_counter() - started
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     shape = tuple(x.shape[1:])
     return {"arch": arch, "method": method, "images": images, "eps": eps, "positions": positions, "slack": slack,
-            "device": device, "seconds": seconds, "peak_bytes": peak, "macs": count(model, shape).macs,
-            "macs_after": count(small, shape).macs, "report": report.to_dict()}  # fmt: skip
+            "look_precision": look_precision, "device": device, "seconds": seconds, "peak_bytes": peak,
+            "macs": count(model, shape).macs, "macs_after": count(small, shape).macs,
+            "report": report.to_dict()}  # fmt: skip
 
 
 @click.command()
@@ -68,6 +69,7 @@ def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, siz
 @click.option("--eps", default=0.02)
 @click.option("--positions", default=1.0)
 @click.option("--slack", default=0.0)
+@click.option("--look-precision", default="float32")
 @click.option("--device", default="cpu")
 @click.option("--methods", default="local,combined")
 @click.option("--rounds", default=1)
@@ -82,7 +84,7 @@ def main(methods: str, rounds: int, out: Path | None, one: bool, **given: object
         for _ in range(rounds):
             words = [str(given["arch"])]
             for name, value in given.items():
-                words += [] if name == "arch" else [f"--{name}", str(value)]
+                words += [] if name == "arch" else [f"--{name.replace('_', '-')}", str(value)]
             command = [sys.executable, __file__, *words, "--methods", method, "--one"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:

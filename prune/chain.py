@@ -22,14 +22,19 @@ class Chain:
 
     batches  inputs, a list of tensors (b, ...)
     memory   bytes that the kept states may take
+    precision  what products are taken in (autocast), and so the type of most states; all of the last stage is float32,
+             for its outputs are what is compared
 
     Of several processes each has its own rows of every batch (`zoo.processes.own`); one without any runs the first
     sample all the same, and what comes of it is left out.
     """
 
-    def __init__(self, stages: Sequence[Stage], batches: Sequence[Tensor], *, memory: int) -> None:
+    def __init__(self, stages: Sequence[Stage], batches: Sequence[Tensor], *, memory: int,
+                 precision: torch.dtype = torch.float32) -> None:  # fmt: skip
         self.stages = list(stages)
         self.memory = memory
+        self.precision = precision
+        self._device = batches[0].device.type
         self.sizes = [len(batch) for batch in batches]  # of all processes
         self.position = 0
         self._kept_at = 0
@@ -63,11 +68,11 @@ class Chain:
             return
         self.position = position
         between = self.stages[self._kept_at : position]
-        first = run(between, self._states[0])
+        first = self._run(between, self._states[0])
         if _bytes(first) * len(self._states) <= self.memory:
             # One by one, so that old and new states are never all alive.
             for index, state in enumerate(self._states):
-                self._states[index] = run(between, state)
+                self._states[index] = self._run(between, state)
             self._kept_at = position
 
     def states(self) -> Iterator[Any]:
@@ -79,7 +84,7 @@ class Chain:
     @torch.no_grad()
     def state(self, batch: int) -> Any:
         """The state of one batch in front of the current stage."""
-        return run(self.stages[self._kept_at : self.position], self._states[batch])
+        return self._run(self.stages[self._kept_at : self.position], self._states[batch])
 
     def outputs(self, batch: int) -> Tensor:
         """(b, C) what the network gives for a batch, from the current stage on; of all processes."""
@@ -88,7 +93,23 @@ class Chain:
 
     def rest(self, state: Any, *, until: int | None = None) -> Any:
         """From the current stage to the network's output, or to in front of stage `until`."""
-        return run(self.stages[self.position : until], state)
+        return self._run(self.stages[self.position : until], state)
+
+    def _run(self, stages: Sequence[Stage], state: Any) -> Any:
+        if self.precision == torch.float32 or not stages:
+            return run(stages, state)
+        ends, parts = stages[-1] is self.stages[-1], len(self.stages) > 1
+        with torch.autocast(self._device, self.precision):
+            state = run(stages[:-1] if ends and parts else stages, state)
+        if ends:
+            state = _in_float32(state)
+        return run(stages[-1:], state) if ends and parts else state
+
+
+def _in_float32(state: Any) -> Any:
+    if isinstance(state, Tensor):
+        return state.float() if state.dtype in (torch.bfloat16, torch.float16) else state
+    return type(state)(_in_float32(part) for part in state)
 
 
 def take(state: Any, samples: Tensor) -> Any:

@@ -34,8 +34,8 @@ def check_goal(goals: Mapping[str, object], methods: Sequence[str], method: str,
         raise ZooError(f"There is no discrepancy '{discrepancy}'; {suggest(discrepancy, DISCREPANCIES)}.")
 
 
-def check_steps(model: nn.Module, inputs: Tensor, repair: Repair, batch_size: int) -> None:
-    """What the pass and its last steps need: gradients, samples, batch norms to recalibrate."""
+def check_steps(model: nn.Module, inputs: Tensor, repair: Repair, batch_size: int, precision: str) -> None:
+    """What the pass and its last steps need: gradients, samples, batch norms to recalibrate, weights to round."""
     if batch_size < 1:
         raise ZooError(f"batch_size is {batch_size}: give 1 or more samples.")
     if torch.is_inference_mode_enabled():
@@ -44,6 +44,12 @@ def check_steps(model: nn.Module, inputs: Tensor, repair: Repair, batch_size: in
         raise ZooError("Batch norms are recalibrated from 2 samples at least, and well from a hundred.")
     if repair.recalibrate and not batch_norms(model):
         raise ZooError("There is no batch norm with statistics to recalibrate in this network: leave that step out.")
+    types = {str(weight.dtype)[6:] for weight in model.parameters() if weight.is_floating_point()} - {"float32"}
+    if precision != "float32" and types:
+        raise ZooError(
+            f"Looking in {precision} is for a network in float32; this one has {', '.join(sorted(types))} weights: "
+            f"leave look_precision out."
+        )
 
 
 def alike(model: nn.Module, inputs: Tensor, labels: Tensor | None, settings: Mapping[str, object]) -> None:

@@ -99,8 +99,13 @@ def contributions(phi: Tensor, reader: Reader, gamma: Tensor | None = None) -> T
 def square(phi: Tensor) -> Tensor:
     """Phi^T Phi (K, K) in float32 at least; of a wide Phi only the blocks on and above the diagonal: the others are
     their mirror."""
-    K = phi.shape[1]
     phi = phi.to(torch.promote_types(phi.dtype, torch.float32))  # half precision ends at 65504
+    with torch.autocast(phi.device.type, enabled=False):  # the forward around it may be in less
+        return _square(phi)
+
+
+def _square(phi: Tensor) -> Tensor:
+    K = phi.shape[1]
     if K < WIDE:
         return phi.t() @ phi
     total, step = phi.new_empty(K, K), -(-K // 8)

@@ -98,7 +98,7 @@ def prune(
     check_goal({"eps": eps, "widths": widths, "budget": budget}, METHODS, method, discrepancy)
     how = Method(method, search or Search(), repair or (Repair() if method == "repaired" else PLAIN))
     how.check(budget)
-    check_steps(model, inputs, how.repair, batch_size)
+    check_steps(model, inputs, how.repair, batch_size, how.search.look_precision)
     settings = {
         "method": method, "discrepancy": discrepancy, "batch_size": batch_size, "search": how.search.settings(),
         "repair": how.of_prices(), "seed": seed,
@@ -107,8 +107,9 @@ def prune(
     goals = {"eps": eps, "widths": widths, "budget": asked, "groups": groups, "steps": asdict(how.repair)}
     alike(model, inputs, labels, {**settings, **goals})
     opened = partial(
-        Workspace, model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed
-    )
+        Workspace, model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed,
+        precision=how.search.look_precision,
+    )  # fmt: skip
     if budget is not None and method not in PATHS:
         again = partial(
             prune, model, (inputs, labels), method=method, discrepancy=discrepancy, batch_size=batch_size,
@@ -118,7 +119,8 @@ def prune(
             same = partial(fingerprint, model, inputs, labels)
             tried = Tried.of(space, groups, budget, known, lambda more: same({**settings, **more}), progress=progress)
         return at_one_eps(again, budget, tried, how.repair, checkpoint)
-    report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=asked)
+    looked = how.search.look_precision
+    report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=asked, look_precision=looked)
     with opened() as space:
         chosen = chosen_groups(space.groups, groups)
         wanted = checked_widths(chosen, widths)
@@ -138,12 +140,13 @@ def prune(
             wanted = _within(space, chosen, how, weights, budget, journal, record, report, progress=progress)
         elif method == "uniform" and wanted is None:
             assert eps is not None  # for the type checker
-            target = Target(discrepancy, steps.reference, space.labels)
+            target = Target(discrepancy, steps.seen, space.labels)
             wanted = uniform_widths(chosen, space.chain(), space.gates, target, eps * len(chosen), how.search.slack)
         walk = Walk(space, how, weights, eps, wanted, seed)
-        scales = walk.run(chosen, steps.reference, journal, record, report, progress=progress)
+        scales = walk.run(chosen, steps.seen, journal, record, report, progress=progress)
         small = _cut(model, space, scales, repaired=how.repair.readers)
         steps.note("pruned", small, resumed=resumed)
+        report = steps.rounded(report, walk.logits)
         _finish(small, model, space, how.repair, steps, seed=seed, progress=progress)
     return small.eval(), report
 

@@ -53,6 +53,9 @@ class PruneReport:
     budget  what the widths had to meet, the bound that it means, and what the network costs before and after: MACs,
             parameters or milliseconds; or None
     reused  the groups for which something came from an earlier run's file
+    look_precision  what the groups were looked at in (`zoo.prune.Search`)
+    rounded  by how much that moved the whole network's gap: as it was looked at, less that in float32, when its groups
+            are pruned; None where there was nothing to round, or not all samples were looked at
     """
 
     method: str
@@ -64,6 +67,8 @@ class PruneReport:
     steps: list[StepReport] = field(default_factory=list)
     budget: dict[str, Any] | None = None
     reused: list[str] = field(default_factory=list)
+    look_precision: str = "float32"
+    rounded: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -95,6 +100,8 @@ class PruneReport:
         for step in self.steps:
             gap = "-" if step.gap is None else f"{step.gap:+.4f}"
             lines.append(f"{step.name:<38} {step.discrepancy:>11.5f} {gap:>8} {step.seconds:>8.1f}")
+        if self.rounded is not None:
+            lines += ["", f"looked at in {self.look_precision}, which moved that gap by {self.rounded:+.4f}"]
         if self.reused:
             lines += ["", f"taken over from an earlier run, in part or whole: {', '.join(self.reused)}"]
         return "\n".join(lines)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.prune.discrepancy import Target
 from zoo.prune.report import PruneReport, StepReport
@@ -18,9 +19,20 @@ class Steps:
     def __init__(self, space: Workspace, report: PruneReport) -> None:
         self.space = space
         self.report = report
-        self.reference = space.logits(space.chain())
+        self.seen = space.logits(space.chain())  # (M, C) in the precision that the groups are looked at in
+        exact = space.precision == torch.float32
+        self.reference = self.seen if exact else space.run(space.model)
         self.target = Target(space.discrepancy, self.reference, space.labels)
         self._since = time.perf_counter()
+
+    def rounded(self, report: PruneReport, logits: Tensor | None) -> PruneReport:
+        """The report with what the precision of the looks did to the gap of the pruned network; logits (M, C): its own
+        in that precision. As it was where fewer samples were looked at."""
+        if self.seen is self.reference or logits is None or len(logits) < len(self.seen):
+            return report
+        looked = Target(self.space.discrepancy, self.seen, self.space.labels).compare(logits)[0]
+        step = report.steps[0]
+        return replace(report, rounded=looked - (step.discrepancy if step.gap is None else step.gap))
 
     def note(self, name: str, model: nn.Module, *, resumed: int = 0) -> None:
         """Look at the network after a step; its seconds are those since the last note, without those of groups. An

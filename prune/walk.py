@@ -30,6 +30,7 @@ class Walk:
         wanted: Mapping[str, int] | None, seed: int,
     ) -> None:  # fmt: skip
         self.space, self.how, self.weights, self.eps, self.wanted, self.seed = space, how, weights, eps, wanted, seed
+        self.logits: Tensor | None = None  # (M, C) or of the first samples, of the network with the groups pruned
 
     def run(
         self, chosen: list[NeuronGroup], reference: Tensor, journal: Journal, record: Record, report: PruneReport,
@@ -68,6 +69,7 @@ class Walk:
                     layer.looks.keep()
                     report.reused.extend([group.name] if layer.looks.reused else [])
             report.groups.append(row)
+        self.logits = reference
         return scales
 
     def _settle(self, layer: Layer, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,16 +28,17 @@ class Workspace:
     """A context manager: while it is open every reader of the copy can be gated.
 
     inputs (M, ...), labels (M,) or None; the samples are put into a random order by the seed, for the first batches
-    stand for all when a look ends early (`Layer.gap`).
+    stand for all when a look ends early (`Layer.gap`). precision: of its chains.
     """
 
     def __init__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor | None, *, discrepancy: str, batch_size: int,
-        memory: int, seed: int,
+        memory: int, seed: int, precision: str = "float32",
     ) -> None:  # fmt: skip
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.groups = groups_of(self.model)
         self.discrepancy, self.batch_size, self.memory = discrepancy, batch_size, memory
+        self.precision: torch.dtype = getattr(torch, precision)
         order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed)).to(inputs.device)
         self.labels = None if labels is None else labels[order]
         layout = torch.contiguous_format
@@ -59,7 +60,7 @@ class Workspace:
         self.gates.__exit__(kind, error, trace)
 
     def chain(self) -> Chain:
-        return Chain(stages_of(self.model), self.batches, memory=self.memory)
+        return Chain(stages_of(self.model), self.batches, memory=self.memory, precision=self.precision)
 
     @torch.no_grad()
     def logits(self, chain: Chain) -> Tensor:
@@ -68,6 +69,7 @@ class Workspace:
         if not bool(torch.isfinite(logits).all()):
             raise ZooError(
                 "The network's outputs on the pruning data are not all finite numbers: mend the weights first."
+                + ("" if chain.precision == torch.float32 else " Or look in float32: they come of this precision.")
             )
         return logits
 

@@ -418,9 +418,10 @@ def test_the_command_as_a_process(home):
 
 
 def test_the_settings_of_the_search_are_part_of_the_command(home):
-    words = ["--groups", "conv5,linear1", "--refresh", "0.3", "--no-settle", "--images", "20", "--name", "mine.shapes"]
+    words = ["--groups", "conv5,linear1", "--refresh", "0.3", "--no-settle", "--images", "20", "--name", "mine.shapes",
+             "--look-precision", "bfloat16"]  # fmt: skip
     card = made("reprune", "dgcnn-0.25x", "--eps", "0.5", *words, *SMALL[2:])["card"]
-    assert "--groups conv5,linear1 --refresh 0.3 --no-settle" in card["recipe"]["command"]
+    assert "--groups conv5,linear1 --refresh 0.3 --look-precision bfloat16 --no-settle" in card["recipe"]["command"]
     before = store.info("dgcnn-0.25x").widths
     changed = {name for name, width in card["widths"].items() if width != before[name]}
     assert changed

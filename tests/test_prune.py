@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from classifier import entropy, trained
 from torch import nn
 
 from zoo.errors import ZooError
@@ -19,28 +20,9 @@ from zoo.prune import METHODS, Search, cut, prune
 from zoo.prune.layer import Layer
 
 
-def trained(seed=0):
-    """A small classifier that has learnt something, and its data."""
-    torch.manual_seed(seed)
-    x = torch.randn(256, 8)
-    y = (x[:, 0] * x[:, 1] > 0).long() + (x[:, 2] > 0.5).long()
-    model = mlp(in_features=8, num_classes=3, widths={"hidden1": 40, "hidden2": 30})
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(120):
-        optimiser.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimiser.step()
-    return model.eval(), (x, y)
-
-
 @pytest.fixture(scope="module")
 def case():
     return trained()
-
-
-def entropy(model, data):
-    with torch.no_grad():
-        return float(F.cross_entropy(model(data[0]), data[1]))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -212,12 +194,12 @@ def test_a_journal_of_other_settings_is_refused(case, tmp_path):
 
 
 SCRIPT = """
-import importlib.util, sys, torch
-spec = importlib.util.spec_from_file_location("case", sys.argv[1])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-model, data = module.trained()
-small, _ = module.prune(model, data, eps=0.02, checkpoint=sys.argv[2])
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from classifier import trained
+from zoo.prune import prune
+model, data = trained()
+small, _ = prune(model, data, eps=0.02, checkpoint=sys.argv[2])
 torch.save(small.state_dict(), sys.argv[3])
 """
 
@@ -227,7 +209,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_network(case, tmp_path):
     model, data = case
     expected = prune(model, data, eps=0.02)[0].state_dict()
     journal, out = tmp_path / "journal", tmp_path / "weights.pt"
-    command = [sys.executable, "-c", SCRIPT, str(Path(__file__)), str(journal), str(out)]
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent / "support"), str(journal), str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not journal.exists() and process.poll() is None:
         time.sleep(0.002)

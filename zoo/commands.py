@@ -145,7 +145,8 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--refresh", type=float, help="Global search: how long a gradient serves [0.5; the paper: 0].")
 @click.option("--settle/--no-settle", default=None, help="Let a choice's weights converge [settle; paper: no-settle].")
 @click.option("--slack", type=float, help="End a group's search at a gap from (1 - slack) eps to eps [0].")
-@click.option("--positions", type=float, help="Part of a k x k convolution's positions in the statistics [1].")
+@click.option("--positions", type=float, help="Part of a k x k convolution's positions in the [1].")
+@click.option("--look-precision", help="What pruning takes products in: float32, bfloat16 or float16 [float32].")
 @click.option("--memory", type=click.FloatRange(0), help="GiB for what is kept in front of a layer [4].")
 @_options(_DATA, _ENTRY, _WHERE)
 @_together
@@ -155,7 +156,7 @@ def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: 
     from zoo.pruning_options import budget_of, repair_of
     from zoo.reprune import reprune as library
 
-    search = Search(**_take(given, "exact_until candidates refresh settle slack positions"))
+    search = Search(**_take(given, "exact_until candidates refresh settle slack positions look_precision"))
     budget = budget_of(**_take(given, "target_macs target_params target_ms round_to min_width"))
     method = given.pop("method") or ("combined" if budget is None else "repaired")
     changes = _take(given, "direction exchanges weighting discrimination recalibrate distil_epochs")
