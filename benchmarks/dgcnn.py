@@ -103,10 +103,11 @@ def difference(a: Tensor, b: Tensor) -> float:
 
 
 def peak(form: str, what: str, batch: int, points: int) -> int:
-    """Bytes that a fresh process holds at most during one call, above what it held before."""
-    done = subprocess.run([sys.executable, __file__, "--probe", form, what, str(batch), str(points)],
-                          capture_output=True, text=True, check=True)  # fmt: skip
-    return int(done.stdout)
+    """Bytes that a fresh process holds at most during one call, above what it held before: the median of three, for the
+    system gives memory now in large pages, now in small ones."""
+    command = [sys.executable, __file__, "--probe", form, what, str(batch), str(points)]
+    held = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(3)]
+    return int(statistics.median(map(int, held)))
 
 
 def probe(form: str, what: str, batch: int, points: int) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from zoo.errors import ZooError
 from zoo.models.edgeconv import EdgeConv
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
+from zoo.models.points import piecewise
 
 WIDTHS = {"edge1": 64, "edge2": 64, "edge3": 128, "edge4": 256, "conv5": 1024, "linear1": 512, "linear2": 256}
 EDGES = ("edge1", "edge2", "edge3", "edge4")
@@ -34,9 +35,16 @@ class PointConv(nn.Conv1d):
 class PointNorm(nn.BatchNorm1d):
     """Batch norm of x (P, C) that writes over its input where no gradient and no statistics need it."""
 
+    @property
+    def still(self) -> bool:
+        """Whether each row is mapped by itself, and nothing is kept for a gradient."""
+        return not (self.training or torch.is_grad_enabled() or self.running_mean is None)
+
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or torch.is_grad_enabled() or self.running_mean is None or self.running_var is None:
+        if not self.still:
             return super().forward(x)
+        assert self.running_mean is not None  # the asserts are for the type checker
+        assert self.running_var is not None
         gain = self.weight * torch.rsqrt(self.running_var + self.eps)
         return x.mul_(gain).add_(self.bias - gain * self.running_mean)
 
@@ -71,7 +79,11 @@ class DGCNN(nn.Module):
         for edge in self._edges():
             x = edge(x)
             features += (x,)
-        return self._second(self._first(self._embed(features)))
+        if not (self.bn5.still and piecewise(x)):
+            return self._second(self._first(self._embed(features)))
+        # What conv5 gives is the largest tensor there is: of one cloud at a time it stays in a CPU's caches.
+        clouds = zip(*(feature.split(1) for feature in features), strict=True)
+        return self._second(self._hidden(torch.cat([self._pool(self._embed(cloud)) for cloud in clouds])))
 
     def _edges(self) -> list[EdgeConv]:
         return [self.get_submodule(name) for name in EDGES]  # type: ignore[misc]
@@ -79,13 +91,18 @@ class DGCNN(nn.Module):
     def _embed(self, features: tuple[Tensor, ...]) -> Tensor:
         B, _, N = features[0].shape
         points = torch.cat([x.transpose(1, 2) for x in features], 2)  # B N C: the layout that the layers compute in
-        y = self.conv5(points.transpose(1, 2)).transpose(1, 2).reshape(B * N, -1)  # the largest tensor there is
+        y = self.conv5(points.transpose(1, 2)).transpose(1, 2).reshape(B * N, -1)
         return F.leaky_relu(self.bn5(y), self.slope, inplace=True).view(B, N, -1).transpose(1, 2)  # B E N
 
     def _first(self, x: Tensor) -> Tensor:
+        return self._hidden(self._pool(x))
+
+    def _pool(self, x: Tensor) -> Tensor:
         # Without a gradient amax is the fast one, with one max is.
         most = x.max(2).values if torch.is_grad_enabled() and x.requires_grad else x.amax(2)
-        x = torch.cat([most, x.mean(2)], 1)  # B 2E
+        return torch.cat([most, x.mean(2)], 1)  # B 2E
+
+    def _hidden(self, x: Tensor) -> Tensor:
         return self.drop(F.leaky_relu(self.bn6(self.linear1(x)), self.slope))  # type: ignore[no-any-return]
 
     def _second(self, x: Tensor) -> Tensor:

@@ -28,6 +28,12 @@ def recording() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
+def piecewise(x: Tensor) -> bool:
+    """Whether work on x is better done in pieces that stay in a processor's caches: on a CPU, where nothing records or
+    compiles it."""
+    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or recording())
+
+
 def knn(x: Tensor, k: int) -> Tensor:
     """Indices of the k nearest points of each point, itself among them.
 

@@ -3,12 +3,13 @@
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from http_mirror import serving
-from store_entries import make
+from store_entries import make, plain
 
 import zoo
 from zoo import bundle, store
@@ -156,6 +157,18 @@ def test_another_entry_of_a_name_is_replaced_only_when_asked(tmp_path: Path) -> 
     (store.own() / next(iter(before))).unlink(missing_ok=True)
     publish(tmp_path / "fresh")
     assert everything(tmp_path / "public") == everything(tmp_path / "fresh")
+
+
+def test_a_parent_that_others_would_not_have_is_named(tmp_path: Path) -> None:
+    make(store.shipped(), "a.shapes")
+    make(store.own(), "b.shapes")
+    for name, parent in (("a-pruned.shapes", "a.shapes"), ("b-pruned.shapes", "b.shapes"), ("c-pruned.shapes", "c")):
+        make(store.own(), name, parent=parent, licences=replace(plain("a.shapes").licences, parent="unknown"))
+    folder = tmp_path / "public"
+    assert publish(folder, ["*-pruned*"]).missing == {"b-pruned.shapes": "b.shapes"}
+    assert f"b-pruned.shapes lacks its parent here: zoo publish {folder} b.shapes\n" in run("publish", folder, "a")
+    assert publish(folder, ["b"]).missing == {}
+    assert "lacks" not in run("publish", folder)
 
 
 def test_what_cannot_be_published_is_said(tmp_path: Path) -> None:

@@ -125,6 +125,27 @@ def test_any_number_of_points_from_k_up_and_a_batch_of_one(n):
     torch.testing.assert_close(model(x[:, :, order]), y, rtol=1e-9, atol=1e-9)  # a cloud is a set
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_cloud_by_cloud_is_the_chain_of_stages(gradients):
+    """Without gradients and with still batch norms conv5 sees one cloud at a time; else all, for their statistics."""
+    torch.manual_seed(0)
+    x, seen = torch.randn(3, 3, 30), []
+    for bn5 in (False, True):
+        model = build("dgcnn", num_classes=4).eval()
+        model.bn5.train(bn5)
+        model.conv5.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+        other = copy.deepcopy(model)
+        with torch.set_grad_enabled(gradients):
+            state = x
+            for stage in other.stages():
+                state = stage.run(state)
+            seen.clear()
+            found = model(x)
+        torch.testing.assert_close(found, state, rtol=1e-5, atol=1e-5)
+        assert torch.equal(model.bn5.running_mean, other.bn5.running_mean)
+        assert seen == ([3] if gradients or bn5 else [1, 1, 1])
+
+
 def test_too_few_points_and_wrong_shapes():
     with pytest.raises(ZooError, match=r"19 points.*k = 20"):
         dgcnn().eval()(torch.randn(2, 3, 19))

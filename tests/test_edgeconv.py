@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zoo.errors import ZooError
+from zoo.models import edgeconv
 from zoo.models.edgeconv import EdgeConv, edge_conv_written_out, neighbour_max
 from zoo.models.points import knn
 
@@ -106,7 +107,9 @@ def test_more_neighbours_than_a_byte_can_count():
     assert_same(layer.train(), x)
 
 
-def test_neighbour_max_is_a_maximum_over_rows():
+@pytest.mark.parametrize("numbers", [1, 6 * 4, 6 * 15, 10**6], ids=["a row", "four rows", "all", "more"])
+def test_neighbour_max_is_a_maximum_over_rows(numbers, monkeypatch):
+    monkeypatch.setattr(edgeconv, "CACHED", numbers)
     x = torch.randn(20, 6, dtype=torch.float64, requires_grad=True)
     rows = torch.randint(20, (15, 4))
     weight = torch.randn(15, 6, dtype=torch.float64)

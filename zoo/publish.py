@@ -20,12 +20,17 @@ from zoo.sources import FetchError
 
 @dataclass(frozen=True)
 class Published:
-    """What a mirror holds: the entries that are new, those that were replaced, and those that were there."""
+    """What a mirror holds: the entries that are new, those that were replaced, and those that were there.
+
+    missing: entry of the mirror -> its parent, for parents that could be published and that whoever has the package and
+    the mirror does not have.
+    """
 
     folder: Path
     new: list[str]
     replaced: list[str]
     there: list[str]
+    missing: dict[str, str]
 
 
 def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = False) -> Published:
@@ -57,11 +62,17 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
             (there if old == card else new if old is None else replaced).append(name)
             store.add(store.path_of(card), card, folder, overwrite=overwrite)
         # From what lies there, not from what the index said: so a lost one is whole again.
-        index = mirrors.index_of(_entries(folder))
+        held = set(_entries(folder))
+        index = mirrors.index_of(held)
         if not (folder / mirrors.INDEX).exists() or (folder / mirrors.INDEX).read_bytes() != index:
             with new_file(folder / mirrors.INDEX) as out:
                 out.write(index)
-    return Published(folder, new, replaced, there)
+    parents = {name: store.read_card(folder / f"{name}.json").parent for name in sorted(held)}
+    missing = {
+        name: parent for name, parent in parents.items()
+        if parent in known and parent not in held and not (store.shipped() / f"{parent}.json").exists()
+    }  # fmt: skip
+    return Published(folder, new, replaced, there, missing)
 
 
 def _check_index(folder: Path) -> None:

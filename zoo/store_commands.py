@@ -72,6 +72,8 @@ def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: b
     for what, entries in (("new", done.new), ("replaced", done.replaced), ("there already", done.there)):
         for name in entries:
             click.echo(f"{what:<14}{name}")
+    for name, parent in done.missing.items():
+        click.echo(f"{name} lacks its parent here: zoo publish {folder} {parent}")
     click.echo(f"use it with --mirror {folder}, or serve the folder and give its address")
 
 
