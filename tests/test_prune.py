@@ -17,6 +17,7 @@ from torch import nn
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup, Reader, build, mlp
 from zoo.prune import METHODS, Search, cut, prune
+from zoo.prune.discrepancy import Target
 from zoo.prune.layer import Layer
 
 
@@ -257,6 +258,22 @@ def test_slack_spares_looks_and_keeps_every_gap_below_eps(method, monkeypatch):
     (exact, all_), (near, fewer) = run(0.0), run(0.5)
     assert fewer < all_
     assert near[0] >= exact[0]
+
+
+def test_slack_ends_the_search_of_one_part_for_all_groups(case, monkeypatch):
+    model, data = case
+    looks, compare = [], Target.compare
+    monkeypatch.setattr(Target, "compare", lambda target, logits: looks.append(0) or compare(target, logits))
+
+    def run(slack):
+        looks.clear()
+        small, report = prune(model, data, eps=0.03, method="uniform", search=Search(slack=slack))
+        assert report.steps[0].gap < 2 * 0.03
+        return sum(small.widths.values()), len(looks)
+
+    (exact, all_), (near, fewer) = run(0.0), run(0.5)
+    assert fewer < all_
+    assert exact <= near < 70
 
 
 def test_settings_of_earlier_versions_name_the_same_search():
