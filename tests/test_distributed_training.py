@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from PIL import Image
+from pictures import pictures
 from several import environment, launcher, together, torchrun
 from torch.nn import functional as F
 from training_runs import RUNS, Read, dropping, result, samples, seeded
@@ -226,17 +226,7 @@ def test_an_error_in_one_process_alone_ends_all_and_is_told(long: Path, tmp_path
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder of 3 x 7 training images and 3 x 5 test images, 32 x 32, noise with a colour for each class."""
-    generator = torch.Generator().manual_seed(0)
-    for split, size in (("train", 7), ("val", 5)):
-        for label in range(3):
-            folder = tmp_path / "images" / split / f"class{label}"
-            folder.mkdir(parents=True)
-            for index in range(size):
-                pixels = torch.randint(0, 156, (32, 32, 3), generator=generator)
-                pixels[..., label] += 60
-                Image.fromarray(pixels.byte().numpy()).save(folder / f"{index}.png")
-    return tmp_path / "images"
+    return pictures(tmp_path / "images")
 
 
 def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
