@@ -22,8 +22,8 @@ class Chain:
 
     batches  inputs, a list of tensors (b, ...)
     memory   bytes that the kept states may take
-    precision  what products are taken in (autocast), and so the type of most states; all of the last stage is float32,
-             for its outputs are what is compared
+    precision  what products are taken in (autocast), and so the type of most states; the last of several stages is
+             float32, for its outputs are what is compared
 
     Of several processes each has its own rows of every batch (`zoo.processes.own`); one without any runs the first
     sample all the same, and what comes of it is left out.

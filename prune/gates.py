@@ -43,7 +43,7 @@ class Gates:
             if scale is None:
                 return None
             channels = channels.to(x.device)  # once: a GPU would be waited for each time
-            return (spread(channels, reader.channel_dim, scale, x) * x, *inputs[1:])
+            return ((spread(channels, reader.channel_dim, scale, x) * x).to(x.dtype), *inputs[1:])
 
         return multiply
 
@@ -58,10 +58,11 @@ class Gates:
 
 def spread(channels: Tensor, channel_dim: int, scale: Tensor, x: Tensor) -> Tensor:
     """The scale (N,) or (b, N) laid along a reader's input channels, 1 where a channel is no neuron of the group;
-    shaped to multiply x. A linear layer may read several rows of each sample: x (b m, C), sample after sample.
-    `channels` (N, c) as in `zoo.models.groups.Reader`, on x's device."""
+    shaped to multiply x, in float32 at least. A linear layer may read several rows of each sample: x (b m, C), sample
+    after sample. `channels` (N, c) as in `zoo.models.groups.Reader`, on x's device."""
     dim = channel_dim % x.dim()
-    factor = torch.ones((*scale.shape[:-1], x.shape[dim]), dtype=x.dtype, device=x.device)
+    exact = torch.promote_types(x.dtype, torch.float32)  # half precision takes 1.003 for 1
+    factor = torch.ones((*scale.shape[:-1], x.shape[dim]), dtype=exact, device=x.device)
     values = scale.to(factor).repeat_interleave(channels.shape[1], -1)
     factor = factor.index_copy(-1, channels.flatten(), values)
     shape = [-1 if d == dim else 1 for d in range(x.dim())]

@@ -52,7 +52,9 @@ class Method:
         if self.repair.readers and self.search.positions < 1:
             raise ZooError("The repair looks at all positions: leave positions at 1.")
         if self.repair.readers and self.search.look_precision != "float32":
-            raise ZooError("The repair solves for what it sees, in float32: leave look_precision out.")
+            raise ZooError(
+                "The repair solves for what it sees, in float32: leave look_precision out, or take method local."
+            )
 
 
 def path_of(how: Method, layer: Layer, weights: Weights | None) -> Path:

@@ -101,7 +101,7 @@ class PruneReport:
             gap = "-" if step.gap is None else f"{step.gap:+.4f}"
             lines.append(f"{step.name:<38} {step.discrepancy:>11.5f} {gap:>8} {step.seconds:>8.1f}")
         if self.rounded is not None:
-            lines += ["", f"looked at in {self.look_precision}, which moved that gap by {self.rounded:+.4f}"]
+            lines += ["", f"looked at in {self.look_precision}, which moved the gap of 'pruned' by {self.rounded:+.4f}"]
         if self.reused:
             lines += ["", f"taken over from an earlier run, in part or whole: {', '.join(self.reused)}"]
         return "\n".join(lines)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from zoo.errors import ZooError, suggest
-from zoo.recipes import PRECISIONS
+from zoo.errors import ZooError
+
+LOOKS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,11 @@ class Search:
                  ends where N / 64 neurons fewer miss eps. Fewer looks at the output, for a few neurons more
     positions    local: this part of the output positions of a k x k convolution enters the statistics, drawn anew for
                  every few samples; the report says by how much G is uncertain for it
-    look_precision  all: what products are taken in (autocast) wherever the pruning data goes through the network, the
-                 last stage excepted; statistics are still summed in float32 and float64. The report says by how much
-                 that moved the gap. bfloat16 is quick where the processor multiplies it
+    look_precision  all but repairs: what products are taken in (autocast) wherever the pruning data goes through the
+                 network, float32 or bfloat16, which is quick where the processor multiplies it. The last of several
+                 stages stays in float32, and the statistics of local imitation are summed in float32 and float64;
+                 gradients (the global search's, Taylor importance) are rounded. The report says by how much that moved
+                 the gap
     """
 
     exact_until: int = 0
@@ -51,9 +54,9 @@ class Search:
         if not 0 < self.positions <= 1:
             raise ZooError(f"positions is the part of the positions to look at, above 0 and at most 1; got "
                            f"{self.positions}.")  # fmt: skip
-        if self.look_precision not in PRECISIONS:
+        if self.look_precision not in LOOKS:
             raise ZooError(
-                f"There is no precision {self.look_precision!r} to look in: {suggest(self.look_precision, PRECISIONS)}"
+                f"look_precision is float32 or bfloat16, what to take products in; got {self.look_precision!r}."
             )
 
     def settings(self) -> dict[str, Any]:

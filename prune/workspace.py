@@ -69,7 +69,6 @@ class Workspace:
         if not bool(torch.isfinite(logits).all()):
             raise ZooError(
                 "The network's outputs on the pruning data are not all finite numbers: mend the weights first."
-                + ("" if chain.precision == torch.float32 else " Or look in float32: they come of this precision.")
             )
         return logits
 

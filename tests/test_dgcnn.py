@@ -11,6 +11,7 @@ from zoo.errors import ZooError
 from zoo.models import build, dgcnn, multiplier_widths
 from zoo.models.dgcnn import from_authors
 from zoo.models.narrow import keep
+from zoo.prune import prune
 
 
 def graph_feature(x, k):
@@ -126,15 +127,17 @@ def test_any_number_of_points_from_k_up_and_a_batch_of_one(n):
 
 
 @pytest.mark.parametrize("gradients", [True, False])
-def test_cloud_by_cloud_is_the_chain_of_stages(gradients):
-    """Without gradients and with still batch norms conv5 sees one cloud at a time; else all, for their statistics."""
+def test_cloud_by_cloud_is_the_chain_of_stages(gradients, monkeypatch):
+    """Without gradients and with still batch norms that nobody watches conv5 sees one cloud at a time; else all."""
     torch.manual_seed(0)
-    x, seen = torch.randn(3, 3, 30), []
-    for bn5 in (False, True):
+    x, seen, watched = torch.randn(3, 3, 30), [], []
+    for bn5, hook in ((False, False), (False, True), (True, False)):
         model = build("dgcnn", num_classes=4).eval()
         model.bn5.train(bn5)
-        model.conv5.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
         other = copy.deepcopy(model)
+        if hook:
+            model.conv5.register_forward_hook(lambda module, inputs, output: watched.append(output.shape))
+        monkeypatch.setattr(model, "_embed", lambda some, run=model._embed: seen.append(len(some[0])) or run(some))
         with torch.set_grad_enabled(gradients):
             state = x
             for stage in other.stages():
@@ -143,7 +146,35 @@ def test_cloud_by_cloud_is_the_chain_of_stages(gradients):
             found = model(x)
         torch.testing.assert_close(found, state, rtol=1e-5, atol=1e-5)
         assert torch.equal(model.bn5.running_mean, other.bn5.running_mean)
-        assert seen == ([3] if gradients or bn5 else [1, 1, 1])
+        assert seen == ([3] if gradients or bn5 or hook else [1, 1, 1])
+    assert watched == [(3, 1024, 30)]
+
+
+class Wrapped(nn.Module):
+    """A DGCNN without stages of its own."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x)
+
+    def neuron_groups(self):
+        return self.net.neuron_groups()
+
+
+@pytest.mark.parametrize("method", ["combined", "repaired"])
+def test_a_network_around_it_is_pruned_alike(method):
+    torch.manual_seed(0)
+    narrow = {"edge1": 6, "edge2": 6, "edge3": 6, "edge4": 6, "conv5": 10, "linear1": 8, "linear2": 6}
+    model = build("dgcnn", num_classes=4, widths=narrow).eval()
+    x = torch.randn(24, 3, 30)
+    data = x, model(x).argmax(1)
+    small, wrapped = (prune(each, data, eps=0.05, method=method, batch_size=8)[0] for each in (model, Wrapped(model)))
+    assert wrapped.net.widths == small.widths != model.widths
+    with torch.no_grad():
+        torch.testing.assert_close(wrapped(x), small(x), rtol=0, atol=1e-5)
 
 
 def test_too_few_points_and_wrong_shapes():

@@ -145,8 +145,8 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--refresh", type=float, help="Global search: how long a gradient serves [0.5; the paper: 0].")
 @click.option("--settle/--no-settle", default=None, help="Let a choice's weights converge [settle; paper: no-settle].")
 @click.option("--slack", type=float, help="End a group's search at a gap from (1 - slack) eps to eps [0].")
-@click.option("--positions", type=float, help="Part of a k x k convolution's positions in the [1].")
-@click.option("--look-precision", help="What pruning takes products in: float32, bfloat16 or float16 [float32].")
+@click.option("--positions", type=float, help="Part of a k x k convolution's positions in the statistics [1].")
+@click.option("--look-precision", help="What pruning takes products in: float32 or bfloat16 [float32].")
 @click.option("--memory", type=click.FloatRange(0), help="GiB for what is kept in front of a layer [4].")
 @_options(_DATA, _ENTRY, _WHERE)
 @_together

@@ -40,6 +40,7 @@ from zoo.half import held_for_halving
 from zoo.measure import count
 from zoo.models import groups_of
 from zoo.prune import MEMORY, METHODS, Budget, PruneReport, Repair, Search, prune
+from zoo.prune.groupwise import Method
 from zoo.pruning_options import GOALS, budget_options, default_repair, repair_options
 from zoo.recipes import recipe_for
 from zoo.terms import UNKNOWN
@@ -131,6 +132,7 @@ def reprune(
     test_set, held = data.load("test"), held_for_halving(data) if half else None
     inputs, labels = draw(train_set, images, seed)
     repair = repair or default_repair(method)
+    Method(method, search or Search(), repair).check(budget)  # before what takes long
     options: dict[str, Value] = {
         "eps": eps,
         **budget_options(budget),

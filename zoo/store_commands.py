@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: b
         for name in entries:
             click.echo(f"{what:<14}{name}")
     for name, parent in done.missing.items():
-        click.echo(f"{name} lacks its parent here: zoo publish {folder} {parent}")
+        click.echo(f"{name} lacks its parent here: zoo publish {shlex.quote(str(folder))} {parent}")
     click.echo(f"use it with --mirror {folder}, or serve the folder and give its address")
 
 
