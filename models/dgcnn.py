@@ -83,7 +83,7 @@ class DGCNN(nn.Module):
         if watched or not (self.bn5.still and piecewise(x)):  # who watches sees the batch as it is
             return self._second(self._first(self._embed(features)))
         # What conv5 gives is the largest tensor there is: of one cloud at a time it stays in a CPU's caches.
-        clouds = zip(*(feature.split(1) for feature in features), strict=True)
+        clouds = zip(*(torch.split(feature, 1) for feature in features), strict=True)
         return self._second(self._hidden(torch.cat([self._pool(self._embed(cloud)) for cloud in clouds])))
 
     def _edges(self) -> list[EdgeConv]:

@@ -157,7 +157,7 @@ def _parts(best: Tensor, turns: Tensor) -> list[tuple[Tensor, Tensor]]:
     if not piecewise(best):
         return [(best, turns)]
     step = max(1, CACHED // best.shape[1])
-    return list(zip(best.split(step), turns.split(step, 1), strict=True))
+    return list(zip(torch.split(best, step), torch.split(turns, step, 1), strict=True))
 
 
 class _NeighbourMax(torch.autograd.Function):
