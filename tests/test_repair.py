@@ -6,6 +6,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from classifier import trained
 from torch import nn
 
 from zoo.models import NeuronGroup, Reader, build, groups_of, mlp
@@ -305,22 +306,9 @@ def test_labels_drawn_from_the_network_give_the_fisher_information():
     torch.testing.assert_close(squared["hidden2"][0], 2 * torch.eye(3, **DOUBLE), rtol=0, atol=0.06)
 
 
-def trained_mlp():
-    torch.manual_seed(0)
-    x = torch.randn(300, 8)
-    y = (x[:, 0] * x[:, 1] > 0).long() + (x[:, 2] > 0.5).long()
-    model = mlp(in_features=8, num_classes=3, widths={"hidden1": 40, "hidden2": 30})
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(120):
-        optimiser.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimiser.step()
-    return model.eval(), x, y
-
-
 def test_the_whole_pass_ends_with_the_solution_on_what_is_kept():
     """One group: the cut network's next layer is the ridge solution on the kept neurons, from explicit rows."""
-    model, x, y = trained_mlp()
+    model, (x, y) = trained(samples=300)
     before = copy.deepcopy(model.state_dict())
     small, report = prune(model, (x, y), widths={"hidden2": 9}, method="repaired")
     assert small.widths == {"hidden1": 40, "hidden2": 9}
@@ -341,7 +329,7 @@ def test_the_whole_pass_ends_with_the_solution_on_what_is_kept():
 
 def test_repair_betters_every_choice_and_repaired_choices_are_best():
     """The same widths: repaired readers under local imitation's choice, L1's, and their own choice."""
-    model, x, y = trained_mlp()
+    model, (x, y) = trained(samples=300)
     widths = {"hidden1": 25, "hidden2": 15}
 
     def discrepancy(method, repair=None):
