@@ -1,18 +1,31 @@
 #!/usr/bin/env bash
 # What else needs a GPU: tests on the device, DGCNN beside its written-out form, pruned beside dense.
-#   bash benchmarks/gpu_checks.sh [OUT] [DEVICE]       results as text and JSON under OUT, as each part ends
+#
+#   bash benchmarks/gpu_checks.sh [OUT] [DEVICE]       what each part prints, and its JSON, under OUT, row by row
+#
+# In under ten minutes: a part that takes longer than its share is ended, and what it found by then is there. The exit
+# code is 1 if a part failed or was ended.
+# PYTHON names the interpreter (default: python); there: pip install -e ".[test]".
 set -uo pipefail
-cd "$(dirname "$0")/.."
-out=${1:-results}
+python=${PYTHON:-python}
+out=$(realpath -m "${1:-results}")
 device=${2:-cuda}
+cd "$(dirname "$0")/.."
 mkdir -p "$out"
-step() {
-    local name=$1
-    shift
+failed=0
+step() { # step NAME SECONDS COMMAND...
+    local name=$1 seconds=$2
+    shift 2
     echo "== $name"
-    "$@" 2>&1 | tee "$out/$name.txt" | tail -n 40
+    if ! timeout --kill-after 10 "$seconds" "$@" 2>&1 | tee "$out/$name.txt" | tail -n 40; then
+        echo "== $name failed, or took longer than its $seconds s" >&2
+        failed=1
+    fi
 }
-step tests pytest -q tests/test_kernels.py tests/test_modes.py tests/test_edgeconv.py tests/test_dgcnn.py tests/test_prune.py tests/test_network.py tests/test_look_precision.py
-step dgcnn python benchmarks/dgcnn.py --device "$device" --json "$out/dgcnn.json"
-step modes python benchmarks/modes.py --device "$device"
-step pruned python benchmarks/pruned.py --device "$device" --json "$out/pruned.json"
+chosen='on_a_gpu or waits_for_a_gpu or gpu_is_timed or cuda_graph_replays'
+step tests 150 "$python" -m pytest -q -k "$chosen" tests/test_kernels.py tests/test_measure.py tests/test_modes.py \
+    tests/test_network.py tests/test_look_precision.py
+step dgcnn 150 "$python" benchmarks/dgcnn.py --device "$device" --json "$out/dgcnn.json"
+step pruned 180 "$python" benchmarks/pruned.py --device "$device" --json "$out/pruned.json"
+step modes 90 "$python" benchmarks/modes.py --device "$device"
+exit "$failed"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from zoo import synchronised
 from zoo.models import choice
-from zoo.models.points import gather, knn, piecewise
+from zoo.models.points import gather, knn, piecewise, written_down
 
 # So many numbers of a running maximum stay in a CPU's caches for k rounds: 2 MiB in float32.
 CACHED = 512 * 1024
@@ -59,14 +59,26 @@ class EdgeConv(nn.Module):
         bn = self.bn
         assert bn.running_mean is not None  # the asserts are for the type checker
         assert bn.running_var is not None
-        assert bn.num_batches_tracked is not None
         if not bn.training:
             return bn.running_mean * sign, bn.running_var
+        # In float32 whatever autocast says: a sum of squares over all edges is beyond float16, and rounds in bfloat16.
+        with torch.autocast(neighbour.device.type, enabled=False):
+            exact = torch.promote_types(neighbour.dtype, torch.float32)
+            return self._of_the_batch(bn, neighbour.to(exact), centre.to(exact), rows, sign)
+
+    def _of_the_batch(
+        self, bn: nn.BatchNorm2d, neighbour: Tensor, centre: Tensor, rows: Tensor, sign: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        assert bn.num_batches_tracked is not None
         edges = rows.numel()
         # The edge from i to j is n_j + c_i; each part is taken about its own mean, a constant, so that the variance is
         # not a difference of two large numbers. With s_i the sum of n_j over i's neighbours, sums over edges follow.
         with torch.no_grad():
-            degree = torch.bincount(rows.flatten(), minlength=len(neighbour)).to(neighbour.dtype)
+            # Not bincount, whose size depends on its values, so that a GPU would be waited for.
+            ones = neighbour.new_ones(edges)
+            degree = neighbour.new_zeros(len(neighbour)).scatter_add_(0, rows.flatten(), ones)
             shift_n, shift_c = synchronised.means(degree @ neighbour / edges, centre.mean(0))
         n, c = neighbour - shift_n, centre - shift_c
         s = F.embedding_bag(rows, n, mode="sum")
@@ -126,7 +138,7 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
         return F.leaky_relu(y, slope, inplace=True)
 
     grad = torch.is_grad_enabled() and any(each.requires_grad for each in (neighbour, centre, gain, shift))
-    if neighbour.device.type != "cuda" or grad or neighbour.dtype == torch.float64 or torch.compiler.is_compiling():
+    if neighbour.device.type != "cuda" or grad or neighbour.dtype == torch.float64 or written_down():
         return plain()
     kernels = choice.kernels()
     if kernels is None:

@@ -63,8 +63,9 @@ def nearest(points: Tensor, k: int) -> Tensor:
     depth = min(64, max(16, triton.next_power_of_2(C)))
     half_norm = points.square().sum(2) * 0.5
     _nearest[(triton.cdiv(N, rows), B)](
-        points, half_norm, index, N, C, k, ROWS=rows, COLS=cols, DEPTH=depth, KEPT=kept, num_warps=4
-    )
+        points, half_norm, index, N, C, k, ROWS=rows, COLS=cols, DEPTH=depth, KEPT=kept, num_warps=4,
+        enable_fp_fusion=True,
+    )  # fmt: skip
     return index
 
 
@@ -101,6 +102,6 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
     points = max(1, 1024 // channels)
     _edge_max[(triton.cdiv(P, points), triton.cdiv(O, channels))](
         neighbour, centre, rows, gain.float(), shift.float(), out, P, O, rows.shape[1], slope, POINTS=points,
-        CHANNELS=channels,
+        CHANNELS=channels, enable_fp_fusion=True,
     )  # fmt: skip
     return out

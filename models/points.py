@@ -31,7 +31,12 @@ def recording() -> bool:
 def piecewise(x: Tensor) -> bool:
     """Whether work on x is better done in pieces that stay in a processor's caches: on a CPU, where nothing records or
     compiles it."""
-    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or recording())
+    return x.device.type == "cpu" and not written_down()
+
+
+def written_down() -> bool:
+    """Whether what runs now is compiled or traced into a program: nothing may depend on what is measured meanwhile."""
+    return torch.compiler.is_compiling() or recording()
 
 
 def knn(x: Tensor, k: int) -> Tensor:
@@ -49,7 +54,7 @@ def knn(x: Tensor, k: int) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
         ways = {"two levels": lambda: _blocks(x, k, _folds(N, k)), "one level": lambda: _blocks(x, k, 1)}
-        if x.device.type != "cuda" or torch.compiler.is_compiling():
+        if x.device.type != "cuda" or written_down():
             return ways["two levels"]()
         kernels = choice.kernels()
         if kernels is not None and x.dtype == torch.float32 and k <= kernels.MAX_NEIGHBOURS:

@@ -42,7 +42,9 @@ class Gates:
             scale, x = self._scales[group], inputs[0]
             if scale is None:
                 return None
-            channels = channels.to(x.device)  # once: a GPU would be waited for each time
+            if scale.device != x.device or channels.device != x.device:  # once: a GPU would be waited for each time
+                channels = channels.to(x.device)
+                scale = self._scales[group] = scale.to(x.device)
             return ((spread(channels, reader.channel_dim, scale, x) * x).to(x.dtype), *inputs[1:])
 
         return multiply

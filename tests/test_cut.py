@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from zoo.errors import ZooError
-from zoo.models import ARCHS, build, groups_of
+from zoo.models import ARCHS, NeuronGroup, Reader, build, groups_of
 from zoo.prune import cut
 from zoo.prune.gates import Gates
 
@@ -82,3 +83,16 @@ def test_what_cannot_be_cut_is_refused():
         cut(model, {"hidden1": -torch.ones(100)})
     with pytest.raises(ZooError, match="lose all of its 100"):
         cut(model, {"hidden1": torch.zeros(100)})
+
+
+def test_a_scale_goes_to_the_samples_device_once():
+    """A copy in every forward would make a GPU wait for the host in every step of a search."""
+    reader = nn.Linear(4, 2).to("meta")
+    group = NeuronGroup("first", writers=(), readers=(Reader.of(reader, 4),))
+    with Gates([group]) as gates:
+        gates.set("first", torch.ones(4, dtype=torch.float64))
+        reader(torch.ones(3, 4, device="meta"))
+        there = gates.get("first")
+        assert there.device.type == "meta"
+        reader(torch.ones(3, 4, device="meta"))
+        assert gates.get("first") is there

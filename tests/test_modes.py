@@ -92,6 +92,21 @@ def test_autocast_trains(small):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.parametrize(("dtype", "off"), [(torch.bfloat16, 5e-3), (torch.float16, 1e-3)])
+def test_autocast_takes_statistics_of_many_edges_in_float32(dtype, off):
+    """A sum of squares over 2e5 edges is beyond float16, and in bfloat16 the variance would be off by percents."""
+    torch.manual_seed(0)
+    x = torch.randn(20, 64, 500)
+    exact, rounded = (EdgeConv(64, 32, k=20).train() for _ in range(2))
+    rounded.load_state_dict(exact.state_dict())
+    exact(x)
+    with torch.autocast("cpu", dtype=dtype):
+        y = rounded(x)
+    assert y.isfinite().all()
+    for name in ("running_mean", "running_var"):
+        assert relative(getattr(rounded.bn, name), getattr(exact.bn, name)) < off
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_cuda_graph_replays_the_same_logits(small):
     model, x = small[0].cuda(), small[1].cuda()

@@ -12,6 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -140,7 +141,9 @@ def forward_times(
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     shuffle = random.Random(seed)
-    with torch.inference_mode():
+    # Events, streams and graphs belong to the current device, which x need not be on.
+    current = torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
+    with torch.inference_mode(), current:
         calls = {name: _call(model, x, mode) for name, model in models.items()}
         order = list(calls)
         seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -177,7 +180,7 @@ def _call(model: nn.Module, x: Tensor, mode: str) -> Callable[[], object]:
     torch.cuda.current_stream(x.device).wait_stream(side)
     graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(x.device)
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             model(x)
     except RuntimeError as error:
         torch.cuda.set_stream(before)  # a capture that fails may leave its own stream behind as the current one

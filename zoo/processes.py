@@ -174,7 +174,7 @@ def joined() -> Iterator[None]:
     if not _asked() or dist.is_initialized():
         yield
         return
-    before = _on_sigterm(_told_to_stop)
+    before, failed = _on_sigterm(_told_to_stop), False
     try:
         if int(os.environ.get("LOCAL_RANK", 0)) < torch.cuda.device_count():
             torch.cuda.set_device(device("cuda"))
@@ -187,6 +187,7 @@ def joined() -> Iterator[None]:
         yield
     except BaseException as error:
         _on_sigterm(signal.SIG_IGN)
+        failed = True
         if isinstance(error, RuntimeError) and _broken(error):
             reason = f"has lost the others: one of them has ended ({str(error).splitlines()[0]})"
             raise ZooError(_gone(reason)) from error
@@ -195,7 +196,14 @@ def joined() -> Iterator[None]:
         _on_sigterm(before)
     finally:
         if dist.is_initialized():
-            dist.destroy_process_group()
+            _abort() if failed else dist.destroy_process_group()
+
+
+def _abort() -> None:
+    """Break off: NCCL takes leave together, and beside others that still wait for a sum one that failed would wait for
+    them for ever."""
+    # torch has no public name for it yet
+    getattr(dist.distributed_c10d, "_abort_process_group", dist.destroy_process_group)()
 
 
 def _told_to_stop(number: int, frame: object) -> None:
