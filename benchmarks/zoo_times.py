@@ -1,19 +1,23 @@
 """Forward times of every entry beside its parent, written to the cards: what `benchmarks/gpu.sh` runs.
 
-    python benchmarks/zoo_times.py [--cards DIR]... [--mirror DIR]... [--out times.jsonl] [--minutes 9]
+    python benchmarks/zoo_times.py [--cards DIR]... [--mirror DIR]... [--out times.jsonl] [--minutes 9] [--dry-run]
     python benchmarks/zoo_times.py --device cpu --modes eager --batches 8 --dtypes float32    speed-ups on a quiet CPU
 
-A parent and its children run interleaved (`zoo.measure.forward_times`: device events, warm-up, an order shuffled anew
-each round) on the same random samples: batch 32 and 1, float32 and bfloat16, eager, as a CUDA graph and compiled. What
-is cheap comes first, what no card states yet before what only would be measured again; a setting that the rest of the
-time cannot hold, or that fails, is named and left out. An entry's card is replaced as soon as it was timed: records of
-the same device, batch, type and mode are replaced, all others stay. Of a CPU only speed-ups are written, no times, and
-only if it is named: without a GPU nothing is measured.
+Entries are those that are shipped, your own and those of this repository's mirror/, or those of the folders that are
+named; parents may come from anywhere. A parent and its children run interleaved (`zoo.measure.forward_times`: device
+events, warm-up, an order shuffled anew each round) on the same random samples: batch 32 and 1, float32 and bfloat16,
+eager, as a CUDA graph and compiled. What is cheap comes first for all entries, and before that what no card states yet;
+what is measured again begins with what was longest ago, by the lines of --out. A setting that the rest of the time
+cannot hold, or that fails, is named and left to the next run. An entry's card is replaced as soon as it was timed:
+records of the same device, batch, type and mode are replaced, all others stay. Of a CPU only speed-ups are written, no
+times, and only if it is named: without a GPU nothing is measured.
 """
 
 from __future__ import annotations
 
 import json
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,15 +26,15 @@ from pathlib import Path
 import click
 import torch
 
-from zoo import checkpoint, report, store
+from zoo import checkpoint, mirrors, report, store
 from zoo.cards import Card, Forward
 from zoo.entry import forward_record
 from zoo.errors import ZooError
 from zoo.files import new_file
 from zoo.measure import Times, device_name, forward_times
 from zoo.memory import keep_freed_memory
-from zoo.mirrors import INDEX
 
+ROOT = Path(__file__).resolve().parent.parent
 MODES = {"eager": 2.0, "cuda_graph": 3.0, "compiled": 60.0}  # seconds that a network may take, before any is measured
 DTYPES = ("float32", "bfloat16")
 BATCHES = (32, 1)
@@ -62,40 +66,50 @@ class Budget:
     clock: Callable[[], float] = time.monotonic
     seen: dict[tuple[str, str], float] = field(default_factory=dict)
 
+    def cost(self, job: Job) -> float:
+        return self.seen.get((job.mode, job.cards[0].arch), MODES[job.mode]) * len(job.cards)
+
     def holds(self, job: Job) -> bool:
-        each = self.seen.get((job.mode, job.cards[0].arch), MODES[job.mode])
-        return self.clock() + each * len(job.cards) <= self.deadline
+        return self.clock() + self.cost(job) <= self.deadline
 
     def note(self, job: Job, seconds: float) -> None:
         key = (job.mode, job.cards[0].arch)
         self.seen[key] = max(seconds / len(job.cards), self.seen.get(key, 0.0))
 
 
-def groups(cards: Mapping[str, Card]) -> Iterator[tuple[tuple[Card, ...], frozenset[str]]]:
+def groups(
+    cards: Mapping[str, Card], parents: Mapping[str, Card] | None = None
+) -> Iterator[tuple[tuple[Card, ...], frozenset[str]]]:
     """Every parent with up to `CHILDREN` of its children that take samples of its shape, every other entry alone;
-    and whose times count."""
-    children: dict[str, list[Card]] = {name: [] for name in cards}
+    and whose times count: those of `cards`, while `parents` stand beside their children only."""
+    known = {**(parents or {}), **cards}
+    children: dict[str, list[Card]] = {name: [] for name in sorted(known)}
     roots = []
     for card in cards.values():
-        parent = cards.get(card.parent) if card.parent else None
-        if parent is not None and parent.sample_shape == card.sample_shape:
-            children[parent.name].append(card)
+        if _beside(card, known):
+            children[str(card.parent)].append(card)
         else:
             roots.append(card.name)
     for name, own in children.items():
         if not own and name in roots:
-            yield (cards[name],), frozenset({name})
+            yield (known[name],), frozenset({name})
         for at in range(0, len(own), CHILDREN):
             part = own[at : at + CHILDREN]
             first = {name} if at == 0 and name in roots else set()
-            yield (cards[name], *part), frozenset({card.name for card in part} | first)
+            yield (known[name], *part), frozenset({card.name for card in part} | first)
+
+
+def _beside(card: Card, known: Mapping[str, Card]) -> bool:
+    parent = known.get(card.parent or "")
+    return parent is not None and parent.sample_shape == card.sample_shape
 
 
 def jobs(
-    cards: Mapping[str, Card], *, device: str, modes: Sequence[str], dtypes: Sequence[str], batches: Sequence[int]
-) -> list[Job]:
-    """Everything to be timed, in the order in which it is."""
-    together = list(groups(cards))
+    cards: Mapping[str, Card], *, device: str, modes: Sequence[str], dtypes: Sequence[str], batches: Sequence[int],
+    parents: Mapping[str, Card] | None = None, tried: Mapping[Tried, int] | None = None,
+) -> list[Job]:  # fmt: skip
+    """Everything to be timed, in the order in which it is; `tried` says when each was last, as `lines_of` has it."""
+    together = sorted(groups(cards, parents), key=lambda group: len(group[0]) == 1)  # what has a speed-up first
     if device == "cpu":  # speed-ups alone: of children beside their parents
         together = [(members, kept - {members[0].name}) for members, kept in together if len(members) > 1]
     found = [
@@ -103,11 +117,40 @@ def jobs(
         for mode in modes for dtype in dtypes for batch in batches for members, kept in together
     ]  # fmt: skip
 
-    def stated(job: Job) -> bool:
+    def turn(job: Job) -> tuple[bool, int]:
         setting = (device, job.batch, job.dtype, job.mode)
-        return all(any(_key(record) == setting for record in cards[name].forward) for name in job.kept)
+        timed = [cards[name] for name in job.kept]
+        stated = all(any(_key(record) == setting for record in card.forward) for card in timed)
+        return stated, min((tried or {}).get((card.saved.sha256, *setting), -1) for card in timed)
 
-    return sorted(found, key=stated)  # stable: what is missing first
+    return sorted(found, key=turn)  # stable: what is missing first, then what was longest ago
+
+
+Tried = tuple[str, str, int, str, str]  # a checkpoint's SHA-256, and the setting: device, batch, type, mode
+
+
+def lines_of(out: Path | None) -> dict[Tried, int]:
+    """The number of the last line of a file of results for every checkpoint and setting, failures included."""
+    found: dict[Tried, int] = {}
+    for number, text in enumerate(out.read_text(encoding="utf-8").splitlines() if out and out.exists() else []):
+        try:
+            line = json.loads(text)
+            found[line["sha256"], line["device"], line["batch"], line["dtype"], line["mode"]] = number
+        except (ValueError, KeyError, TypeError):  # cut off by a kill
+            continue
+    return found
+
+
+def plan(todo: Iterable[Job], minutes: float) -> Iterator[str]:
+    """A line for every run: the second at which it ends if all take as long as is reckoned with, or that it is left."""
+    now = 0.0
+    budget = Budget(60 * minutes, lambda: now)
+    for job in todo:
+        if budget.holds(job):
+            now += budget.cost(job)
+            yield f"{now:6.0f} s  {job}"
+        else:
+            yield f"    left  {job}"
 
 
 Results = dict[str, list[Forward]]
@@ -120,36 +163,48 @@ def run(
     budget: Budget,
     path: Callable[[Card], Path],
     keep: Callable[[Card, Forward, str | None], None],
+    fail: Callable[[Job, str], None],
     repeats: int,
 ) -> Results:
-    """Run the jobs as long as there is time; `keep(card, record, parent)` gets each result as soon as it is there."""
+    """Run the jobs as long as there is time; `keep(card, record, parent)` gets each result as soon as it is there,
+    `fail(job, reason)` each failure. Names at the end what there was no time for."""
     results: Results = {}
-    for job in todo:
-        if not budget.holds(job):
-            click.echo(f"no time left for {job}")
-            continue
-        began = budget.clock()
-        try:
-            times = measure(job, device=device, path=path, repeats=repeats)
-        except Exception as error:  # compilers and drivers raise anything; the other settings are still worth having
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            click.echo(f"failed: {job}: {reason[:300]}")
-            continue
-        seconds = budget.clock() - began
-        budget.note(job, seconds)
-        click.echo(f"{seconds:6.1f} s  {job}")
-        setting = {"batch": job.batch, "dtype": job.dtype, "mode": job.mode}
-        for card in job.cards:
-            parent = None if card is job.cards[0] else job.cards[0].name
-            if card.name not in job.kept or (parent is None and device.type != "cuda"):
-                continue  # on a CPU there are ratios only
-            record = forward_record(times[card.name], device, **setting, parent=parent is not None)  # type: ignore[arg-type]
-            results.setdefault(card.name, []).append(record)
+    left = list(todo)
+    try:  # one that was thought too long may not be, once one of its kind was measured
+        while (job := next(filter(budget.holds, left), None)) is not None:
+            began = budget.clock()
             try:
-                keep(card, record, parent)
-            except ZooError as error:
-                click.echo(f"not written: {error}")
+                times = measure(job, device=device, path=path, repeats=repeats)
+            except Exception as error:  # compilers and drivers raise anything; the other settings are worth having
+                left.remove(job)
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+                click.echo(f"failed: {job}: {reason}")
+                fail(job, reason)
+                continue
+            left.remove(job)
+            seconds = budget.clock() - began
+            budget.note(job, seconds)
+            click.echo(f"{seconds:6.1f} s  {job}")
+            for card, record, parent in recorded(job, times, device):
+                results.setdefault(card.name, []).append(record)
+                try:
+                    keep(card, record, parent)
+                except ZooError as error:
+                    click.echo(f"not written: {error}")
+    finally:  # after a signal too
+        for job in left:
+            click.echo(f"left for the next run: {job}")
     return results
+
+
+def recorded(job: Job, times: Mapping[str, Times], device: torch.device) -> Iterator[tuple[Card, Forward, str | None]]:
+    """The records of those whose times count, with the name of the parent that they ran beside; on a CPU of these."""
+    for card in job.cards:
+        parent = None if card is job.cards[0] else job.cards[0].name
+        if card.name not in job.kept or (parent is None and device.type != "cuda"):
+            continue
+        setting = {"batch": job.batch, "dtype": job.dtype, "mode": job.mode}
+        yield card, forward_record(times[card.name], device, **setting, parent=parent is not None), parent  # type: ignore[arg-type]
 
 
 def measure(job: Job, *, device: torch.device, path: Callable[[Card], Path], repeats: int) -> dict[str, Times]:
@@ -162,9 +217,14 @@ def measure(job: Job, *, device: torch.device, path: Callable[[Card], Path], rep
 
 
 def written(card: Card, record: Forward) -> Card:
-    """The card with the record in the place of the one of the same device, batch, type and mode, or as the last."""
+    """The card with the record in the place of the one of the same device, batch, type and mode, or as the last.
+
+    One that was timed beside its parent is not replaced by one that was timed alone.
+    """
     old = [each for each in card.forward if _key(each) != _key(record)]
     at = next((i for i, each in enumerate(card.forward) if _key(each) == _key(record)), len(old))
+    if at < len(card.forward) and card.forward[at].ratio is not None and record.ratio is None:
+        return card
     return replace(card, forward=(*old[:at], record, *old[at:]))
 
 
@@ -200,11 +260,34 @@ def _key(record: Forward) -> tuple[str, int, str, str]:
     return record.device, record.batch, record.dtype, record.mode
 
 
-def entries(folders: Iterable[Path], mirror: Sequence[str]) -> dict[str, Card]:
-    """The cards of these folders, of this machine's zoo and of the mirrors, by name; the first of a name counts."""
-    places = [place for folder in folders for place in sorted(folder.glob("[!.]*.json")) if place.name != INDEX]
-    found = {place.stem: store.read_card(place) for place in reversed(places)}
-    return dict(sorted({**store.cards(mirror), **found}.items()))
+def entries(folders: Iterable[Path]) -> tuple[dict[str, Card], list[str]]:
+    """The cards of these folders by name, the first of a name counts; and a sentence for every other checkpoint that
+    has the name of one."""
+    found: dict[str, tuple[Card, Path]] = {}
+    said = []
+    for folder in folders:
+        for place in sorted(folder.glob("[!.]*.json")):
+            if place.name == mirrors.INDEX:
+                continue
+            card = store.read_card(place)
+            first, where = found.setdefault(card.name, (card, folder))
+            if first.saved != card.saved:
+                said.append(f"{place} is not timed: {where} has another {card.name}")
+    return {name: found[name][0] for name in sorted(found)}, said
+
+
+def parents_of(cards: Mapping[str, Card], mirror: Sequence[str]) -> tuple[dict[str, Card], list[str]]:
+    """The cards of parents that are not among these, from this machine's zoo or a mirror; and a sentence for every
+    entry that has to be timed alone."""
+    wanted = {card.parent for card in cards.values() if card.parent} - cards.keys()
+    known = store.cards(mirrors.mirrors(mirror or None)) if wanted else {}
+    parents = {name: card for name, card in known.items() if name in wanted}
+    said = []
+    for card in cards.values():
+        if card.parent and not _beside(card, {**parents, **cards}):
+            why = "takes other samples" if card.parent in {**parents, **cards} else "is neither here nor on a mirror"
+            said.append(f"{card.name} is timed alone: its parent {card.parent} {why}")
+    return parents, said
 
 
 def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str]) -> Callable[[Card], Path]:
@@ -230,8 +313,8 @@ def _words(text: str, known: Iterable[str]) -> list[str]:
 
 @click.command()
 @click.option("--cards", "folders", multiple=True, type=click.Path(file_okay=False, exists=True, path_type=Path),
-              help="Folder whose cards are written, may be repeated [the shipped entries and your own].")  # fmt: skip
-@click.option("--mirror", multiple=True, help="Entries from there as well; may be repeated.")
+              help="Folder of entries to time; may be repeated [shipped, your own, mirror/ here].")  # fmt: skip
+@click.option("--mirror", multiple=True, help="Where parents are looked for that lie elsewhere; may be repeated.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Each result as a line of JSON.")
 @click.option("--minutes", default=9.0, show_default=True)
 @click.option("--repeats", default=100, show_default=True)
@@ -239,42 +322,56 @@ def _words(text: str, known: Iterable[str]) -> list[str]:
 @click.option("--dtypes", default=",".join(DTYPES), show_default=True)
 @click.option("--batches", default=",".join(map(str, BATCHES)), show_default=True)
 @click.option("--device", default="cuda", show_default=True)
-@click.option("--dry-run", is_flag=True, help="Write neither cards nor --out.")
+@click.option("--dry-run", is_flag=True, help="Print what would be timed, in its order; measure nothing.")
 def main(
     folders: tuple[Path, ...], mirror: tuple[str, ...], out: Path | None, minutes: float, repeats: int, modes: str,
     dtypes: str, batches: str, device: str, dry_run: bool,
 ) -> None:  # fmt: skip
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    gpu = not device.startswith("cuda") or torch.cuda.is_available()
+    if not gpu and not dry_run:
         raise click.ClickException("there is no CUDA GPU here: nothing was measured, and nothing written")
-    place = checkpoint.device_of(device)
-    keep_freed_memory()
     began = time.monotonic()
-    places = folders or (store.shipped(), store.own())
+    places = folders or (store.shipped(), store.own(), ROOT / "mirror")
     try:
-        known = entries(folders, mirror)
-        name = f"cuda: {device_name(place)}" if place.type == "cuda" else "cpu"
+        place = checkpoint.device_of(device) if gpu else torch.device("cuda")
+        known, said = entries(places)
+        parents, alone = parents_of(known, mirror)
+        name = "cuda" if not gpu else f"cuda: {device_name(place)}" if place.type == "cuda" else "cpu"
         todo = jobs(known, device=name, modes=_words(modes, MODES), dtypes=_words(dtypes, DTYPES),
-                    batches=[int(batch) for batch in batches.split(",")])  # fmt: skip
+                    batches=[int(batch) for batch in batches.split(",")],
+                    parents=parents, tried=lines_of(out))  # fmt: skip
     except (ZooError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
-    def keep(card: Card, record: Forward, parent: str | None) -> None:
-        if dry_run:
-            return
-        write(card, record, places)
+    def line(card: Card, **more: object) -> None:
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            line = {"name": card.name, "parent": parent, "sha256": card.saved.sha256, **asdict(record)}
             with open(out, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps({"name": card.name, "sha256": card.saved.sha256, **more}) + "\n")
+
+    def keep(card: Card, record: Forward, parent: str | None) -> None:
+        write(card, record, places)
+        line(card, parent=parent, **asdict(record))
+
+    def fail(job: Job, reason: str) -> None:
+        for each in sorted(job.kept):
+            line(known[each], device=name, batch=job.batch, dtype=job.dtype, mode=job.mode, failed=reason)
 
     if not todo:
         raise click.ClickException("nothing to time: no entry's parent is here, and of a CPU there are speed-ups alone")
     click.echo(f"{name}, torch {torch.__version__}, {len(known)} entries, {len(todo)} runs, {minutes:g} minutes")
+    for sentence in said + alone:
+        click.echo(sentence)
+    if dry_run:
+        for text in plan(todo, minutes):
+            click.echo(text)
+        return
+    keep_freed_memory()
     results = run(todo, device=place, budget=Budget(began + 60 * minutes), repeats=repeats,
-                  path=checkpoint_in(places, mirror), keep=keep)  # fmt: skip
+                  path=checkpoint_in(places, mirror), keep=keep, fail=fail)  # fmt: skip
     click.echo(table(results))
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is left is named then too
     main()

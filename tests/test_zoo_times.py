@@ -1,6 +1,8 @@
 """benchmarks/zoo_times.py: what is timed beside what, in which order, until when, and what becomes of the cards."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +16,9 @@ from click.testing import CliRunner
 from scripts import BENCHMARKS, script
 from store_entries import make, plain
 
-from zoo import ZooError, store
-from zoo.cards import Card, Forward
+import zoo
+from zoo import ZooError, mirrors, publish, store
+from zoo.cards import Card, File, Forward
 from zoo.measure import Times
 from zoo.terms import Licences
 
@@ -35,7 +38,9 @@ def record(**changes: Any) -> Forward:
 
 
 def by_name(*cards: Card) -> dict[str, Card]:
-    return {card.name: card for card in cards}
+    """The cards as they are read: with a file."""
+    file = {"name": "{}-00000000.safetensors", "size": 1, "sha256": "0" * 64}
+    return {card.name: replace(card, file=File(**{**file, "name": file["name"].format(card.name)})) for card in cards}
 
 
 # -- what is timed beside what -------------------------------------------------------------------------------
@@ -60,12 +65,69 @@ def test_every_entry_is_timed_once_and_beside_its_parent() -> None:
     assert alone == ["c", "d", "e"]
 
 
+def test_a_parent_from_elsewhere_is_timed_beside_its_children_and_not_for_itself() -> None:
+    cards, parents = by_name(child("a-1", "a"), child("a-2", "a")), by_name(plain("a"))
+    assert list(zoo_times.groups(cards, parents)) == [
+        ((parents["a"], cards["a-1"], cards["a-2"]), frozenset({"a-1", "a-2"}))
+    ]
+    assert [names for _, names in zoo_times.groups(cards)] == [{"a-1"}, {"a-2"}]
+
+
+def rows_of_the_readme() -> set[str]:
+    text = (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
+    return set(re.findall(r"^\| (?:&emsp;)*`([^`]+)` \|", text, re.MULTILINE))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it is a shell script")
+@pytest.mark.parametrize("minutes", ["9", "1000"])
+def test_the_plan_holds_every_row_of_the_readme(tmp_path: Path, minutes: str) -> None:
+    """In the default time eagerly and as a graph, of both batches and types; in the time for all of it compiled too."""
+    done = subprocess.run(
+        ["bash", str(BENCHMARKS / "gpu.sh"), "--dry-run", "--minutes", minutes], capture_output=True, text=True,
+        env={**os.environ, "PYTHON": sys.executable, "ZOO_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = re.findall(r"^ *\d+ s  batch (\d+), (\w+), (\w+): (.*)$", done.stdout, re.MULTILINE)
+    planned: dict[tuple[str, ...], set[str]] = {}
+    for *setting, names in runs:
+        planned.setdefault(tuple(setting), set()).update(names.split(", "))
+    rows = rows_of_the_readme()
+    assert len(rows) > 10
+    modes = zoo_times.MODES if minutes == "1000" else ("eager", "cuda_graph")
+    for setting in ((b, d, m) for b in ("1", "32") for d in zoo_times.DTYPES for m in modes):
+        assert planned[setting] == rows
+    assert ("    left  batch " in done.stdout) == (minutes == "9")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_timed_alone_and_what_is_not_at_all_is_said(empty_home: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    make(one, "net-a.shapes", parent="net.shapes", **PARENT)
+    make(one, "net-b.shapes", parent="net.shapes", **PARENT, sample_shape=(6,))
+    make(one, "net-c.shapes", parent="gone.shapes", **PARENT)
+    make(two, "net-a.shapes", b"another one")
+    shutil.copy(one / "net-b.shapes.json", two)
+    make(store.cache(), "net.shapes")
+    cards, said = zoo_times.entries([one, two, tmp_path / "three"])
+    assert (list(cards), said) == (
+        ["net-a.shapes", "net-b.shapes", "net-c.shapes"],
+        [f"{two / 'net-a.shapes.json'} is not timed: {one} has another net-a.shapes"],
+    )
+    parents, said = zoo_times.parents_of(cards, [])
+    assert list(parents) == ["net.shapes"]
+    assert said == [
+        "net-b.shapes is timed alone: its parent net.shapes takes other samples",
+        "net-c.shapes is timed alone: its parent gone.shapes is neither here nor on a mirror",
+    ]
+
+
 def test_the_cheap_comes_first_and_the_compiled_last() -> None:
     cards = by_name(plain("a"), plain("b"))
     every = {"device": "cuda: X", "modes": list(zoo_times.MODES), "dtypes": zoo_times.DTYPES, "batches": (32, 1)}
     jobs = zoo_times.jobs(cards, **every)
     assert len(jobs) == 2 * 3 * 2 * 2
     assert [(j.mode, j.dtype) for j in jobs[:4]] == [("eager", "float32")] * 4
+    assert {j.mode for j in jobs[:16]} == {"eager", "cuda_graph"}
     assert {j.cards[0].name for j in jobs[:2]} == {"a", "b"}
     assert {j.mode for j in jobs[-8:]} == {"compiled"}
 
@@ -76,6 +138,20 @@ def test_what_no_card_states_comes_before_what_is_measured_again() -> None:
     assert [(j.cards[0].name, j.mode) for j in jobs] == [
         ("b", "eager"), ("a", "compiled"), ("b", "compiled"), ("a", "eager"),
     ]  # fmt: skip
+
+
+def test_what_was_longest_ago_comes_first_of_what_is_measured_again(tmp_path: Path) -> None:
+    cards = {name: make(tmp_path, name, name.encode(), forward=(record(),)) for name in "abcd"}
+    cards |= {name: make(tmp_path, name, name.encode()) for name in "ef"}
+    out = tmp_path / "times.jsonl"
+    tried = [{"sha256": cards[name].saved.sha256, **vars(record())} for name in ("c", "e", "a", "b", "c")]
+    lines = [json.dumps({**line, "failed": "why"}) for line in tried]
+    out.write_text("\n".join([*lines, lines[2][:-7], "[]"]))  # the one before the last was cut off by a kill
+    jobs = zoo_times.jobs(
+        cards, device="cuda: X", modes=("eager",), dtypes=("float32",), batches=(32,), tried=zoo_times.lines_of(out)
+    )
+    assert [job.cards[0].name for job in jobs] == ["f", "e", "d", "a", "b", "c"]
+    assert zoo_times.lines_of(tmp_path / "none.jsonl") == zoo_times.lines_of(None) == {}
 
 
 # -- until when ----------------------------------------------------------------------------------------------
@@ -115,7 +191,8 @@ def run(gpu: dict[str, Any], minutes: float, cards: dict[str, Card]) -> Any:
     jobs = zoo_times.jobs(cards, device="X", modes=list(zoo_times.MODES), dtypes=zoo_times.DTYPES, batches=(32, 1))
     budget = zoo_times.Budget(60 * minutes, gpu["clock"])
     here = {"device": torch.device("cuda"), "path": lambda card: Path(), "repeats": 9}
-    return zoo_times.run(jobs, budget=budget, keep=lambda *given: None, **here)
+    nothing = {"keep": lambda *given: None, "fail": lambda *given: None}
+    return zoo_times.run(jobs, budget=budget, **nothing, **here)
 
 
 def test_it_ends_in_time_whatever_a_compiler_takes(gpu: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,7 +204,17 @@ def test_it_ends_in_time_whatever_a_compiler_takes(gpu: dict[str, Any], capsys: 
     assert done.count("eager") == done.count("cuda_graph") == 2 * 2 * 2
     assert 1 <= done.count("compiled") < 8
     said = capsys.readouterr().out
-    assert said.count("no time left for batch") == 8 - done.count("compiled")
+    assert said.count("left for the next run: batch") == 8 - done.count("compiled")
+
+
+def test_what_was_thought_too_long_is_run_once_its_like_was_quick(gpu: dict[str, Any]) -> None:
+    cards = by_name(plain("a"), *(child(f"a-{i}", "a") for i in range(4)), plain("b"))
+    jobs = zoo_times.jobs(cards, device="X", modes=["compiled"], dtypes=("float32",), batches=(32,))
+    assert [len(job.cards) for job in jobs] == [5, 1]
+    gpu["seconds"] = {"compiled": 10.0}
+    assert {r.mode for records in run(gpu, 4.2, cards).values() for r in records} == set(zoo_times.MODES)
+    done = [(job.cards[0].name, job.batch, job.dtype) for job in gpu["ran"] if job.mode == "compiled"]
+    assert done[:2] == [("b", 32, "float32"), ("a", 32, "float32")]  # 300 s were reckoned with, it took 50
 
 
 def test_a_short_time_is_for_the_cheap_ones(gpu: dict[str, Any]) -> None:
@@ -145,6 +232,21 @@ def test_a_mode_that_fails_is_named_and_the_others_go_on(
     said = capsys.readouterr().out
     assert "failed: batch 32, float32, cuda_graph: a, a-1: the compiler says no\n" in said
     assert "hundred" not in said
+    assert "left" not in said
+
+
+def test_what_is_left_is_named_when_a_signal_ends_it(
+    gpu: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = by_name(plain("a"), plain("b"))
+
+    def stop(job: Any, **given: object) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(zoo_times, "measure", stop)
+    with pytest.raises(SystemExit):
+        run(gpu, 100, cards)
+    assert capsys.readouterr().out.count("left for the next run: batch") == 2 * 12
 
 
 # -- what becomes of the cards -------------------------------------------------------------------------------
@@ -158,6 +260,13 @@ def test_a_record_takes_the_place_of_the_same_setting_and_of_no_other() -> None:
     last = record(batch=7)
     assert zoo_times.written(card, last).forward == (*old, last)
     assert zoo_times.written(plain("a"), last).forward == (last,)
+
+
+def test_a_time_beside_the_parent_is_not_replaced_by_one_alone() -> None:
+    beside = record(ratio=1.5)
+    card = child("a-1", "a", forward=(beside,))
+    assert zoo_times.written(card, record(median_ms=5.0)) == card
+    assert zoo_times.written(card, record(ratio=1.6)).forward == (record(ratio=1.6),)
 
 
 def test_only_the_card_of_this_very_checkpoint_is_written(tmp_path: Path) -> None:
@@ -178,6 +287,35 @@ def test_what_was_written_meanwhile_is_kept(tmp_path: Path) -> None:
     zoo_times.write(card, record(batch=2), [tmp_path])
     zoo_times.write(card, record(batch=3), [tmp_path])  # by a process that read the card before
     assert [r.batch for r in store.read_card(tmp_path / "a.json").forward] == [2, 3]
+
+
+def test_the_mirror_of_the_repository_stays_one(
+    gpu: dict[str, Any], tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times reach the cards of a copy of mirror/; what is served and published from it is whole."""
+    folder = tmp_path / "repository" / "mirror"
+    folder.mkdir(parents=True)
+    for path in (BENCHMARKS.parent / "mirror").glob("[!.]*"):
+        shutil.copy(path, folder)
+    monkeypatch.setattr(zoo_times, "ROOT", folder.parent)
+    before, index = zoo_times.entries([folder])[0], (folder / "index.json").read_bytes()
+    make(store.own(), "net.shapes")
+    done = CliRunner().invoke(zoo_times.main, [], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "failed" not in done.output
+    assert len(store.read_card(store.own() / "net.shapes.json").forward) == 12
+    assert (folder / "index.json").read_bytes() == index
+    for name, card in before.items():
+        assert zoo.download(name, mirror=folder).stat().st_size == card.saved.size
+        now = zoo.info(name)
+        assert [r for r in now.forward if r.device == "cpu"] == list(card.forward)
+        assert len([r for r in now.forward if r.median_ms == 2.0]) == 12
+        assert replace(now, forward=card.forward) == card
+        assert (folder / f"{name}.json").read_text(encoding="utf-8") == now.to_json()
+    assert publish.publish(folder, ["net.shapes"]).new == ["net.shapes"]
+    assert mirrors.index(str(folder)) == sorted([*before, "net.shapes"])
+    again = CliRunner().invoke(zoo_times.main, ["--dry-run"], catch_exceptions=False)
+    assert again.exit_code == 0, again.output
 
 
 def copies(tmp_path: Path, monkeypatch: Any) -> Path:
@@ -228,20 +366,17 @@ def test_a_card_that_cannot_be_written_is_named(gpu: dict[str, Any], tmp_path: P
 # -- a processor ---------------------------------------------------------------------------------------------
 
 
-def test_shipped_entries_on_the_cpu_for_real(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_plan_alone_measures_and_writes_nothing(gpu: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     folder, out = copies(tmp_path, monkeypatch), tmp_path / "times.jsonl"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    options = ["--cards", str(folder), "--out", str(out), "--device", "cpu", "--dry-run", "--repeats", "3"]
-    few = ["--modes", "eager,cuda_graph", "--batches", "1", "--dtypes", "float32"]
-    done = CliRunner().invoke(zoo_times.main, [*options, *few], catch_exceptions=False)
+    options = ["--cards", str(folder), "--out", str(out), "--dry-run", "--minutes", "1"]
+    done = CliRunner().invoke(zoo_times.main, options, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "failed: batch 1, float32, cuda_graph: " in done.output
-    assert "CUDA graphs need a CUDA GPU" in done.output
-    last = done.output.splitlines()[-1]
-    assert last.startswith("dgcnn-pruned-0.5x.shapes  1      float32  ")
-    assert 0.5 < float(last.split()[3].removesuffix("x")) < 10
-    assert "ms" not in last
+    assert gpu["ran"] == []
+    both = "dgcnn.shapes, dgcnn-pruned-0.5x.shapes"
+    assert done.output.splitlines()[1] == f"     4 s  batch 32, float32, eager: {both}"
+    assert done.output.splitlines()[-1] == f"    left  batch 1, bfloat16, compiled: {both}"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert not out.exists()
 
@@ -252,17 +387,25 @@ def test_of_a_processor_only_speed_ups_are_written(tmp_path: Path, monkeypatch: 
     name = "dgcnn-pruned-0.5x.shapes"
     old, parent = store.read_card(folder / f"{name}.json"), (folder / "dgcnn.shapes.json").read_bytes()
     options = ["--cards", str(folder), "--out", str(out), "--device", "cpu", "--repeats", "3"]
-    few = ["--modes", "eager", "--batches", "8", "--dtypes", "float32"]
+    few = ["--modes", "eager,cuda_graph", "--batches", "8", "--dtypes", "float32"]
     done = CliRunner().invoke(zoo_times.main, [*options, *few], catch_exceptions=False)
     assert done.exit_code == 0, done.output
+    assert "failed: batch 8, float32, cuda_graph: " in done.output
+    assert "CUDA graphs need a CUDA GPU" in done.output
+    last = done.output.splitlines()[-1]
+    assert last.startswith("dgcnn-pruned-0.5x.shapes  8      float32  ")
+    assert 0.5 < float(last.split()[3].removesuffix("x")) < 10
+    assert "ms" not in last
     card = store.read_card(folder / f"{name}.json")
     assert replace(card, forward=old.forward) == old
     (record,) = card.forward
     assert (record.device, record.batch, record.median_ms, record.p95_ms) == ("cpu", 8, None, None)
     assert 0.5 < record.ratio_low <= record.ratio <= record.ratio_high < 10
     assert (folder / "dgcnn.shapes.json").read_bytes() == parent
-    (line,) = out.read_text().splitlines()
-    assert json.loads(line)["ratio"] == record.ratio
+    failed, line = map(json.loads, out.read_text().splitlines())  # its speed-up stood there already
+    assert line["ratio"] == record.ratio
+    assert (failed["name"], failed["mode"]) == (name, "cuda_graph")
+    assert failed["failed"].startswith("CUDA graphs need a CUDA GPU")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -280,13 +423,19 @@ def test_without_a_gpu_the_command_says_so_and_writes_nothing(tmp_path: Path) ->
     assert {path.name: path.read_bytes() for path in store.shipped().iterdir()} == shipped
 
 
-def test_entries_of_a_mirror_are_timed_as_well(empty_home: Path, mirror: Path, tmp_path: Path) -> None:
-    make(tmp_path / "folder", "net.shapes", b"another one")
-    found = zoo_times.entries([tmp_path / "folder"], [str(mirror)])
-    assert list(found) == ["net-pruned-0.5x.shapes", "net.modelnet10", "net.shapes"]
-    path = zoo_times.checkpoint_in([tmp_path / "folder"], [str(mirror)])
-    assert path(found["net.shapes"]).read_bytes() == b"another one"
-    assert path(found["net.modelnet10"]).parent == store.cache()
-    Path(path(found["net.shapes"])).write_bytes(b"another 0ne")
+def test_a_parent_comes_from_a_mirror(empty_home: Path, mirror: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = tmp_path / "folder"
+    make(folder, "net-small.shapes", b"another one", parent="net.shapes", **PARENT)
+    cards, _ = zoo_times.entries([folder])
+    assert list(cards) == ["net-small.shapes"]  # what else the mirror has is not timed
+    assert zoo_times.parents_of(cards, [])[0] == {}
+    for given in ([str(mirror)], []):
+        parents, said = zoo_times.parents_of(cards, given)
+        assert (list(parents), said) == (["net.shapes"], [])
+        monkeypatch.setenv("ZOO_MIRROR", str(mirror))
+    path = zoo_times.checkpoint_in([folder], [])
+    assert path(cards["net-small.shapes"]).read_bytes() == b"another one"
+    assert path(parents["net.shapes"]).parent == store.cache()
+    Path(path(cards["net-small.shapes"])).write_bytes(b"another 0ne")
     with pytest.raises(ZooError, match="damaged"):
-        path(found["net.shapes"])
+        path(cards["net-small.shapes"])
