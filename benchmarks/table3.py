@@ -5,10 +5,11 @@ under each, the pruned network of no higher cost.
 
 Entries whose names differ in their seed alone (dgcnn-0.75x.modelnet10, dgcnn-0.75x-seed1.modelnet10) share a row if
 their clouds have the same number of points; of several numbers the mean or the least and largest are given. The
-interval is that of all seeds' answers taken together (Wilson, 95 %); they are answers on the same test samples, so of
-other samples it says too much. Forward times are of the `--batch` in float32, eager, on a GPU; without one, of a CPU's
-record its ratio alone. Nothing is computed here but means; what no card states stays empty. Pruned are the networks of
-the combined method, repaired those with that in their name (dgcnn-pruned-0.25x-repaired.modelnet10).
+interval (Wilson, 95 %) is that of the mean share on as many samples as one test set has: all seeds answer for the same
+samples, so more seeds do not make smaller what another choice of samples would change. Forward times are of the
+`--batch` in float32, eager, on a GPU; without one, of a CPU's record its ratio alone. Nothing is computed here but means
+and their intervals; what no card states stays empty. Pruned are the networks of the combined method, repaired those with
+that in their name (dgcnn-pruned-0.25x-repaired.modelnet10).
 """
 
 from __future__ import annotations
@@ -62,6 +63,16 @@ class Row:
         counted = [card.accuracy for card in self.cards if card.accuracy]
         return (sum(a.correct for a in counted), sum(a.total for a in counted)) if counted else None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the mean share, on the samples of one seed: they are the same for all. None without answers, or where the
+        seeds were not judged on one set of samples."""
+        splits = {(card.accuracy.split, card.accuracy.total) for card in self.cards if card.accuracy}
+        if len(splits) != 1:
+            return None
+        ((_, total),) = splits
+        return wilson(statistics.mean(self.shares) * total, total)  # type: ignore[arg-type]  # a mean need not be whole
+
 
 def rows(cards: Iterable[Card], dataset: str) -> list[Row]:
     """The table's rows in the paper's order; entries of other names and data sets are left out."""
@@ -106,7 +117,7 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
         str(len(row.cards)),
         "" if right is None else " ".join([f"{right[0]}/{right[1]}", *(f"({split})" for split in splits)]),
         _mean(row.shares),
-        "" if right is None else "{:.1f} to {:.1f}".format(*(100 * end for end in wilson(*right))),
+        "" if row.interval is None else "{:.1f} to {:.1f}".format(*(100 * end for end in row.interval)),
         _between([card.parameters for card in row.cards], report.quantity),
         _between([card.macs for card in row.cards if card.macs is not None], report.quantity),
         _between(ms, lambda value: f"{value:.3f} ms") + (where if ms else ""),
@@ -146,7 +157,7 @@ def as_json(table: Sequence[Row], batch: int) -> list[dict[str, Any]]:
             "accuracy": statistics.mean(row.shares) if row.shares else None,
             "accuracies": row.shares,
             "right": row.right,
-            "interval": wilson(*row.right) if row.right else None,
+            "interval": row.interval,
             "parameters": [card.parameters for card in row.cards],
             "macs": [card.macs for card in row.cards],
             "forward": [None if (r := timed(card, batch)) is None else vars(r) for card in row.cards],

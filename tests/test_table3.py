@@ -83,7 +83,8 @@ def test_seeds_share_a_row_with_their_mean_spread_and_interval(tmp_path: Path) -
     for seed, right, parameters in ((0, 820, 1_000_000), (1, 826, 1_100_000), (2, 835, 1_050_000)):
         name = "dgcnn-pruned-0.5x" + (f"-seed{seed}" if seed else "")
         entry(tmp_path, f"{name}.modelnet10", right, parameters=parameters, macs=300_000_000)
-    low, high = wilson(820 + 826 + 835, 3 * 908)
+    low, high = 0.89048, 0.927644  # of 827 right answers of 908, not of 2481 of 2724
+    assert (low, high) == wilson(827, 908)
     assert cells(tmp_path, "DGCNN, pruned (0.5x)") == {
         "network": "DGCNN, pruned (0.5x)",
         "seeds": "3",
@@ -99,6 +100,27 @@ def test_seeds_share_a_row_with_their_mean_spread_and_interval(tmp_path: Path) -
     assert found["accuracies"] == [820 / 908, 826 / 908, 835 / 908]
     assert found["accuracy"] == pytest.approx(2481 / 2724)
     assert found["interval"] == [low, high]
+
+
+def test_more_seeds_do_not_make_the_interval_smaller(tmp_path: Path) -> None:
+    """The same test samples were answered for: with three equal seeds nothing else is known about other samples."""
+    widths = []
+    for seed in range(3):
+        entry(tmp_path, f"dgcnn-seed{seed}.modelnet10", 800)
+        low, high = json.loads("\n".join(lines(tmp_path, "--json")))[0]["interval"]
+        widths.append(high - low)
+    assert widths == [widths[0]] * 3
+    entry(tmp_path, "dgcnn-seed1.modelnet10", 801)  # the mean is no whole number of right answers
+    low, high = json.loads("\n".join(lines(tmp_path, "--json")))[0]["interval"]
+    assert low == pytest.approx((2 * wilson(800, 908)[0] + wilson(801, 908)[0]) / 3, abs=1e-5)
+    assert high == pytest.approx((2 * wilson(800, 908)[1] + wilson(801, 908)[1]) / 3, abs=1e-5)
+
+
+def test_seeds_that_were_judged_on_different_samples_have_no_interval(tmp_path: Path) -> None:
+    entry(tmp_path, "dgcnn.modelnet10", 800)
+    entry(tmp_path, "dgcnn-seed1.modelnet10", accuracy=Accuracy.of("validation", 350, 399))
+    assert "95 %" not in cells(tmp_path, "DGCNN (1x)")
+    assert json.loads("\n".join(lines(tmp_path, "--json")))[0]["interval"] is None
 
 
 def test_what_no_card_states_is_empty(tmp_path: Path) -> None:
