@@ -5,13 +5,18 @@
 Ends with 0 if the command made it, with 3, printing the card's command, if another one did (5 if that entry is shipped
 with the package), with 4 if there is none. A card's command says all settings: it is this one if everything
 typed here stands in it.
+
+    python benchmarks/made.py --to-publish NAME...
+
+prints those of these entries, on one line, that are the user's own and not in mirror/ of this repository as they are.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from zoo import store
 from zoo.errors import ZooError
@@ -49,6 +54,25 @@ def same(typed: Sequence[str], recorded: str) -> bool:
     return all(filled.get(option, values) == values for option, values in usual.items())
 
 
+LARGEST = 50e6  # bytes of a file, beyond which GitHub warns
+
+
+def to_publish(entries: Iterable[str], mirror: Path) -> Iterator[str]:
+    """The names of those that lie in the user's own zoo and in the mirror not, or as another; what is too large for a
+    repository is named on standard error instead."""
+    for name in entries:
+        place, published = store.own() / f"{name}.json", mirror / f"{name}.json"
+        if not place.exists() or (store.shipped() / place.name).exists():
+            continue
+        card = store.read_card(place)
+        if published.exists() and published.read_bytes() == card.to_json().encode():
+            continue
+        if card.saved.size > LARGEST:
+            print(f"== {name} has {card.saved.size / 1e6:.0f} MB: too large for mirror/ as well", file=sys.stderr)
+            continue
+        yield name
+
+
 def _value(word: str) -> str | float:
     try:
         return float(word)  # 300000 and 300000.0 are one target
@@ -69,9 +93,13 @@ def main(name: str, command: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 4:
+    publishing = sys.argv[1:2] == ["--to-publish"]
+    if len(sys.argv) < (3 if publishing else 4):
         sys.exit(__doc__)
     try:
+        if publishing:
+            print(*to_publish(sys.argv[2:], Path(__file__).resolve().parent.parent / "mirror"))
+            sys.exit()
         sys.exit(main(sys.argv[1], sys.argv[2:]))
     except ZooError as error:
         sys.exit(f"Error: {error}")

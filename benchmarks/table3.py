@@ -7,9 +7,9 @@ Entries whose names differ in their seed alone (dgcnn-0.75x.modelnet10, dgcnn-0.
 their clouds have the same number of points; of several numbers the mean or the least and largest are given. The
 interval (Wilson, 95 %) is that of the mean share on as many samples as one test set has: all seeds answer for the same
 samples, so more seeds do not make smaller what another choice of samples would change. Forward times are of the
-`--batch` in float32, eager, on a GPU; without one, of a CPU's record its ratio alone. Nothing is computed here but means
-and their intervals; what no card states stays empty. Pruned are the networks of the combined method, repaired those with
-that in their name (dgcnn-pruned-0.25x-repaired.modelnet10).
+`--batch` in float32, eager, on a GPU; without one, of a CPU's record its ratio alone. Nothing is computed here but
+means and their intervals; what no card states stays empty. Pruned are the networks of the combined method, repaired
+those with that in their name (dgcnn-pruned-0.25x-repaired.modelnet10).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 import functools
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from scripts import BENCHMARKS, script
 from store_entries import make
 
-from zoo import cli, commands, models, names, recipes
+from zoo import cli, commands, mirrors, models, names, recipes, store
 from zoo.measure import count
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is a shell script")
@@ -41,7 +42,10 @@ if name == os.environ.get("SLOW"):
     signal.signal(signal.SIGTERM, lambda number, frame: (home / "saved").touch() or sys.exit(143))
     (home / "began").touch()
     time.sleep(60)
-words = [word for word in words if word not in ("--overwrite", "--out", options.get("--out"))]
+for option in ("--out", "--workers"):
+    if option in words:
+        del words[words.index(option) : words.index(option) + 2]
+words = [word for word in words if word != "--overwrite"]
 if words[0] == "reprune":
     at = words.index("--target-macs") + 1
     words[at] = str(float(words[at]))
@@ -81,6 +85,9 @@ def listed(*options: str) -> list[str]:
 
 def ran(home: Path) -> list[str]:
     return (home / "ran").read_text().splitlines() if (home / "ran").exists() else []
+
+
+WORKERS = f" --workers {min(8, (os.cpu_count() or 1) - 1)}"
 
 
 def entries(lines: Sequence[str]) -> list[str]:
@@ -140,6 +147,19 @@ def test_the_full_list_trains_for_the_recipes_epochs() -> None:
         else:
             arch, _, dataset = words[2].partition(".")
             assert int(options["--finetune-epochs"]) == recipes.recipe_for("finetune", arch, dataset).epochs
+
+
+def test_data_are_loaded_beside_the_training_unless_there_are_two_cores_only() -> None:
+    assert all(line.endswith(WORKERS) for line in listed())
+    assert not any("--workers" in line for line in listed("--small"))
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (2, 1), (8, 7), (9, 8), (64, 8)])
+def test_all_processors_but_one_load_data(cores: int, workers: int, tmp_path: Path) -> None:
+    (tmp_path / "getconf").write_text(f"#!/bin/sh\necho {cores}\n")
+    (tmp_path / "getconf").chmod(0o755)
+    done = train_all("--dry-run", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert done.stdout.splitlines()[0].endswith(f" --workers {workers}")
 
 
 def test_another_seed_is_for_the_modelnet10_family_and_stands_in_the_names() -> None:
@@ -202,7 +222,10 @@ def test_the_full_size_takes_the_place_of_the_small_one_and_not_the_other_way_ro
     done = train_all("--small", "--seed", "1")
     assert done.returncode == 0
     assert len(ran(home)) == len(small) + len(full)
-    assert done.stdout.splitlines()[0] == f"== dgcnn-seed1.modelnet10 is there, made by: {full[0]} --images 128"
+    assert (
+        done.stdout.splitlines()[0]
+        == f"== dgcnn-seed1.modelnet10 is there, made by: {full[0].removesuffix(WORKERS)} --images 128"
+    )
     assert done.stdout.splitlines()[1] == (
         "== dgcnn-pruned-0.75x-seed1.modelnet10 is left out: dgcnn-seed1.modelnet10 is not the one that this list makes"
     )
@@ -248,6 +271,54 @@ def test_a_signal_reaches_the_command_and_the_next_run_goes_on_there(home: Path)
     assert ran(home) == [*lines[:3], *lines[2:]]
 
 
+# -- what to do with the entries -----------------------------------------------------------------------------
+
+
+def test_the_lines_that_it_ends_with_bring_entries_into_the_mirror_and_the_readme(home: Path, tmp_path: Path) -> None:
+    """Of a copy of this repository: they are run as they are printed."""
+    root, clone = BENCHMARKS.parent, tmp_path / "a clone"
+    for folder in ("benchmarks", "mirror", "zoo/checkpoints"):
+        shutil.copytree(root / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__", ".locks"))
+    shutil.copy(root / "README.md", clone)
+    command = ["bash", str(clone / "benchmarks/train_all.sh"), "--small"]
+    environment = {**os.environ, "PYTHON": sys.executable, "SHIPPED": str(clone / "zoo/checkpoints")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    made = [name for name in entries(ran(home)) if not (clone / f"zoo/checkpoints/{name}.json").exists()]
+    assert "vgg11.cifar10" in made
+    *_, title, cd, publish, table = done.stdout.splitlines()
+    assert title.startswith("== what is too large for the package")
+    assert publish == f"zoo publish mirror {' '.join(made)} --overwrite"
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    lines = subprocess.run(
+        ["bash", "-ec", f"{cd}\n{publish}\n{table}"], capture_output=True, text=True, env={**environment, "PATH": tools}
+    )
+    assert lines.returncode == 0, lines.stderr
+    assert mirrors.index(str(clone / "mirror")) == sorted({*made, *mirrors.index(str(root / "mirror"))})
+    readme = (clone / "README.md").read_text(encoding="utf-8")
+    for name in made:
+        card = store.read_card(clone / "mirror" / f"{name}.json")
+        assert (clone / "mirror" / card.saved.name).read_bytes() == name.encode()
+        assert f"`{name}` | 5 | 3 / 4, 75.0 % (30.1-95.4) |" in readme
+    again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert again.stdout.splitlines() == [f"== {name} is there" for name in entries(listed("--small"))]
+
+
+def test_what_is_too_large_for_a_repository_is_named_instead(
+    empty_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(made, "LARGEST", 4000.0)
+    make(store.own(), "large.shapes")
+    for name in ("old.shapes", "same.shapes", "new.shapes", "shipped.shapes"):
+        make(store.own(), name, name.encode())
+    make(store.shipped(), "shipped.shapes")
+    make(tmp_path / "mirror", "old.shapes", b"another one")
+    make(tmp_path / "mirror", "same.shapes", b"same.shapes")
+    names = ["large.shapes", "old.shapes", "same.shapes", "new.shapes", "shipped.shapes", "absent.shapes"]
+    assert list(made.to_publish(names, tmp_path / "mirror")) == ["old.shapes", "new.shapes"]
+    assert capsys.readouterr().err == "== large.shapes has 0 MB: too large for mirror/ as well\n"
+
+
 # -- whether a command made an entry -------------------------------------------------------------------------
 
 
@@ -269,15 +340,23 @@ def test_a_command_made_an_entry_if_all_of_it_stands_on_the_card(typed: str, sam
     assert made.same(typed.split(), recorded) is same
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # newer Pythons warn of fork beside threads
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
 def test_made_by_the_zoo_itself(
-    empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    empty_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workers: list[str]
 ) -> None:
-    """The card that a real command writes is recognised."""
+    """The card that a real command writes is recognised, whoever loaded the data; so is the run to go on with."""
     command = ["zoo", "train", "dgcnn", "--dataset", "shapes", "--points", "32", "--epochs", "1"]
     assert made.main("dgcnn.shapes", command) == 4
-    monkeypatch.setattr("zoo.train_entry.train", lambda *given, **options: None)
-    done = CliRunner().invoke(cli.main, command[1:])
+    states = []
+    monkeypatch.setattr("zoo.train_entry.train", lambda *given, checkpoint, **options: states.append(checkpoint))
+    done = CliRunner().invoke(cli.main, [*command[1:], *workers])
     assert done.exit_code == 0, done.output
     assert made.main("dgcnn.shapes", command) == 0
     assert made.main("dgcnn.shapes", [*command[:-1], "2"]) == 3
-    assert capsys.readouterr().out.startswith("zoo train dgcnn --dataset shapes --points 32 --epochs 1 --lr ")
+    recorded = capsys.readouterr().out
+    assert recorded.startswith("zoo train dgcnn --dataset shapes --points 32 --epochs 1 --lr ")
+    assert "--workers" not in recorded
+    other = [] if workers else ["--workers", "1"]
+    assert CliRunner().invoke(cli.main, [*command[1:], *other]).exit_code == 0  # the same command: it may replace it
+    assert states[0] == states[1]
