@@ -1,13 +1,14 @@
 """Pruning by several processes, against the same by one: equal choices, statistics to rounding."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pruning_runs import NETWORKS, RUNS, results
-from several import together
+from several import together, torchrun
 
 from zoo.prune import prune
 
@@ -69,6 +70,48 @@ def test_what_one_process_began_two_go_on_with(by_one: Any, tmp_path: Path) -> N
         assert len(json.loads((tmp_path / f"{name}.json").read_text())["groups"]) == len(by_one[f"vgg {name}"]["gaps"])
 
 
+DIES = """
+import json, os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {support!r})
+from pruning_runs import results
+from zoo import processes
+
+folder = Path({folder!r})
+total = processes.total
+
+def dying(tensor):
+    journal = folder / "combined.json"
+    if processes.rank() == 1 and journal.exists() and len(json.loads(journal.read_text())["groups"]) >= 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return total(tensor)
+
+processes.total = dying
+try:
+    with processes.joined():
+        list(results("vgg", ["combined"], folder))
+except processes.ZooError as error:
+    raise SystemExit(f"Error: {{error}}")
+"""
+
+
+def test_one_that_dies_while_pruning_ends_the_other_and_its_groups_are_kept(by_one: Any, tmp_path: Path) -> None:
+    script, support = tmp_path / "dies.py", str(Path(__file__).parent / "support")
+    script.write_text(DIES.format(support=support, folder=str(tmp_path)))
+    started = time.monotonic()
+    done = torchrun(2, [str(script)])
+    assert done.returncode != 0
+    assert time.monotonic() - started < 60
+    # It is in a sum that breaks, or torchrun's SIGTERM comes first.
+    reasons = ("has lost the others: one of them has ended", "was told to stop (SIGTERM): another has ended")
+    assert any(f"Error: process 0 of 2 {reason}" in done.stderr for reason in reasons), done.stderr
+    assert done.stderr.count("What was saved is kept, and the same command goes on from there") == 1
+    wanted = by_one["vgg combined"]
+    assert 2 <= len(json.loads((tmp_path / "combined.json").read_text())["groups"]) < len(wanted["gaps"])
+    ((_, found),) = results("vgg", ["combined"], tmp_path)
+    _same(found, wanted, "combined")
+
+
 FEW = """
 from pruning_runs import dgcnn
 from zoo.prune import Repair, prune
@@ -108,7 +151,5 @@ def test_processes_with_different_samples_are_told(tmp_path: Path) -> None:
 def test_samples_and_networks_are_large_enough_to_tell_something() -> None:
     """The comparison would be idle if every group stayed whole or every run kept the same neurons."""
     model, data = NETWORKS["vgg"]()
-    kept = {
-        method: prune(model, data, eps=0.1, method=method, batch_size=8)[0].widths for method in ("combined", "l1")
-    }
+    kept = {method: prune(model, data, eps=0.1, method=method, batch_size=8)[0].widths for method in ("combined", "l1")}
     assert kept["combined"] != kept["l1"]
