@@ -1,4 +1,4 @@
-"""What several test files need of the store."""
+"""What several test files need: stores, mirrors, a zoo with a trained entry."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,3 +35,22 @@ def http(mirror: Path) -> Iterator[Mirror]:
     """The same behind http."""
     with serving(mirror) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def trained_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zoo with one small trained entry."""
+    from small_zoo import small_zoo  # needs torch, which tests of the store do without
+
+    folder = tmp_path_factory.mktemp("zoo")
+    small_zoo(folder)
+    return folder
+
+
+@pytest.fixture
+def home(trained_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to work in."""
+    from small_zoo import small_home
+
+    small_home(trained_zoo, tmp_path / "home", monkeypatch)
+    return tmp_path / "home"

@@ -1,4 +1,4 @@
-"""The commands that make and measure entries: what they save can be loaded, re-counted and made again."""
+"""The commands that prune and measure entries: what they save can be loaded, re-counted and made again."""
 
 from __future__ import annotations
 
@@ -7,104 +7,21 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from small_zoo import SMALL, Counting, entries, made, run, without_known
 
 import zoo
 from zoo import checkpoint, entry, models, store
-from zoo.cli import main
-from zoo.datasets import load as real_load
 from zoo.datasets.shapes import Shapes
-from zoo.entry import Data, Run, command_line
+from zoo.entry import Run, command_line
 from zoo.evaluate import evaluate
-from zoo.files import sha256_of
 from zoo.measure import count
 from zoo.reprune import reprune
-from zoo.train_entry import train_entry
-
-SMALL = ["--points", "24", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_shapes():
-    """Shapes with 100 samples to train on and 60 to test on."""
-
-    def load(name: str, split: str, **options):
-        if name != "shapes":
-            return real_load(name, split, **options)
-        return Shapes(split, options.get("points") or 24, train_size=100, test_size=60, augment=options["augment"])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(entry, "load", load)
-        yield
-
-
-@pytest.fixture(scope="module")
-def parent_zoo(tmp_path_factory) -> Path:
-    """A zoo with one entry, dgcnn-0.25x.shapes, trained for twelve epochs."""
-    home = tmp_path_factory.mktemp("zoo")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ZOO_HOME", str(home))
-        train_entry(
-            "dgcnn", Data(dataset="shapes", points=24), changes={"epochs": 12}, width=0.25, run=Run(device="cpu")
-        )
-    return home
-
-
-@pytest.fixture
-def home(parent_zoo, tmp_path, monkeypatch) -> Path:
-    """A copy of that zoo."""
-    shutil.copytree(parent_zoo, tmp_path / "home")
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ZOO_MIRROR", raising=False)
-    monkeypatch.setattr(store, "shipped", lambda: tmp_path / "nothing")
-    return tmp_path / "home"
-
-
-def run(*words: str | Path) -> Result:
-    result = CliRunner().invoke(main, [str(word) for word in words])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def made(*words: str | Path) -> dict:
-    """The one JSON document that a command prints."""
-    result = run(*words, "--json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
-
-
-def entries(folder: Path) -> dict[str, str]:
-    """Every file below a folder and its hash."""
-    return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def without_known(files: dict[str, str]) -> dict[str, str]:
-    """But for what repruning keeps for later goals."""
-    return {name: value for name, value in files.items() if not name.startswith("known/")}
-
-
-def test_a_trained_entry_is_what_its_card_says_and_its_command_makes_it_again(home, tmp_path, monkeypatch):
-    card = store.info("dgcnn-0.25x")
-    model = zoo.get("dgcnn-0.25x")
-    test = entry.load("shapes", "test", augment=False)
-    found, counts = evaluate(model, test), count(model, (3, 24))
-    assert (card.accuracy.correct, card.accuracy.total) == (found.correct, 60)
-    assert card.cross_entropy == pytest.approx(found.cross_entropy, abs=1e-5)
-    assert (card.parameters, card.macs, card.macs_paper) == (counts.parameters, counts.macs, counts.macs_paper)
-    assert card.widths == models.multiplier_widths("dgcnn", 0.25) == dict(model.widths)
-    assert not list((home / "runs").iterdir())  # nothing is kept of a run that succeeded
-
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "second"))
-    words = shlex.split(card.recipe["command"])
-    assert words[:3] == ["zoo", "train", "dgcnn"]
-    assert made(*words[1:], "--device", "cpu")["card"] == json.loads(card.to_json())
 
 
 def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_path, monkeypatch):
@@ -210,69 +127,6 @@ def fail(number: int) -> None:
     raise OSError(number, os.strerror(number))
 
 
-class Counting:
-    """`load`, counting how many augmented samples are read; SIGTERM comes `at` one of them."""
-
-    def __init__(self, load, at: int = 0) -> None:
-        self.load, self.at, self.augmented = load, at, 0
-
-    def __call__(self, name: str, split: str, **options):
-        dataset = self.load(name, split, **options)
-        vary = dataset.vary
-
-        def counted(*arguments):
-            self.augmented += 1
-            if self.augmented == self.at:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return vary(*arguments)
-
-        dataset.vary = counted
-        return dataset
-
-
-def test_a_name_that_is_taken_says_what_to_type(home):
-    words = ["train", "dgcnn", "--width", "0.25", "--epochs", "1", *SMALL]
-    before = entries(home)
-    result = run(*words)
-    assert result.exit_code == 2
-    assert "made by `zoo train dgcnn" in result.stderr
-    assert "--name" in result.stderr
-    assert "--overwrite" in result.stderr
-    assert entries(home) == before
-    assert made(*words, "--overwrite")["card"]["recipe"]["epochs"] == 1
-    assert made(*words)["card"]["recipe"]["epochs"] == 1  # the same command makes it again without a question
-    assert made(*words, "--lr", "0.05", "--name", "other.shapes")["card"]["name"] == "other.shapes"
-    assert zoo.list_models() == ["dgcnn-0.25x.shapes", "other.shapes"]
-
-
-def test_finetuning_makes_a_child_beside_its_parent(home, tmp_path):
-    log = tmp_path / "log.jsonl"
-    found = made("finetune", "dgcnn-0.25x", "--epochs", "2", "--log", log, "--device", "cpu")["card"]
-    assert found["name"] == "dgcnn-0.25x-finetuned.shapes"
-    assert found["parent"] == "dgcnn-0.25x.shapes"
-    assert found["parent_accuracy"]["correct"] == store.info("dgcnn-0.25x").accuracy.correct
-    assert found["licences"]["parent"] == store.info("dgcnn-0.25x").licences.weights
-    assert found["widths"] == store.info("dgcnn-0.25x").widths
-    assert found["file"]["sha256"] != store.info("dgcnn-0.25x").saved.sha256
-    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
-
-
-def test_what_a_recipe_may_ask_for_is_part_of_the_command(home):
-    words = ["--epochs", "1", "--average", "0.9", "--accumulate", "2", "--precision", "bfloat16", "--device", "cpu"]
-    first = made("finetune", "dgcnn-0.25x", *words)["card"]
-    assert "--accumulate 2 --average 0.9 --precision bfloat16" in first["recipe"]["command"]
-    assert first["recipe"]["average"] == 0.9
-    taught = made("finetune", first["name"], "--epochs", "1", "--distil", "0.5", "--name", "taught.shapes")["card"]
-    assert "--distil 0.5" in taught["recipe"]["command"]
-    again = made(*shlex.split(taught["recipe"]["command"])[1:])["card"]
-    assert again["file"] == taught["file"]
-    result = run("finetune", "dgcnn-0.25x", "--epochs", "1", "--distil", "0.5", "--name", "other.shapes")
-    assert result.exit_code == 2
-    assert "dgcnn-0.25x.shapes has no parent to learn from" in result.stderr
-    result = run("reprune", "dgcnn-0.25x", "--eps", "0.1", "--finetune-distil", "0.5")
-    assert "ask for --finetune-epochs as well" in result.stderr
-
-
 def test_weights_of_the_authors_code_are_repruned_into_a_folder(home, tmp_path):
     ours = zoo.get("dgcnn-0.25x")
     dense = models.build("dgcnn", num_classes=20)
@@ -313,7 +167,7 @@ def test_evaluating_again_finds_what_the_card_says(home):
     assert f"{card.accuracy.correct} of 60" in run("eval", "dgcnn-0.25x", "--device", "cpu").stdout
 
 
-def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home):
+def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home, caplog):
     made("finetune", "dgcnn-0.25x", "--epochs", "1", "--device", "cpu")
     words = ["bench", "dgcnn-0.25x-finetuned", "--batch", "2", "--repeats", "3", "--device", "cpu"]
     times = made(*words)
@@ -322,6 +176,11 @@ def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home):
     assert times["times"]["dgcnn-0.25x.shapes"]["ratio"] == 1
     assert all(each["median_ms"] is None for each in times["times"].values())
     assert "ms" not in run(*words).stdout
+    for path in (home / "own").glob("dgcnn-0.25x.shapes*"):
+        path.unlink()
+    alone = run(*words)
+    assert "dgcnn-0.25x.shapes, is not on this machine" in caplog.text
+    assert "against dgcnn-0.25x-finetuned.shapes" in alone.stdout
 
 
 WRONG = {
@@ -360,6 +219,8 @@ WRONG = {
         ["reprune", "dgcnn", "--eps", "0.1", "--dataset", "shapes", "--weights", "{}/w.pt"],
         "no file {}/w.pt",
     ),
+    "clouds for a network of images": (["train", "resnet34", *SMALL], "samples of 3 x 24 do not fit this network"),
+    "a log that cannot be": (["finetune", "dgcnn-0.25x", "--epochs", "1", "--log", "/proc/none/log"], "/proc/none"),
     "no epochs": (["train", "dgcnn", "--epochs", "0"], "0 epochs"),
     "a name that is none": (["train", "dgcnn", "--name", "../mine"], "not a model name"),
     "the parent's own name": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--name", "dgcnn-0.25x.shapes"], "--name"),
@@ -394,21 +255,6 @@ def test_nan_in_the_data_is_an_error_that_names_the_sample(home, monkeypatch):
         assert "sample 13 of the data holds NaN" in result.stderr
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(home, monkeypatch):
-    words = ["train", "dgcnn", "--width", "0.25", "--epochs", "2", *SMALL]
-    before = entries(home)
-    with monkeypatch.context() as patch:
-        patch.setattr(entry, "load", Counting(entry.load, at=150))
-        result = run(*words, "--name", "stopped.shapes")
-    assert result.exit_code == 2
-    assert "stopped in epoch 2 of 2" in result.stderr
-    assert {Path(name).name for name in entries(home).keys() - before.keys()} == {"train.pt"}
-    resumed = made(*words, "--name", "stopped.shapes")
-    fresh = made(*words, "--name", "fresh.shapes")
-    assert resumed["card"]["file"]["sha256"] == fresh["card"]["file"]["sha256"]
-    assert not list((home / "runs").iterdir())
-
-
 def test_the_command_as_a_process(home):
     words = [sys.executable, "-m", "zoo.cli", "eval", "dgcnn-0.3x"]
     result = subprocess.run(words, capture_output=True, text=True, timeout=60)
@@ -439,41 +285,3 @@ def test_the_library_takes_what_the_command_takes(home):
     )
     assert found.card == store.info("mine.shapes")
     assert found.card.recipe["command"].endswith("--images 20 --finetune-epochs 0 --seed 0 --name mine.shapes")
-
-
-def test_a_recipe_of_ones_own_and_what_is_typed_beside_it_make_the_entry_again(home, tmp_path):
-    """Also where an option sets a field of the file back to the default."""
-    recipe = tmp_path / "mine.ini"
-    recipe.write_text("[train]\nepochs = 1\nlr = 0.05\nbatch_size = 20\naverage = 0.9\naccumulate = 2\n")
-    words = ["train", "pointnet", "--recipe", recipe, "--average", "0", "--width", "0.1", *SMALL]
-    first = made(*words, "--name", "mine.shapes")["card"]
-    assert (first["recipe"]["average"], first["recipe"]["accumulate"], first["recipe"]["lr"]) == (0, 2, 0.05)
-    again = shlex.split(first["recipe"]["command"])[1:]
-    again[again.index("mine.shapes")] = "again.shapes"
-    second = made(*again, "--device", "cpu")["card"]
-    assert second["file"]["sha256"] == first["file"]["sha256"]
-    result = run(*words, "--recipe", tmp_path / "none.ini")
-    assert result.exit_code == 2
-    assert "none.ini" in result.stderr
-
-
-def test_weights_in_half_precision_are_the_network_that_was_measured(home):
-    words = ["reprune", "dgcnn-0.25x.shapes", "--eps", "0.3", "--images", "60", "--finetune-epochs", "1", *SMALL]
-    words += ["--validation", "0.2"]
-    full = made(*words, "--name", "full.shapes")["card"]
-    result = run(*words, "--name", "half.shapes", "--half", "--json")
-    assert result.exit_code == 0, result.stderr
-    half = json.loads(result.stdout)["card"]
-    assert "float16 weights: all 20 decisions are the same" in result.stderr
-    assert half["file"]["weights"] == "float16"
-    assert "--half" in half["recipe"]["command"]
-    counted = made("eval", "half.shapes", "--device", "cpu")
-    assert counted["accuracy"]["correct"] == half["accuracy"]["correct"]
-    assert "float16" in run("info", "half.shapes").stdout
-    weights, rounded = (zoo.get(f"{name}.shapes").state_dict() for name in ("full", "half"))
-    large = sum(tensor.numel() for tensor in weights.values() if tensor.ndim > 1)
-    assert full["file"]["size"] - half["file"]["size"] == pytest.approx(2 * large, abs=300)  # but for the header
-    for name, tensor in weights.items():
-        assert rounded[name].dtype == tensor.dtype
-        wanted = tensor.half().float() if tensor.ndim > 1 else tensor
-        assert rounded[name].equal(wanted), name

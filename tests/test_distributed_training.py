@@ -234,7 +234,7 @@ def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
     words += ["--epochs", "2", "--batch-size", "8", "--device", "cpu", "--json"]
     alone = CliRunner().invoke(main, words, env={"ZOO_HOME": str(tmp_path / "home1")})
     home = {"ZOO_HOME": str(tmp_path / "home2")}
-    shared = torchrun(2, ["-m", "zoo", *words], env=home)
+    shared = torchrun(2, ["-m", "zoo.train", *words[1:]], env=home)
     assert shared.returncode == 0, shared.stderr
     assert shared.stderr.count("epoch 2/2") == 1
     assert list((tmp_path / "home2" / "runs").iterdir()) == []

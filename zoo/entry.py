@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 import shutil
 import sys
@@ -30,12 +31,14 @@ from zoo.evaluate import Evaluation, evaluate
 from zoo.half import halve
 from zoo.measure import Counts, Times, count, device_name, forward_times
 
+_LOG = logging.getLogger("zoo")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """A data set and its form: N `points` of a cloud, the side `size` of an image, its `mean` and `std`.
 
-    With `validation`, a part of the training split takes the place of the test split, for choices.
+    With `validation`, a part of the training split takes the place of the test split, for choices; 0 is none.
     """
 
     dataset: str
@@ -55,7 +58,7 @@ class Data:
             form["points" if len(card.sample_shape) == 2 else "size"] = card.sample_shape[-1]
             form |= {key: card.recipe[key] for key in ("mean", "std", "validation") if key in card.recipe}
         form |= {key: value for key, value in given.items() if value is not None}
-        return cls(**{**form, "validation": form.get("validation") or None})  # 0 asks for none
+        return cls(**form)
 
     def load(self, split: str, *, augment: bool = False) -> LabelledDataset:
         """The training or the test split; with `validation` the training split without that part of it, or the part.
@@ -68,15 +71,20 @@ class Data:
 
     def _load(self, split: str, augment: bool) -> LabelledDataset:
         given = {key: value for key, value in vars(self).items() if key not in ("dataset", "validation")}
-        if self.validation is None:
+        if not self.validation:
             return load(self.dataset, split, augment=augment, **given)
         kept, held = hold_out(load(self.dataset, "train", augment=augment, **given), self.validation)
         return kept if split == "train" else held
 
     @property
+    def held(self) -> LabelledDataset | None:
+        """The validation part, where there is one."""
+        return self.load("test") if self.validation else None
+
+    @property
     def judged_on(self) -> str:
         """What `load("test")` gives."""
-        return "test" if self.validation is None else "validation"
+        return "validation" if self.validation else "test"
 
     def options(self, loaded: LabelledDataset) -> dict[str, Value]:
         """What a command line has to say to get the same samples, defaults included, once they are loaded.
@@ -85,7 +93,7 @@ class Data:
         """
         form = "points" if len(loaded.sample_shape) == 2 else "size"
         given: dict[str, Value] = {"dataset": self.dataset, form: loaded.sample_shape[-1]}
-        given |= {"mean": self.mean, "std": self.std, "validation": self.validation}
+        given |= {"mean": self.mean, "std": self.std, "validation": self.validation or None}
         return {key: value for key, value in given.items() if value is not None}
 
 
@@ -132,9 +140,23 @@ class Made:
 
 
 def measure(model: nn.Module, test: LabelledDataset, *, workers: int = 0, progress: bool = False) -> Measured:
-    """Count first: it is quick, and fails on samples that do not fit the network."""
-    counts = count(model, test.sample_shape)
+    counts = fitting(model, test)
     return Measured(evaluate(model, test, workers=workers, progress=progress), counts)
+
+
+def fitting(model: nn.Module, data: LabelledDataset) -> Counts:
+    """What the network costs for a sample of the data; it is quick, so it comes before what takes long.
+
+    Raises ZooError if such a sample does not fit the network.
+    """
+    try:
+        return count(model, data.sample_shape)
+    except RuntimeError as error:  # torch's, of a layer somewhere inside
+        shape = " x ".join(map(str, data.sample_shape))
+        raise ZooError(
+            f"samples of {shape} do not fit this network ({str(error).splitlines()[0]}): "
+            "use a data set of the kind that it is for"
+        ) from error
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -146,6 +168,23 @@ def choose_device(name: str | None) -> torch.device:
             f"--device {found} is one GPU for several processes: write --device cuda, and each takes its own"
         )
     return processes.device(str(found))
+
+
+def warn_of_seen(card: Card, data: Data) -> None:
+    """Say in a warning that the network, or one that it was made from, was trained on the validation part too."""
+    line, known = [card], store.cards()
+    while (parent := known.get(line[-1].parent or "")) is not None and parent not in line:
+        line.append(parent)
+    for each in line:
+        if data.validation and each.dataset == data.dataset and each.recipe.get("validation") != data.validation:
+            if processes.rank() == 0:
+                _LOG.warning(
+                    "%s was trained on all training samples, so what is counted on this validation part says little of "
+                    "unseen ones: to choose by it, start from a network that zoo train --validation %g made",
+                    each.name,
+                    data.validation,
+                )
+            return
 
 
 def same_classes(name: str, classes: int, dataset: str, has: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,10 +12,12 @@ import torch
 from zoo import checkpoint, processes, report, store
 from zoo.accuracy import Accuracy
 from zoo.cards import Card, Forward
-from zoo.entry import Data, choose_device, forward_record, same_classes
+from zoo.entry import Data, choose_device, forward_record, same_classes, warn_of_seen
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
 from zoo.measure import forward_times
+
+_LOG = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def evaluate_entry(
     card, place = store.info(name), choose_device(device)
     data = Data.of(card, **given)
     processes.check_alike(f"the checkpoint of {card.name}", card.saved.name)  # which has the hash in it
+    warn_of_seen(card, data)
     test = data.load("test")
     same_classes(card.name, card.num_classes, data.dataset, test.num_classes)
     model = checkpoint.load(store.download(card.name), device=place)
@@ -110,8 +114,15 @@ def bench_entries(
     """
     place = choose_device(device)
     cards = {card.name: card for card in map(store.info, entries)}
-    if len(cards) == 1 and (parent := next(iter(cards.values())).parent) in store.cards():
-        cards = {parent: store.info(parent), **cards}
+    if len(cards) == 1 and (parent := next(iter(cards.values())).parent):
+        if parent in store.cards():
+            cards = {parent: store.info(parent), **cards}
+        else:
+            _LOG.warning(
+                "the parent of %s, %s, is not on this machine, so there is nothing to compare with: "
+                "fetch it with zoo download %s --mirror M",
+                *cards, parent, parent,
+            )  # fmt: skip
     shapes = {card.sample_shape for card in cards.values()}
     if len(shapes) > 1:
         raise ZooError(f"entries can be compared on samples of one shape only; these take {sorted(shapes)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -169,9 +170,17 @@ def joined() -> Iterator[None]:
     """Join the processes that torchrun started, if it started this one, and leave them at the end.
 
     Raises ZooError when another process has ended before its time: then the connection to it breaks, or torchrun sends
-    SIGTERM. After an error SIGTERM is ignored: the process is on its way out, with a message of its own.
+    SIGTERM. After an error SIGTERM is ignored: the process is on its way out, with a message of its own. A process that
+    is alone ends on SIGTERM with exit code 143 and a sentence, wherever it is.
     """
-    if not _asked() or dist.is_initialized():
+    if not _asked():
+        before = _on_sigterm(_stop)
+        try:
+            yield
+        finally:
+            _on_sigterm(before)
+        return
+    if dist.is_initialized():
         yield
         return
     before, failed = _on_sigterm(_told_to_stop), False
@@ -204,6 +213,11 @@ def _abort() -> None:
     them for ever."""
     # torch has no public name for it yet
     getattr(dist.distributed_c10d, "_abort_process_group", dist.destroy_process_group)()
+
+
+def _stop(number: int, frame: object) -> None:
+    print("Stopped (SIGTERM). What was saved is kept, and the same command goes on from there.", file=sys.stderr)
+    raise SystemExit(128 + number)  # no Exception, which somebody might catch
 
 
 def _told_to_stop(number: int, frame: object) -> None:

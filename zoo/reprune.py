@@ -33,6 +33,7 @@ from zoo.entry import (
     same_classes,
     save,
     time_beside,
+    warn_of_seen,
 )
 from zoo.errors import ZooError, suggest
 from zoo.files import sha256_of
@@ -173,6 +174,7 @@ def reprune(
         new = run.name or _name(parent, pruned, train_set, data.dataset)
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
         noted: dict[str, Value] = {"command": command, **options, "eps": pruning.eps, "half": half or None}
+        noted["parent_sha256"] = parent.sha256
         if finetune_epochs:
             recipe = recipe_for("finetune", parent.arch, data.dataset)
             recipe = replace(recipe, epochs=finetune_epochs, distil=finetune_distil)
@@ -187,6 +189,7 @@ def reprune(
                 workers=run.workers,
                 progress=run.progress,
                 teacher=parent.model if finetune_distil else None,
+                validation=data.held,
             )
         small = halved(pruned, held, run)
         after = measure(pruned, test_set, workers=run.workers, progress=run.progress)
@@ -242,6 +245,7 @@ def _parent(
     if weights is None:
         card = store.info(name)
         data = Data.of(card, **given)
+        warn_of_seen(card, data)
         train_set = data.load("train")
         same_classes(card.name, card.num_classes, data.dataset, train_set.num_classes)
         model = checkpoint.load(store.download(card.name), device=device)

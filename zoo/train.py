@@ -4,7 +4,7 @@ A run's whole state (weights, momentum, epoch, step, random state, log so far) g
 beside its place and renamed. A run killed at any moment and started again goes on from that file and ends with
 the weights of the run that was never killed (bit for bit on a CPU; on a GPU as far as its kernels repeat
 themselves). No choice is made while training: the weights after the last step are the result, so no test
-sample is ever looked at here.
+sample is ever looked at here. A validation part is counted after every epoch, for the one who chooses.
 
 Several processes (`zoo.processes`) train one network together: every batch is the one that a single process would
 take, each runs its own rows of it, and gradients and batch-norm statistics are those of the whole batch.
@@ -12,7 +12,6 @@ take, each runs its own rows of it, and gradients and batch-norm statistics are 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -26,11 +25,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from zoo import processes, synchronised, train_state
-from zoo.batches import batches, consecutive, model_device, size_of
+from zoo import processes, synchronised, train_log, train_state
+from zoo.batches import Samples, batches, consecutive, model_device, size_of
 from zoo.errors import ZooError
-from zoo.evaluate import check_logits
-from zoo.files import new_file
+from zoo.evaluate import check_logits, evaluate
 from zoo.losses import Losses
 from zoo.recipes import Recipe
 from zoo.shares import Share, shares
@@ -51,6 +49,7 @@ def train(
     workers: int = 0,
     progress: bool = False,
     teacher: nn.Module | None = None,
+    validation: Samples | None = None,
 ) -> nn.Module:
     """Train the model in place, on the device it is on, and return it in eval mode.
 
@@ -61,20 +60,22 @@ def train(
 
     With `checkpoint` the run is saved there after every epoch, about once a minute, and on Ctrl-C or SIGTERM;
     calling again with the same arguments goes on from there. The file is kept at the end: the caller removes it.
-    `log` gets one line of JSON per epoch.
+    `log` gets one line of JSON per epoch, those of a run that goes on too; with `validation` (as in
+    `zoo.evaluate.evaluate`) accuracy and cross-entropy on it stand there beside those of training.
 
-    Raises ZooError if the loss is not finite, the data holds NaN, the checkpoint is of another run, it cannot be
-    written, the run was interrupted, or a recipe that distils gets no teacher.
+    Raises ZooError if the loss or a batch-norm statistic is not finite, the data holds NaN, the checkpoint is of
+    another run, it or the log cannot be written, the run was interrupted, or a recipe that distils gets no teacher.
     """
     if (recipe.distil > 0) != (teacher is not None):
         raise ZooError("a teacher and a recipe with distil above 0 go together: give both or neither")
     if processes.rank() > 0:
         progress, log = False, None
     processes.check_alike("the number of training samples", size_of(dataset))
-    run = _Run(model, dataset, recipe, seed, workers, teacher)
+    run = _Run(model, dataset, recipe, seed, workers, teacher, validation)
     with train_state.own_randomness(run.device, seed), train_state.signals(checkpoint is not None) as stopped:
         if checkpoint is not None:
             run.load(checkpoint)
+        train_log.write(log, run.state.history)  # says before the work that it cannot be; brings back one that was lost
         saved = time.monotonic()
         with run.bar(progress) as bar:
             while run.state.epoch < recipe.epochs:
@@ -83,12 +84,15 @@ def train(
                     if checkpoint is not None and (finished or due or stop):
                         run.save(checkpoint)
                         saved = time.monotonic()
+                    if finished:
+                        train_log.write(log, run.state.history)
                     if stop:
                         raise ZooError(
                             f"stopped in epoch {min(run.state.epoch + 1, recipe.epochs)} of {recipe.epochs}; "
                             "what was done is saved, and the same command goes on from here"
                         )
-                run.report(log, lines=progress and bool(bar.disable))
+                if progress and bar.disable:
+                    print(train_log.line(run.state.history, recipe.epochs), file=sys.stderr, flush=True)
     run.finish()
     return model.eval()
 
@@ -96,9 +100,10 @@ def train(
 class _Run:
     def __init__(
         self, model: nn.Module, dataset: Dataset[Any], recipe: Recipe, seed: int, workers: int,
-        teacher: nn.Module | None = None,
+        teacher: nn.Module | None = None, validation: Samples | None = None,
     ) -> None:  # fmt: skip
         self.model, self.dataset, self.recipe, self.seed, self.workers = model, dataset, recipe, seed, workers
+        self.validation = validation
         self.device = model_device(model)
         self.state = State()
         self.steps = len(self.order(0))  # of one epoch
@@ -158,13 +163,15 @@ class _Run:
                 bar.set_postfix(epoch=f"{state.epoch + 1}/{recipe.epochs}", loss=f"{loss / seen:.3f}")
                 if not last:
                     yield False
+        self.check_statistics()
         state.history.append(
             {
                 "epoch": state.epoch + 1,
                 "loss": state.loss / state.seen,
                 "train_accuracy": state.correct / state.seen,
+                **self.validated(),
                 "lr": rate,
-                "seconds": round(state.seconds, 2),
+                "seconds": round(time.monotonic() - begin, 2),
             }
         )
         self.state = State(epoch=state.epoch + 1, history=state.history)
@@ -219,25 +226,28 @@ class _Run:
                 f"lower the learning rate (it was {rate:.3g} there) or lengthen the warm-up"
             )
 
+    def check_statistics(self) -> None:
+        """In training a batch norm does not read its running statistics, so the loss stays finite when they are not."""
+        for name, tensor in self.model.named_buffers():
+            if not torch.isfinite(tensor).all():
+                other = "" if self.recipe.precision == "float32" else ", or train in --precision float32"
+                raise ZooError(
+                    f"{name} holds NaN or infinity after epoch {self.state.epoch + 1}: lower the learning rate{other}"
+                )
+
+    def validated(self) -> dict[str, float]:
+        """What the network, or its average, does on the validation part; nothing without one."""
+        if self.validation is None:
+            return {}
+        model = self.model if self.average is None else self.average.module
+        found = evaluate(model, self.validation, batch_size=self.recipe.batch_size, workers=self.workers)
+        return {"validation_accuracy": found.accuracy, "validation_loss": found.cross_entropy}
+
     def bar(self, progress: bool) -> Any:
         """A bar over all steps of the run on a terminal; elsewhere it is disabled and one line per epoch follows."""
         done = self.state.epoch * self.steps + self.state.step
         total = self.recipe.epochs * self.steps
         return tqdm(total=total, initial=done, disable=None if progress else True, unit="batch", dynamic_ncols=True)
-
-    def report(self, log: Path | None, *, lines: bool) -> None:
-        """The log is written anew from the saved history, so that a resumed run neither loses nor repeats a line."""
-        history = self.state.history
-        if log is not None:
-            with new_file(log) as out:
-                out.write("".join(json.dumps(entry) + "\n" for entry in history).encode())
-        if lines:
-            print(
-                "epoch {epoch}/{of}  loss {loss:.4f}  train accuracy {train_accuracy:.4f}  lr {lr:.2g}  "
-                "{seconds:.0f} s".format(of=self.recipe.epochs, **history[-1]),
-                file=sys.stderr,
-                flush=True,
-            )
 
     def save(self, path: Path) -> None:
         content = {
@@ -273,3 +283,9 @@ def _sum_gradients(model: nn.Module) -> None:
     summed = processes.total(torch.cat([gradient.flatten() for gradient in gradients]))
     for gradient, new in zip(gradients, torch.split(summed, sizes), strict=True):
         gradient.copy_(new.view_as(gradient))
+
+
+if __name__ == "__main__":  # torchrun -m zoo.train dgcnn ... is zoo train dgcnn ...
+    from zoo.cli import main
+
+    main(["train", *sys.argv[1:]], prog_name="zoo")

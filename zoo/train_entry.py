@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from zoo import checkpoint, models, store
 from zoo.cards import Card, Value
@@ -20,6 +19,7 @@ from zoo.entry import (
     check_name,
     choose_device,
     command_line,
+    fitting,
     halved,
     make_card,
     measure,
@@ -27,6 +27,7 @@ from zoo.entry import (
     same_classes,
     save,
     time_beside,
+    warn_of_seen,
 )
 from zoo.errors import ZooError, suggest
 from zoo.half import held_for_halving
@@ -64,11 +65,13 @@ def train_entry(
         torch.manual_seed(seed)
         widths = models.multiplier_widths(arch, width, num_classes=train_set.num_classes)
         model = models.build(arch, num_classes=train_set.num_classes, widths=widths).to(device)
+    fitting(model, train_set)
     with run_folder("train", identity, resume=run.resume) as folder:
         state, log = folder / "train.pt", run.log
         train(
-            model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers, progress=run.progress
-        )
+            model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
+            progress=run.progress, validation=data.held,
+        )  # fmt: skip
         small = halved(model, held, run)
         measured = measure(model, test_set, workers=run.workers, progress=run.progress)
         made = {"command": command, "device": device.type, "torch": torch.__version__}
@@ -87,38 +90,44 @@ def finetune_entry(
     """Train an entry on from its weights with its fine-tuning recipe, and save the result as another entry.
 
     `given` are fields of `Data` that take the place of the card's. The new entry is called
-    `<stem>-finetuned.<dataset>` if `run` gives no name.
+    `<stem>-finetuned.<dataset>` if `run` gives no name. Its parent on the card, with which accuracy and speed are
+    compared and from whose outputs it learns where the recipe distils, is that of the entry: for a pruned network the
+    one that it was pruned from. An entry without a parent, or whose parent is not here, stands for it itself.
 
-    Raises ZooError as `train_entry`, and for a data set with another number of classes.
+    Raises ZooError as `train_entry`, for a data set with another number of classes, and for a recipe that distils where
+    there is no parent.
     """
-    parent, device = store.info(name), choose_device(run.device)
-    data = Data.of(parent, **given)
-    base, settings = _settings("finetune", parent.arch, data, recipe, changes)
+    entry, device = store.info(name), choose_device(run.device)
+    data = Data.of(entry, **given)
+    warn_of_seen(entry, data)
+    base, settings = _settings("finetune", entry.arch, data, recipe, changes)
     train_set, test_set = data.load("train", augment=True), data.load("test")
     held = held_for_halving(data) if half else None
-    same_classes(parent.name, parent.num_classes, data.dataset, train_set.num_classes)
+    same_classes(entry.name, entry.num_classes, data.dataset, train_set.num_classes)
     options = _options(data, train_set, base, settings, seed)
     extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
-    command = command_line("finetune", parent.name, {**options, **extra, "name": run.name})
-    new = run.name or f"{parse(parent.name).stem}-finetuned.{data.dataset}"
+    command = command_line("finetune", entry.name, {**options, **extra, "name": run.name})
+    new = run.name or f"{parse(entry.name).stem}-finetuned.{data.dataset}"
     overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
-    path = store.download(parent.name)
-    before, model = checkpoint.load(path, device=device), checkpoint.load(path, device=device)
-    teacher = _teacher(parent, data, device) if settings.distil else None
-    identity = {"parent": parent.name, "file": parent.saved.sha256, **options, "device": device.type}
+    parent = _parent(entry, data, must=settings.distil > 0)
+    model = checkpoint.load(store.download(entry.name), device=device)
+    before = checkpoint.load(store.download(parent.name), device=device)
+    fitting(model, train_set)
+    identity = {"parent": entry.name, "file": entry.saved.sha256, **options, "device": device.type}
     identity |= {"recipe": str(recipe)} if recipe else {}
+    identity |= {"teacher": parent.saved.sha256} if settings.distil else {}
     with run_folder("finetune", identity, resume=run.resume) as folder:
         state, log = folder / "finetune.pt", run.log
         train(
             model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
-            progress=run.progress, teacher=teacher,
+            progress=run.progress, teacher=before if settings.distil else None, validation=data.held,
         )  # fmt: skip
         small = halved(model, held, run)
         measured_before, measured = (
             measure(each, test_set, workers=run.workers, progress=run.progress) for each in (before, model)
         )
         made = {"command": command, "device": device.type, "torch": torch.__version__}
-        noted = {**made, **options, **vars(settings), **extra}
+        noted = {**made, **options, **vars(settings), **extra, "parent_sha256": parent.saved.sha256}
 
         def card() -> Card:
             return make_card(
@@ -126,10 +135,10 @@ def finetune_entry(
                 model,
                 measured,
                 test_set,
-                arch=parent.arch,
+                arch=entry.arch,
                 data=data,
                 recipe=noted,
-                options=parent.options,
+                options=entry.options,
                 parent=parent.name,
                 parent_terms=parent.licences.weights,
                 parent_measured=measured_before,
@@ -139,13 +148,25 @@ def finetune_entry(
         return Made(save(model, card, run.out, overwrite=overwrite, half=small), measured_before)
 
 
-def _teacher(entry: Card, data: Data, device: torch.device) -> nn.Module:
-    """The network that an entry was made from, to learn from its outputs."""
-    if entry.parent is None:
-        raise ZooError(f"{entry.name} has no parent to learn from: leave --distil out")
-    parent = store.info(entry.parent)
-    same_classes(parent.name, parent.num_classes, data.dataset, entry.num_classes)
-    return checkpoint.load(store.download(parent.name), device=device)
+def _parent(entry: Card, data: Data, *, must: bool) -> Card:
+    """What a network is compared with when it was trained on: the entry's parent, or the entry itself.
+
+    Raises ZooError if there `must` be a parent, to learn from its outputs, and there is none that would do.
+    """
+    known = store.cards()
+    if entry.parent in known:
+        parent = store.info(entry.parent)
+        if must:
+            same_classes(parent.name, parent.num_classes, data.dataset, entry.num_classes)
+        return parent if parent.num_classes == entry.num_classes else entry
+    if must and entry.parent:
+        raise ZooError(
+            f"the parent of {entry.name}, {entry.parent}, is not on this machine to learn from: fetch it with "
+            f"zoo download {entry.parent} --mirror M, or fine-tune without distil (--distil 0)"
+        )
+    if must:
+        raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without distil (--distil 0)")
+    return entry
 
 
 def _settings(
