@@ -49,7 +49,7 @@ def tables(cards: Iterable[tuple[Card, str]]) -> str:
     for card, where in cards:
         groups.setdefault(card.dataset, {})[card.name] = (card, where)
     order = [*(d for d in names.DATASETS if d in groups), *sorted(groups.keys() - set(names.DATASETS))]
-    return "\n".join(f"**{dataset}**\n\n{_table(groups[dataset])}" for dataset in order)
+    return "\n".join(f"**{names.title(dataset)}**\n\n{_table(groups[dataset])}" for dataset in order)
 
 
 def renewed(text: str, tables: str) -> str:

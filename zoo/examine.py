@@ -16,6 +16,7 @@ from zoo.entry import Data, choose_device, forward_record, same_classes, warn_of
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
 from zoo.measure import forward_times
+from zoo.names import title
 
 _LOG = logging.getLogger("zoo")
 
@@ -32,13 +33,13 @@ class Examined:
     def table(self) -> str:
         a = self.accuracy
         lines = [
-            ("right", f"{a.correct} of {a.total} on the {a.split} split of {self.dataset}"),
+            ("right", f"{a.correct} of {a.total} on the {a.split} split of {title(self.dataset)}"),
             ("accuracy", f"{100 * a.share:.2f} % (95 %: {100 * a.low:.1f} to {100 * a.high:.1f})"),
             ("cross-entropy", f"{self.cross_entropy:.4f}"),
         ]
         stated = self.card.accuracy
         if stated is not None:
-            where = f"the {stated.split} split of {self.card.dataset}"
+            where = f"the {stated.split} split of {title(self.card.dataset)}"
             lines.append(("its card", f"{stated.correct} of {stated.total} on {where}"))
         return report.table(lines)
 

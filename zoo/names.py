@@ -14,10 +14,17 @@ from zoo.errors import ZooError, suggest
 
 # The most demanding first: a name without a data set means the entry on the first of these that the zoo has.
 DATASETS = ("imagenet", "modelnet40", "modelnet10", "imagenette", "cifar10", "shapes")
+# What a data set is called where its name would claim too much: numbers on re-encoded images are not CIFAR-10's.
+TITLES = {"cifar10": "CIFAR-10 (JPEG)"}
 
 _PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _LONGEST = 120  # leaves room for what the store adds before a file system's limit of 255
 _RESERVED = ("index",)  # index.json lists a mirror's cards
+
+
+def title(dataset: str) -> str:
+    """How people are told of a data set."""
+    return TITLES.get(dataset, dataset)
 
 
 @dataclass(frozen=True)

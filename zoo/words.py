@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from zoo.accuracy import Accuracy
 from zoo.cards import Card, Forward
+from zoo.names import title
 from zoo.report import interval, percent, quantity
 
 # How a network is written where its word is not its name; with the article that its sound asks for.
@@ -27,12 +28,15 @@ _MADE = {"zoo reprune": "pruned from", "zoo finetune": "trained further from"}
 def what_it_is(card: Card) -> str:
     """One sentence: network, task, data, origin."""
     arch = _ARCHS.get(card.arch) or f"{'an' if card.arch[0] in 'aeiou' else 'a'} {card.arch}"
-    classes = f"{card.num_classes} class{'' if card.num_classes == 1 else 'es'} of {card.dataset}"
+    classes = f"{card.num_classes} class{'' if card.num_classes == 1 else 'es'} of {title(card.dataset)}"
     text = f"{card.name} is {arch} for {card.task} ({classes}; one input is {' x '.join(map(str, card.sample_shape))})"
     if card.parent is None:
         return f"{text}."
-    command = " ".join(str(card.recipe["command"]).split()[:2])
-    return f"{text}, {_MADE.get(command, 'made from')} {card.parent}."
+    words = str(card.recipe["command"]).split()
+    made = f"{text}, {_MADE.get(' '.join(words[:2]), 'made from')}"
+    if words[:2] == ["zoo", "finetune"] and len(words) > 2 and words[2] != card.parent:
+        return f"{made} {words[2]} and compared with {card.parent}."  # a pruned one, with what it was pruned from
+    return f"{made} {card.parent}."
 
 
 def what_it_cost(card: Card, parent: Card | None = None) -> str:
