@@ -65,7 +65,7 @@ if when == "saving":
             die()
         rename(*names)
     os.replace = replace
-reader, model, last = Read(data(name), at), network(name, seed=when == "never"), set()  # first weights do not matter then
+reader, model, last = Read(data(name), at), network(name, seed=when == "never"), set()  # other first weights: lost
 model.register_forward_pre_hook(lambda model, given: last.add(given[0].stride(1) == 1))
 module.train(model, reader, RUNS[name][2], seed=3, checkpoint=path)
 whole = module.train(network(name), data(name), RUNS[name][2], seed=3)
