@@ -6,6 +6,8 @@
 # Eager and as a CUDA graph come first for all entries, in float32 and bfloat16 and of batches of 32 and 1; then
 # compiled, as far as the time goes. What is left is named, and the same command goes on with it: with what no card
 # states of this GPU, then with what was measured longest ago.
+# Measured on a machine whose clone is not kept, OUT/zoo_times.jsonl comes onto the cards of another clone by
+# `python benchmarks/onto_cards.py OUT/zoo_times.jsonl`.
 # benchmarks/gpu_checks.sh has the other figures that need a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."

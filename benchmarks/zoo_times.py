@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -38,6 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODES = {"eager": 2.0, "cuda_graph": 3.0, "compiled": 60.0}  # seconds that a network may take, before any is measured
 DTYPES = ("float32", "bfloat16")
 BATCHES = (32, 1)
+PATIENCE = 3  # a run may take so many times as long as is reckoned with
 CHILDREN = 4  # at once beside their parent: more would not fit torch.compile's limit of 8 versions of one forward
 
 
@@ -174,13 +176,17 @@ def run(
         while (job := next(filter(budget.holds, left), None)) is not None:
             began = budget.clock()
             try:
-                times = measure(job, device=device, path=path, repeats=repeats)
+                with at_most(PATIENCE * budget.cost(job)):
+                    times = measure(job, device=device, path=path, repeats=repeats)
             except Exception as error:  # compilers and drivers raise anything; the other settings are worth having
                 left.remove(job)
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
                 click.echo(f"failed: {job}: {reason}")
                 fail(job, reason)
                 continue
+            except SystemExit:  # a signal's: the next run begins with what was not tried yet
+                fail(job, "stopped")
+                raise
             left.remove(job)
             seconds = budget.clock() - began
             budget.note(job, seconds)
@@ -195,6 +201,22 @@ def run(
         for job in left:
             click.echo(f"left for the next run: {job}")
     return results
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError here after so many seconds: a network that a compiler never ends with is no more than that."""
+
+    def over(number: int, frame: object) -> None:
+        raise TimeoutError(f"not done after {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def recorded(job: Job, times: Mapping[str, Times], device: torch.device) -> Iterator[tuple[Card, Forward, str | None]]:

@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +251,27 @@ def test_what_is_left_is_named_when_a_signal_ends_it(
     assert capsys.readouterr().out.count("left for the next run: batch") == 2 * 12
 
 
+def test_a_compiler_that_never_ends_is_no_more_than_one_setting(
+    gpu: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = zoo_times.measure
+
+    def stuck(job: Any, **given: Any) -> Any:
+        while job.mode == "compiled" and job.cards[0].name == "b":
+            time.sleep(0.01)
+        return quick(job, **given)
+
+    monkeypatch.setattr(zoo_times, "measure", stuck)
+    monkeypatch.setattr(zoo_times, "PATIENCE", 0.001)
+    handler = signal.getsignal(signal.SIGALRM)
+    results = run(gpu, 100, by_name(plain("a"), plain("b")))
+    assert {record.mode for record in results["a"]} == set(zoo_times.MODES)
+    assert {record.mode for record in results["b"]} == {"eager", "cuda_graph"}
+    assert capsys.readouterr().out.count("compiled: b: not done after 0 s") == 4
+    assert signal.getsignal(signal.SIGALRM) is handler
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
 # -- what becomes of the cards -------------------------------------------------------------------------------
 
 
@@ -439,3 +462,29 @@ def test_a_parent_comes_from_a_mirror(empty_home: Path, mirror: Path, tmp_path: 
     Path(path(cards["net-small.shapes"])).write_bytes(b"another 0ne")
     with pytest.raises(ZooError, match="damaged"):
         path(cards["net-small.shapes"])
+
+
+def test_times_of_another_machine_come_onto_the_cards_of_this_one(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for name in ("one.shapes", "two.shapes"):
+        make(there, name)
+        make(here, name, b"changed since" if name == "two.shapes" else b"weights")
+    make(there, "one.shapes", b"weights")
+    cards, _ = zoo_times.entries([there])
+    lines = [
+        {"name": card.name, "sha256": card.saved.sha256, "parent": None, **asdict(each)}
+        for card in cards.values() for each in (record(), record(batch=1))
+    ]  # fmt: skip
+    lines.insert(1, {"name": "one.shapes", "sha256": "0", "batch": 7, "failed": "the compiler says no"})
+    out = tmp_path / "times.jsonl"
+    out.write_text("\n".join(map(json.dumps, lines)) + '\n{"name": "one.sh', encoding="utf-8")
+    command = [sys.executable, str(BENCHMARKS / "onto_cards.py"), str(out), "--cards", str(here)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "one.shapes: 2 records\n"), done.stderr
+    assert done.stderr == "two.shapes: that checkpoint is not here\n"
+    assert store.read_card(here / "one.shapes.json").forward == (record(), record(batch=1))
+    assert store.read_card(here / "two.shapes.json").forward == ()
+    out.write_text("no line\n" * 2, encoding="utf-8")
+    wrong = subprocess.run(command, capture_output=True, text=True)
+    assert wrong.returncode == 1
+    assert "line 1, is no forward time" in wrong.stderr

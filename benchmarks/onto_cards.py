@@ -1,0 +1,64 @@
+"""Put forward times that another machine measured onto the cards of this clone.
+
+    python benchmarks/onto_cards.py results/zoo_times.jsonl [--cards DIR]...
+
+The file is what `benchmarks/gpu.sh` wrote there. A line counts for the entry of its name if the checkpoint here has the
+SHA-256 that was timed; it takes the place of the same setting on the card, as if it had been measured here. Then
+`python benchmarks/readme_table.py` renews the tables of the README.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import zoo_times
+
+from zoo import store
+from zoo.cards import Forward
+from zoo.errors import ZooError
+
+FIELDS = [each.name for each in fields(Forward)]
+
+
+def records(file: Path) -> Iterator[tuple[str, str, Forward]]:
+    """Name and SHA-256 of the entry, and the record, of every line that is no failure.
+
+    Raises ZooError for a line that is none of zoo_times.py's; the last may be cut off.
+    """
+    lines = file.read_text(encoding="utf-8").splitlines()
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+            if "failed" not in line:
+                yield line["name"], line["sha256"], Forward(**{key: line[key] for key in FIELDS})
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):
+                raise ZooError(f"{file}, line {number}, is no forward time: give what gpu.sh wrote") from error
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.option("--cards", "folders", multiple=True, type=click.Path(file_okay=False, exists=True, path_type=Path),
+              help="Folder of cards; may be repeated [shipped, your own, mirror/ here].")  # fmt: skip
+def main(file: Path, folders: tuple[Path, ...]) -> None:
+    places = folders or (store.shipped(), store.own(), zoo_times.ROOT / "mirror")
+    put: Counter[str] = Counter()
+    try:
+        cards, _ = zoo_times.entries(places)
+        for name, sha256, record in records(file):
+            card = cards.get(name)
+            here = card is not None and card.saved.sha256 == sha256
+            put[name] += bool(card is not None and here and zoo_times.write(card, record, places))
+    except ZooError as error:
+        raise click.ClickException(str(error)) from error
+    for name, count in sorted(put.items()):
+        click.echo(f"{name}: {count} records" if count else f"{name}: that checkpoint is not here", err=not count)
+
+
+if __name__ == "__main__":
+    main()
