@@ -2,9 +2,9 @@
 
     python benchmarks/onto_cards.py results/zoo_times.jsonl [--cards DIR]...
 
-The file is what `benchmarks/gpu.sh` wrote there. A line counts for the entry of its name if the checkpoint here has the
-SHA-256 that was timed; it takes the place of the same setting on the card, as if it had been measured here. Then
-`python benchmarks/readme_table.py` renews the tables of the README.
+The file is what `benchmarks/gpu.sh` wrote there. A line counts for the entry of its name if the checkpoints here, its
+own and its parent's, have the SHA-256 that was timed; it takes the place of the same setting on the card, as if it had
+been measured here. Then `python benchmarks/readme_table.py` renews the tables of the README.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from zoo.errors import ZooError
 FIELDS = [each.name for each in fields(Forward)]
 
 
-def records(file: Path) -> Iterator[tuple[str, str, Forward]]:
-    """Name and SHA-256 of the entry, and the record, of every line that is no failure.
+def records(file: Path) -> Iterator[tuple[dict[str, str], Forward]]:
+    """Names and SHA-256 of the entry and its parent, by name, and the record, of every line that is no failure.
 
     Raises ZooError for a line that is none of zoo_times.py's; the last may be cut off.
     """
@@ -35,7 +35,10 @@ def records(file: Path) -> Iterator[tuple[str, str, Forward]]:
         try:
             line = json.loads(text)
             if "failed" not in line:
-                yield line["name"], line["sha256"], Forward(**{key: line[key] for key in FIELDS})
+                timed = {line["name"]: line["sha256"]}
+                if line["parent"] is not None:
+                    timed[line["parent"]] = line["parent_sha256"]
+                yield timed, Forward(**{key: line[key] for key in FIELDS})
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):
                 raise ZooError(f"{file}, line {number}, is no forward time: give what gpu.sh wrote") from error
@@ -50,14 +53,15 @@ def main(file: Path, folders: tuple[Path, ...]) -> None:
     put: Counter[str] = Counter()
     try:
         cards, _ = zoo_times.entries(places)
-        for name, sha256, record in records(file):
-            card = cards.get(name)
-            here = card is not None and card.saved.sha256 == sha256
-            put[name] += bool(card is not None and here and zoo_times.write(card, record, places))
+        for timed, record in records(file):
+            name = next(iter(timed))
+            other = [each for each in timed if each in cards and cards[each].saved.sha256 != timed[each]]
+            put[name] += bool(name in cards and not other and zoo_times.write(cards[name], record, places))
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     for name, count in sorted(put.items()):
-        click.echo(f"{name}: {count} records" if count else f"{name}: that checkpoint is not here", err=not count)
+        other = f"{name}: that checkpoint is not here, or another parent is"
+        click.echo(f"{name}: {count} records" if count else other, err=not count)
 
 
 if __name__ == "__main__":

@@ -176,9 +176,9 @@ def run(
         while (job := next(filter(budget.holds, left), None)) is not None:
             began = budget.clock()
             try:
-                with at_most(PATIENCE * budget.cost(job)):
+                with at_most(PATIENCE * budget.cost(job) if job.mode == "compiled" else None):
                     times = measure(job, device=device, path=path, repeats=repeats)
-            except Exception as error:  # compilers and drivers raise anything; the other settings are worth having
+            except (Exception, TooLong) as error:  # compilers and drivers raise anything; others are worth having
                 left.remove(job)
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
                 click.echo(f"failed: {job}: {reason}")
@@ -203,12 +203,19 @@ def run(
     return results
 
 
+class TooLong(BaseException):
+    """No Exception, which a compiler might catch."""
+
+
 @contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError here after so many seconds: a network that a compiler never ends with is no more than that."""
+def at_most(seconds: float | None) -> Iterator[None]:
+    """Raise TooLong here after so many seconds: a network that a compiler never ends with is no more than that."""
+    if seconds is None:
+        yield
+        return
 
     def over(number: int, frame: object) -> None:
-        raise TimeoutError(f"not done after {seconds:.0f} s")
+        raise TooLong(f"not done after {seconds:.0f} s")
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -373,7 +380,8 @@ def main(
 
     def keep(card: Card, record: Forward, parent: str | None) -> None:
         write(card, record, places)
-        line(card, parent=parent, **asdict(record))
+        beside = None if parent is None else {**parents, **known}[parent].saved.sha256
+        line(card, parent=parent, parent_sha256=beside, **asdict(record))
 
     def fail(job: Job, reason: str) -> None:
         for each in sorted(job.kept):

@@ -179,7 +179,7 @@ def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home, caplog):
     for path in (home / "own").glob("dgcnn-0.25x.shapes*"):
         path.unlink()
     alone = run(*words)
-    assert "dgcnn-0.25x.shapes, is not on this machine" in caplog.text
+    assert "is timed alone, without its parent dgcnn-0.25x.shapes: no model" in caplog.text
     assert "against dgcnn-0.25x-finetuned.shapes" in alone.stdout
 
 

@@ -1,9 +1,12 @@
-"""kill -9 while an image network (in the channels-last format) or a DGCNN (averaged) is trained: the same command ends
-with the weights, bit for bit, of a run that nobody killed. tests/test_train.py has an MLP's."""
+"""A training run that is killed or stopped goes on: kill -9 while an image network (in the channels-last format) or a
+DGCNN (averaged) is trained, and the same command ends with the weights, bit for bit, of a run that nobody killed.
+tests/test_train.py has an MLP."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,3 +94,22 @@ def test_kill_9_ends_with_the_same_weights(name: str, when: str, tmp_path: Path)
     finished = run(name, "never", path)
     read = 1 + SIZE - {"reading": 8, "saving": 16}[when]  # one for its shape, and what was not done yet
     assert finished.stdout == f"{read} { {name == 'images'} } True\n", finished.stderr
+
+
+def test_sigterm_to_a_whole_group_of_processes_saves_too(tmp_path: Path) -> None:
+    """As torchrun and service managers send it: to the processes that load data as well."""
+    words = ["train", "pointnet", "--points", "24", "--width", "0.1", "--epochs", "500", "--workers", "2"]
+    words += ["--batch-size", "4"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "zoo", *words, "--device", "cpu"], env={**os.environ, "ZOO_HOME": str(tmp_path)},
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert any("epoch 1/500" in line for line in process.stderr)
+        time.sleep(1)  # in the midst of the next, when they are at work
+        os.killpg(process.pid, signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(timeout=60) == 2, rest
+    assert "stopped in epoch" in rest
+    assert "Traceback" not in rest
+    assert list(tmp_path.glob("runs/*/train.pt"))

@@ -193,6 +193,19 @@ def test_a_loss_that_is_not_finite_says_what_to_lower_and_is_not_saved(tmp_path)
     assert not state.exists()
 
 
+def test_running_statistics_that_are_not_finite_end_the_run_before_it_is_saved(tmp_path):
+    """The loss of training does not read them. Other buffers may hold infinity."""
+    state = tmp_path / "run.pt"
+    model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    model.register_buffer("mask", torch.tensor(float("-inf")))
+    train(model, Samples(), RECIPE, checkpoint=state)
+    state.unlink()
+    model[1].running_var[3] = float("nan")
+    with pytest.raises(ZooError, match="running statistics of 1 are NaN or infinite after epoch 1: lower"):
+        train(model, Samples(), RECIPE, checkpoint=state)
+    assert not state.exists()
+
+
 def test_what_cannot_be_trained():
     x, y = torch.randn(6, 5), torch.zeros(6, dtype=torch.long)
     with pytest.raises(ZooError, match="1 training samples are too few"):

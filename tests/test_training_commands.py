@@ -14,7 +14,7 @@ import pytest
 from small_zoo import SMALL, Counting, entries, made, run
 
 import zoo
-from zoo import entry, models, store, train_entry
+from zoo import entry, models, store, train, train_entry
 from zoo.evaluate import evaluate
 from zoo.measure import count
 
@@ -143,38 +143,57 @@ def test_a_pruned_network_that_is_trained_on_stays_beside_the_one_it_was_pruned_
         assert card["parent_accuracy"]["correct"] == dense.accuracy.correct
         assert card["recipe"]["parent_sha256"] == dense.saved.sha256
         assert card["widths"] == pruned["widths"]
+    assert (first["recipe"]["start"], second["recipe"]["start"]) == (pruned["name"], "first.shapes")
+    assert "trained further from first.shapes and compared with dgcnn-0.25x.shapes" in run("info", "second").stdout
+    assert run("list", "--parent", "first").stdout.count("second.shapes") == 1
+    result = run("finetune", "first", "--epochs", "1", "--name", dense.name, "--overwrite", *SMALL[2:])
+    assert "would be its own parent" in result.stderr
     for path in (home / "own").glob("dgcnn-0.25x.shapes*"):
         path.unlink()
     result = run("finetune", "second", *words, "--name", "third.shapes")
     assert result.exit_code == 2
-    assert "dgcnn-0.25x.shapes, is not on this machine to learn from" in result.stderr
+    assert "the parent of second.shapes is not here to learn from: no model 'dgcnn-0.25x.shapes'" in result.stderr
     assert made("finetune", "second", "--epochs", "1", *SMALL[2:])["card"]["parent"] == "second.shapes"
 
 
-def test_the_validation_part_is_counted_after_every_epoch_and_changes_nothing(home, tmp_path):
+def test_the_validation_part_is_counted_after_every_epoch_and_changes_nothing(home, tmp_path, monkeypatch):
     words = ["finetune", "dgcnn-0.25x", "--epochs", "2", "--average", "0.5", "--validation", "0.2", *SMALL[2:]]
     log = tmp_path / "log.jsonl"
     card = made(*words, "--log", log)["card"]
-    last = [json.loads(line) for line in log.read_text().splitlines()][-1]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert card["accuracy"]["split"] == "validation"
-    assert last["validation_accuracy"] == card["accuracy"]["correct"] / 20
-    assert last["validation_loss"] == pytest.approx(card["cross_entropy"], abs=1e-5)
+    assert all(0 <= line["validation_accuracy"] <= 1 < line["validation_loss"] for line in lines)
+    assert lines[0]["validation_loss"] != lines[1]["validation_loss"]
+    assert lines[1]["validation_accuracy"] == card["accuracy"]["correct"] / 20
+    assert lines[1]["validation_loss"] == pytest.approx(card["cross_entropy"], abs=1e-5)
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Run, "validated", lambda run: {})
+        assert made(*words, "--name", "uncounted.shapes")["card"]["file"]["sha256"] == card["file"]["sha256"]
 
 
 def test_a_part_that_the_network_was_trained_on_is_no_validation(home, caplog):
     run("eval", "dgcnn-0.25x", "--validation", "0.2", *SMALL[2:])
-    assert "dgcnn-0.25x.shapes was trained on all training samples" in caplog.text
+    assert "dgcnn-0.25x.shapes was trained on samples of this validation part" in caplog.text
     caplog.clear()
     run("eval", "dgcnn-0.25x", *SMALL[2:])
-    words = ["--validation", "0.2", *SMALL[2:]]
+    words = ["--validation", "0.4", *SMALL[2:]]
     made("train", "dgcnn", "--width", "0.25", "--epochs", "1", "--points", "24", *words, "--name", "apart.shapes")
     made("reprune", "apart", "--eps", "0.3", "--method", "l1", "--images", "40", "--name", "p.shapes", *SMALL[2:])
     made("eval", "p", *SMALL[2:])  # by its card on the part
+    made("eval", "p", "--validation", "0.2", *SMALL[2:])  # which lies within that
     assert not caplog.text
+    whole = made("finetune", "apart", "--validation", "0", "--epochs", "1", "--name", "w.shapes", *SMALL[2:])["card"]
+    assert whole["accuracy"]["split"] == "test"
+    again = made(*shlex.split(whole["recipe"]["command"])[1:])["card"]  # which says so
+    assert again["file"]["sha256"] == whole["file"]["sha256"]
+    made("finetune", "w", "--validation", "0.2", "--epochs", "1", "--name", "f.shapes", *SMALL[2:])
+    caplog.clear()
+    made("eval", "f", *SMALL[2:])
+    assert "w.shapes was trained on samples" in caplog.text  # where its weights come from, no parent of it
     made("reprune", "dgcnn-0.25x", "--eps", "1", "--method", "l1", "--images", "40", "--name", "q.shapes", *words)
     caplog.clear()
     made("eval", "q", *SMALL[2:])
-    assert "dgcnn-0.25x.shapes was trained on all" in caplog.text  # q's parent
+    assert "dgcnn-0.25x.shapes was trained on samples" in caplog.text  # q's parent
 
 
 def test_a_log_that_was_lost_is_written_again(home, tmp_path, monkeypatch):
@@ -183,10 +202,15 @@ def test_a_log_that_was_lost_is_written_again(home, tmp_path, monkeypatch):
         patch.setattr(train_entry, "measure", lambda *given, **more: os.kill(os.getpid(), signal.SIGTERM))
         result = run(*words, "--log", tmp_path / "first.jsonl")
     assert result.exit_code == 143
-    assert "Stopped (SIGTERM). What was saved is kept" in result.stderr
-    (tmp_path / "first.jsonl").unlink()
-    made(*words, "--log", tmp_path / "second.jsonl")  # nothing is left to train
-    assert [json.loads(line)["epoch"] for line in (tmp_path / "second.jsonl").read_text().splitlines()] == [1, 2]
+    assert "Stopped (SIGTERM). The same command goes on from what it has saved" in result.stderr
+    log = tmp_path / "second.jsonl"
+    made(*words, "--log", log)  # nothing is left to train
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
+    with monkeypatch.context() as patch:
+        patch.setattr(train._Run, "bar", lambda *given: 1 / 0)
+        with pytest.raises(AssertionError, match="division by zero"):
+            run(*words, "--log", log)
+    assert len(log.read_text().splitlines()) == 2  # the next run takes its place when it has an epoch of its own
 
 
 def test_the_module_is_the_command(home, monkeypatch, capsys):

@@ -118,7 +118,10 @@ def test_an_entry_without_parent_tells_its_own_numbers() -> None:
         ({"arch": "my_net", "num_classes": 1}, " is a my_net for point-cloud classification (1 class of shapes;"),
         ({"sample_shape": (3, 32, 32)}, " for image classification (20 classes of shapes; one input is 3 x 32 x 32)"),
         ({"recipe": {"command": "zoo finetune net.shapes"}}, ", trained further from net.shapes."),
-        ({"recipe": {"command": "zoo finetune x"}}, ", trained further from x and compared with net.shapes."),
+        (
+            {"recipe": {"command": "zoo finetune x", "start": "x"}},
+            ", trained further from x and compared with net.shapes.",
+        ),
         ({"name": "n.cifar10", "dataset": "cifar10"}, "(20 classes of CIFAR-10 (JPEG); one input is"),
         ({"recipe": {"command": "python my.py"}}, ", made from net.shapes."),
     ],

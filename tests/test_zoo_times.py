@@ -472,16 +472,18 @@ def test_times_of_another_machine_come_onto_the_cards_of_this_one(tmp_path: Path
     make(there, "one.shapes", b"weights")
     cards, _ = zoo_times.entries([there])
     lines = [
-        {"name": card.name, "sha256": card.saved.sha256, "parent": None, **asdict(each)}
+        {"name": card.name, "sha256": card.saved.sha256, "parent": None, "parent_sha256": None, **asdict(each)}
         for card in cards.values() for each in (record(), record(batch=1))
     ]  # fmt: skip
+    another = {"parent": "two.shapes", "parent_sha256": lines[-1]["sha256"]}
+    lines.append({**lines[0], "batch": 64, **another})
     lines.insert(1, {"name": "one.shapes", "sha256": "0", "batch": 7, "failed": "the compiler says no"})
     out = tmp_path / "times.jsonl"
     out.write_text("\n".join(map(json.dumps, lines)) + '\n{"name": "one.sh', encoding="utf-8")
     command = [sys.executable, str(BENCHMARKS / "onto_cards.py"), str(out), "--cards", str(here)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "one.shapes: 2 records\n"), done.stderr
-    assert done.stderr == "two.shapes: that checkpoint is not here\n"
+    assert done.stderr == "two.shapes: that checkpoint is not here, or another parent is\n"
     assert store.read_card(here / "one.shapes.json").forward == (record(), record(batch=1))
     assert store.read_card(here / "two.shapes.json").forward == ()
     out.write_text("no line\n" * 2, encoding="utf-8")

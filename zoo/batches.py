@@ -70,5 +70,7 @@ def batches(
 
 
 def _ignore_interrupts(worker: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the main process alone decides when loading ends.
+    # Ctrl-C reaches every process of the terminal, and torchrun's SIGTERM every process of a group; the main process
+    # alone decides when loading ends, and a worker whose main process is gone ends by itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -40,7 +40,7 @@ _ENTRY = (
     click.option("--name", help="Name of the new entry."),
     click.option("--overwrite", is_flag=True, help="Replace an entry of that name."),
     click.option("--resume/--no-resume", default=True, help="Go on where the same command was stopped [default]."),
-    click.option("--half", is_flag=True, help="Weights in float16 if no decision on the validation part changes."),
+    click.option("--half", is_flag=True, help="Float16 weights if no decision on the validation part [0.1] changes."),
     click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Log each epoch as a line of JSON."),
     click.option("--seed", type=int, default=0, show_default=True),
 )
@@ -108,7 +108,8 @@ def train(arch: str, dataset: str, width: float, seed: int, as_json: bool, **giv
 def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
     """Train the entry NAME further and add the result to your zoo.
 
-    With --distil it learns from its parent's outputs as well, which has to be on this machine.
+    The result is compared with the entry's parent, for a pruned network the one that it was pruned from; with --distil
+    it learns from that one's outputs as well.
     """
     from zoo.train_entry import finetune_entry
 

@@ -58,6 +58,8 @@ class Data:
             form["points" if len(card.sample_shape) == 2 else "size"] = card.sample_shape[-1]
             form |= {key: card.recipe[key] for key in ("mean", "std", "validation") if key in card.recipe}
         form |= {key: value for key, value in given.items() if value is not None}
+        if not card.recipe.get("validation"):
+            form["validation"] = form.get("validation") or None  # 0, none, is worth saying where the card has a part
         return cls(**form)
 
     def load(self, split: str, *, augment: bool = False) -> LabelledDataset:
@@ -77,11 +79,6 @@ class Data:
         return kept if split == "train" else held
 
     @property
-    def held(self) -> LabelledDataset | None:
-        """The validation part, where there is one."""
-        return self.load("test") if self.validation else None
-
-    @property
     def judged_on(self) -> str:
         """What `load("test")` gives."""
         return "validation" if self.validation else "test"
@@ -93,7 +90,7 @@ class Data:
         """
         form = "points" if len(loaded.sample_shape) == 2 else "size"
         given: dict[str, Value] = {"dataset": self.dataset, form: loaded.sample_shape[-1]}
-        given |= {"mean": self.mean, "std": self.std, "validation": self.validation or None}
+        given |= {"mean": self.mean, "std": self.std, "validation": self.validation}
         return {key: value for key, value in given.items() if value is not None}
 
 
@@ -151,6 +148,8 @@ def fitting(model: nn.Module, data: LabelledDataset) -> Counts:
     """
     try:
         return count(model, data.sample_shape)
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
     except RuntimeError as error:  # torch's, of a layer somewhere inside
         shape = " x ".join(map(str, data.sample_shape))
         raise ZooError(
@@ -171,20 +170,26 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def warn_of_seen(card: Card, data: Data) -> None:
-    """Say in a warning that the network, or one that it was made from, was trained on the validation part too."""
-    line, known = [card], store.cards()
-    while (parent := known.get(line[-1].parent or "")) is not None and parent not in line:
-        line.append(parent)
-    for each in line:
-        if data.validation and each.dataset == data.dataset and each.recipe.get("validation") != data.validation:
-            if processes.rank() == 0:
-                _LOG.warning(
-                    "%s was trained on all training samples, so what is counted on this validation part says little of "
-                    "unseen ones: to choose by it, start from a network that zoo train --validation %g made",
-                    each.name,
-                    data.validation,
-                )
+    """Say in a warning that the network, or one that it was made from, was trained on samples of the part."""
+    if not data.validation or processes.rank() > 0:
+        return
+    known, names_, seen = store.cards(), [card.name], set[str]()
+    while names_:
+        each = known.get(names_.pop(0), card)
+        if each.name in seen:
+            continue
+        seen.add(each.name)
+        part = each.recipe.get("validation") or 0.0
+        # A smaller part lies within a larger one (`zoo.datasets.held`).
+        if each.dataset == data.dataset and float(part) < data.validation:  # type: ignore[arg-type]  # a number
+            _LOG.warning(
+                "%s was trained on samples of this validation part, so what is counted on it says little of unseen "
+                "ones: to choose by it, start from a network that zoo train --validation %g made",
+                each.name,
+                data.validation,
+            )
             return
+        names_ += [str(name) for name in (each.recipe.get("start"), each.parent) if name in known]
 
 
 def same_classes(name: str, classes: int, dataset: str, has: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from zoo import checkpoint, processes, report, store
 from zoo.accuracy import Accuracy
 from zoo.cards import Card, Forward
-from zoo.entry import Data, choose_device, forward_record, same_classes, warn_of_seen
+from zoo.entry import Data, choose_device, fitting, forward_record, same_classes, warn_of_seen
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
 from zoo.measure import forward_times
@@ -72,6 +72,7 @@ def evaluate_entry(
     test = data.load("test")
     same_classes(card.name, card.num_classes, data.dataset, test.num_classes)
     model = checkpoint.load(store.download(card.name), device=place)
+    fitting(model, test)
     found = evaluate(model, test, batch_size=batch_size, workers=workers, progress=progress)
     return Examined(card, data.dataset, Accuracy.of(data.judged_on, found.correct, found.total), found.cross_entropy)
 
@@ -116,14 +117,14 @@ def bench_entries(
     place = choose_device(device)
     cards = {card.name: card for card in map(store.info, entries)}
     if len(cards) == 1 and (parent := next(iter(cards.values())).parent):
-        if parent in store.cards():
-            cards = {parent: store.info(parent), **cards}
-        else:
-            _LOG.warning(
-                "the parent of %s, %s, is not on this machine, so there is nothing to compare with: "
-                "fetch it with zoo download %s --mirror M",
-                *cards, parent, parent,
-            )  # fmt: skip
+        (own,) = cards.values()
+        try:
+            _, found = store.obtain(parent)
+            if found.sample_shape != own.sample_shape:
+                raise ZooError(f"it takes samples of {found.sample_shape}, this one of {own.sample_shape}")
+            cards = {found.name: found, **cards}
+        except ZooError as error:
+            _LOG.warning("%s is timed alone, without its parent %s: %s", own.name, parent, error)
     shapes = {card.sample_shape for card in cards.values()}
     if len(shapes) > 1:
         raise ZooError(f"entries can be compared on samples of one shape only; these take {sorted(shapes)}")

@@ -216,7 +216,7 @@ def _abort() -> None:
 
 
 def _stop(number: int, frame: object) -> None:
-    print("Stopped (SIGTERM). What was saved is kept, and the same command goes on from there.", file=sys.stderr)
+    print("Stopped (SIGTERM). The same command goes on from what it has saved, if anything.", file=sys.stderr)
     raise SystemExit(128 + number)  # no Exception, which somebody might catch
 
 

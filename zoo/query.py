@@ -87,7 +87,7 @@ class Query:
             (self.arch, "is a network of the kind", lambda card: (card.arch,)),
             (self.dataset, "was trained on", lambda card: (card.dataset,)),
             (self.device, "was timed on", lambda card: tuple(name for each in card.forward for name in _called(each))),
-            (self.parent, "comes from", lambda card: with_stem(card.parent)),
+            (self.parent, "comes from", lambda card: (*with_stem(card.parent), *with_stem(_start(card)))),
             (self.licence, "has the licence", lambda card: tuple(vars(card.licences).values())),
         )
         found = [word(what, of, pattern) for pattern, what, of in words if pattern is not None]
@@ -114,6 +114,12 @@ class Query:
 
 def _share(card: Card) -> float | None:
     return card.accuracy.share if card.accuracy else None
+
+
+def _start(card: Card) -> str | None:
+    """The entry whose weights were trained further, which need not be the parent."""
+    start = card.recipe.get("start")
+    return None if start is None else str(start)
 
 
 def _called(record: Forward) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import checkpoint, models, processes, store
+from zoo import checkpoint, models, processes, store, train_log
 from zoo.batches import batches, consecutive
 from zoo.cards import Card, Value
 from zoo.convert import read_weights
@@ -134,6 +134,8 @@ def reprune(
     inputs, labels = draw(train_set, images, seed)
     repair = repair or default_repair(method)
     Method(method, search or Search(), repair).check(budget)  # before what takes long
+    if finetune_epochs:
+        train_log.check(run.log)
     options: dict[str, Value] = {
         "eps": eps,
         **budget_options(budget),
@@ -189,7 +191,7 @@ def reprune(
                 workers=run.workers,
                 progress=run.progress,
                 teacher=parent.model if finetune_distil else None,
-                validation=data.held,
+                validation=test_set if data.validation else None,
             )
         small = halved(pruned, held, run)
         after = measure(pruned, test_set, workers=run.workers, progress=run.progress)

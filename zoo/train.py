@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -75,7 +76,8 @@ def train(
     with train_state.own_randomness(run.device, seed), train_state.signals(checkpoint is not None) as stopped:
         if checkpoint is not None:
             run.load(checkpoint)
-        train_log.write(log, run.state.history)  # says before the work that it cannot be; brings back one that was lost
+        train_log.check(log)
+        train_log.write(log, run.state.history)  # one that was lost is there again
         saved = time.monotonic()
         with run.bar(progress) as bar:
             while run.state.epoch < recipe.epochs:
@@ -228,11 +230,13 @@ class _Run:
 
     def check_statistics(self) -> None:
         """In training a batch norm does not read its running statistics, so the loss stays finite when they are not."""
-        for name, tensor in self.model.named_buffers():
-            if not torch.isfinite(tensor).all():
+        for name, module in self.model.named_modules():
+            running = (module.running_mean, module.running_var) if isinstance(module, _BatchNorm) else ()
+            if not all(torch.isfinite(tensor).all() for tensor in running if tensor is not None):
                 other = "" if self.recipe.precision == "float32" else ", or train in --precision float32"
                 raise ZooError(
-                    f"{name} holds NaN or infinity after epoch {self.state.epoch + 1}: lower the learning rate{other}"
+                    f"the running statistics of {name} are NaN or infinite after epoch {self.state.epoch + 1}: "
+                    f"lower the learning rate{other}"
                 )
 
     def validated(self) -> dict[str, float]:
@@ -240,7 +244,9 @@ class _Run:
         if self.validation is None:
             return {}
         model = self.model if self.average is None else self.average.module
-        found = evaluate(model, self.validation, batch_size=self.recipe.batch_size, workers=self.workers)
+        # No larger than what a part of a training step holds, which fits.
+        size = max(1, min(64, self.recipe.batch_size // self.recipe.accumulate // processes.count()))
+        found = evaluate(model, self.validation, batch_size=size, workers=self.workers)
         return {"validation_accuracy": found.accuracy, "validation_loss": found.cross_entropy}
 
     def bar(self, progress: bool) -> Any:

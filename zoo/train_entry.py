@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zoo import checkpoint, models, store
+from zoo import checkpoint, models, processes, store
 from zoo.cards import Card, Value
 from zoo.datasets.base import LabelledDataset
 from zoo.entry import (
@@ -34,6 +35,8 @@ from zoo.half import held_for_halving
 from zoo.names import parse
 from zoo.recipes import Recipe, read_recipe, recipe_for
 from zoo.train import train
+
+_LOG = logging.getLogger("zoo")
 
 
 def train_entry(
@@ -70,7 +73,7 @@ def train_entry(
         state, log = folder / "train.pt", run.log
         train(
             model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
-            progress=run.progress, validation=data.held,
+            progress=run.progress, validation=test_set if data.validation else None,
         )  # fmt: skip
         small = halved(model, held, run)
         measured = measure(model, test_set, workers=run.workers, progress=run.progress)
@@ -109,9 +112,11 @@ def finetune_entry(
     command = command_line("finetune", entry.name, {**options, **extra, "name": run.name})
     new = run.name or f"{parse(entry.name).stem}-finetuned.{data.dataset}"
     overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
-    parent = _parent(entry, data, must=settings.distil > 0)
+    path, parent = _parent(entry, data, must=settings.distil > 0)
+    if new == parent.name:
+        raise ZooError(f"{new} would be its own parent: give this one another name with --name")
     model = checkpoint.load(store.download(entry.name), device=device)
-    before = checkpoint.load(store.download(parent.name), device=device)
+    before = checkpoint.load(path, device=device)
     fitting(model, train_set)
     identity = {"parent": entry.name, "file": entry.saved.sha256, **options, "device": device.type}
     identity |= {"recipe": str(recipe)} if recipe else {}
@@ -120,7 +125,8 @@ def finetune_entry(
         state, log = folder / "finetune.pt", run.log
         train(
             model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
-            progress=run.progress, teacher=before if settings.distil else None, validation=data.held,
+            progress=run.progress, teacher=before if settings.distil else None,
+            validation=test_set if data.validation else None,
         )  # fmt: skip
         small = halved(model, held, run)
         measured_before, measured = (
@@ -128,6 +134,9 @@ def finetune_entry(
         )
         made = {"command": command, "device": device.type, "torch": torch.__version__}
         noted = {**made, **options, **vars(settings), **extra, "parent_sha256": parent.saved.sha256}
+        noted |= {"start": entry.name, "start_sha256": entry.saved.sha256}
+        # The weights come from the entry, the outputs that it learns from may be the parent's.
+        inherited = "; ".join(dict.fromkeys((parent.licences.weights, entry.licences.weights)))
 
         def card() -> Card:
             return make_card(
@@ -140,7 +149,7 @@ def finetune_entry(
                 recipe=noted,
                 options=entry.options,
                 parent=parent.name,
-                parent_terms=parent.licences.weights,
+                parent_terms=inherited,
                 parent_measured=measured_before,
                 forward=(time_beside(before, model, test_set, device),),
             )
@@ -148,25 +157,27 @@ def finetune_entry(
         return Made(save(model, card, run.out, overwrite=overwrite, half=small), measured_before)
 
 
-def _parent(entry: Card, data: Data, *, must: bool) -> Card:
-    """What a network is compared with when it was trained on: the entry's parent, or the entry itself.
+def _parent(entry: Card, data: Data, *, must: bool) -> tuple[Path, Card]:
+    """What a network is compared with when it was trained on, and its checkpoint: the entry's parent, which mirrors are
+    asked for, or the entry itself.
 
     Raises ZooError if there `must` be a parent, to learn from its outputs, and there is none that would do.
     """
-    known = store.cards()
-    if entry.parent in known:
-        parent = store.info(entry.parent)
+    itself = store.download(entry.name), entry
+    if entry.parent is None:
         if must:
-            same_classes(parent.name, parent.num_classes, data.dataset, entry.num_classes)
-        return parent if parent.num_classes == entry.num_classes else entry
-    if must and entry.parent:
-        raise ZooError(
-            f"the parent of {entry.name}, {entry.parent}, is not on this machine to learn from: fetch it with "
-            f"zoo download {entry.parent} --mirror M, or fine-tune without distil (--distil 0)"
-        )
-    if must:
-        raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without distil (--distil 0)")
-    return entry
+            raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without distil (--distil 0)")
+        return itself
+    try:
+        path, parent = store.obtain(entry.parent)
+        same_classes(parent.name, parent.num_classes, data.dataset, entry.num_classes)
+    except ZooError as error:
+        if must:
+            raise ZooError(f"the parent of {entry.name} is not here to learn from: {error}") from error
+        if processes.rank() == 0:
+            _LOG.warning("%s is compared with itself, not with its parent: %s", entry.name, error)
+        return itself
+    return path, parent
 
 
 def _settings(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from zoo.errors import ZooError
 from zoo.files import new_file
 
 History = Sequence[Mapping[str, float]]
@@ -18,9 +19,20 @@ def write(log: Path | None, history: History) -> None:
 
     Raises ZooError where the file cannot be written.
     """
-    if log is not None:
+    if log is not None and history:
         with new_file(log) as out:
             out.write("".join(json.dumps(epoch) + "\n" for epoch in history).encode())
+
+
+def check(log: Path | None) -> None:
+    """Raise ZooError where the file could not be written, before there is anything to write; what is there stays."""
+    if log is None:
+        return
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.open("a").close()
+    except OSError as error:
+        raise ZooError(f"cannot write the log {log}: {error.strerror}") from error
 
 
 def line(history: History, epochs: int) -> str:

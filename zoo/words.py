@@ -32,10 +32,10 @@ def what_it_is(card: Card) -> str:
     text = f"{card.name} is {arch} for {card.task} ({classes}; one input is {' x '.join(map(str, card.sample_shape))})"
     if card.parent is None:
         return f"{text}."
-    words = str(card.recipe["command"]).split()
-    made = f"{text}, {_MADE.get(' '.join(words[:2]), 'made from')}"
-    if words[:2] == ["zoo", "finetune"] and len(words) > 2 and words[2] != card.parent:
-        return f"{made} {words[2]} and compared with {card.parent}."  # a pruned one, with what it was pruned from
+    command = " ".join(str(card.recipe["command"]).split()[:2])
+    made, start = f"{text}, {_MADE.get(command, 'made from')}", card.recipe.get("start")
+    if start not in (None, card.parent):  # a pruned network that was trained on, with what it was pruned from
+        return f"{made} {start} and compared with {card.parent}."
     return f"{made} {card.parent}."
 
 
