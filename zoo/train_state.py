@@ -68,7 +68,7 @@ def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[
     if different:
         raise ZooError(
             f"{path} is of a run with another {' and '.join(different)}: "
-            "give the arguments of that run, or remove the file to start anew"
+            "give the arguments of that run, or remove the file (as --no-resume does) to start anew"
         )
     random = [(saved["random"], saved["random_cuda"]), *saved.get("others", [])]
     if len(random) == processes.count():
