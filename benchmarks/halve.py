@@ -1,9 +1,10 @@
-"""Store an entry that is there in half precision, if that changes no decision on the validation part.
+"""Store an entry that is there in half precision, where that changes no decision on the validation part.
 
     python benchmarks/halve.py NAME [--data-dir DIR] [--folder DIR]
 
 The entry is one of your own zoo, or of `--folder`. Its accuracy is measured again, of the network as it is then stored,
-and its card's command gets the `--half` that makes it so from the beginning. Where a decision would change nothing is.
+and its card's command gets the `--half` that makes it so from the beginning. What would change a decision stays as
+it is (`zoo.half`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str |
     model = checkpoint.load(path, device=choose_device(device), card=card)
     data = Data.of(card, data_dir=data_dir)
     found = halve(model, held_for_halving(data), progress=True)
-    if not found.done:
+    if not found.float16:
         return card, found
     measured = measure(model, data.load("test"), progress=True).evaluation
     command = str(card.recipe["command"])
@@ -41,7 +42,7 @@ def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str |
         cross_entropy=round(measured.cross_entropy, 6),
         recipe={**card.recipe, "half": True, "command": command},
     )
-    return store.save_entry(model, card, folder, overwrite=True, half=True), found
+    return store.save_entry(model, card, folder, overwrite=True, float16=found.float16), found
 
 
 @click.command()
@@ -58,7 +59,7 @@ def main(name: str, data_dir: Path | None, folder: Path | None, device: str | No
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     click.echo(found.sentence())
-    if found.done:
+    if found.float16:
         rows = [("", "before", "now"), ("bytes", str(before.saved.size), str(card.saved.size))]
         counted = (f"{a.correct}/{a.total}" if a else "" for a in (before.accuracy, card.accuracy))
         click.echo(report.table([*rows, ("right", *counted)]))

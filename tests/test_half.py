@@ -56,8 +56,8 @@ class Edge(nn.Module):
 def test_rounded_weights_are_float16s_and_the_rest_is_untouched() -> None:
     model, before = net(), state(net())
     found = halve(model, samples())
-    assert found.done
-    assert (found.changed, found.total) == (0, 40)
+    assert (found.changed, found.total, found.float32) == (0, 40, ())
+    assert found.float16 == ("hidden1.weight", "hidden2.weight", "out.weight")
     for name, tensor in model.state_dict().items():
         assert tensor.dtype == torch.float32
         wanted = torch.from_numpy(before[name].numpy().astype("float16").astype("float32"))  # numpy's own rounding
@@ -71,10 +71,10 @@ def test_batch_norm_stays_in_single_precision() -> None:
     model = models.build("pointnet", num_classes=4).eval()
     before = state(model)
     clouds = torch.randn(4, 3, 64)
-    assert halve(model, (clouds, torch.zeros(4, dtype=torch.long))).done
+    found = halve(model, (clouds, torch.zeros(4, dtype=torch.long)))
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved == {name for name, weight in model.named_parameters() if weight.ndim >= 2}
-    data = checkpoint.pack(model, arch="pointnet", num_classes=4, options={}, half=True)
+    assert moved == {name for name, weight in model.named_parameters() if weight.ndim >= 2} == set(found.float16)
+    data = checkpoint.pack(model, arch="pointnet", num_classes=4, options={}, float16=found.float16)
     few = sum(t.numel() * t.element_size() for t in before.values() if t.ndim < 2)
     assert len(data) - few < 0.52 * (sum(t.numel() * t.element_size() for t in before.values()) - few)
 
@@ -85,41 +85,106 @@ def test_one_decision_that_would_change_is_one_too_many() -> None:
     before = state(model)
     assert decisions(model, (x, torch.zeros(3, dtype=torch.long))).tolist() == [0, 0, 1]
     found = halve(model, (x, torch.zeros(3, dtype=torch.long)))
-    assert not found.done
+    assert (found.float16, found.float32) == ((), ("out.weight",))
     assert found.sentence() == "float32 weights: float16 would change 1 of 3 decisions"
     assert torch.equal(model.out.weight, before["out.weight"])
-    assert halve(model, (x[:2], torch.zeros(2, dtype=torch.long))).done  # only these samples are asked
+    assert not halve(model, (x[:2], torch.zeros(2, dtype=torch.long))).float32  # only these samples are asked
     assert torch.equal(model.out.weight, torch.ones(2, 1))
 
 
 @pytest.mark.parametrize("number", [65520.0, -1e6])  # the least that rounds to infinity, and one far beyond
-def test_a_weight_beyond_float16_is_refused(number: float) -> None:
+def test_a_weight_beyond_float16_stays_as_it_is(number: float) -> None:
     model = net()
     with torch.no_grad():
         model.hidden2.weight[1, 2] = number
     before = state(model)
     found = halve(model, samples())
-    assert not found.done
-    assert found.sentence() == "float32 weights: hidden2.weight holds a number beyond 65504, the largest of float16"
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert (found.float16, found.float32) == (("hidden1.weight", "out.weight"), ("hidden2.weight",))
+    assert found.sentence() == (
+        "float16 in 2 of 3 weights: all 40 decisions are the same "
+        "(float32 in the others: hidden2.weight holds a number beyond 65504, the largest of float16)"
+    )
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == set(found.float16)
     with pytest.raises(ZooError, match=r"hidden2\.weight holds numbers that float16 does not have"):
-        checkpoint.pack(halved_but(model, "hidden2"), **ARCH, half=True)
+        checkpoint.pack(model, **ARCH, float16=[*found.float16, "hidden2.weight"])
 
 
-def halved_but(model: nn.Module, layer: str) -> nn.Module:
+def test_where_float16_has_no_weight_at_all_nothing_moves() -> None:
+    model = Edge(0.0)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim >= 2 and not name.startswith(layer):
-                weight.copy_(weight.half())
-    return model
+        model.out.weight[1] = 1e5
+    found = halve(model, (torch.ones(2, 1), torch.zeros(2, dtype=torch.long)))
+    assert found.sentence() == "float32 weights: out.weight holds a number beyond 65504, the largest of float16"
+    assert model.out.weight[1] == 1e5
 
 
 def test_the_largest_float16_is_none_too_many() -> None:
     model = net()
     with torch.no_grad():
         model.hidden2.weight[1, 2] = 65519.0
-    assert halve(model, samples()).done
+    assert not halve(model, samples()).float32
     assert model.hidden2.weight[1, 2] == 65504
+
+
+class Chain(nn.Module):
+    """x goes through a chain of matrices that the test gives; the class is the larger of the last two numbers."""
+
+    def __init__(self, *matrices: Tensor) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(m.shape[1], m.shape[0], bias=False) for m in matrices)
+        with torch.no_grad():
+            for layer, matrix in zip(self.layers, matrices, strict=True):
+                layer.weight.copy_(matrix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("flips", [0, 2, 4, 5])
+def test_the_largest_weights_are_rounded_as_long_as_no_decision_changes(flips: int) -> None:
+    """Of five diagonal layers the one that `flips` counts, from the largest on, rounds the second class's lead away."""
+    matrices = []
+    for k in range(5):  # the largest first
+        matrix = torch.eye(12 - 2 * k, 12 - 2 * k + 2 if k else 12)
+        matrix[1, 1] = 1.0 + 2**-12 if k == flips else 1.0
+        matrices.append(matrix)
+    model = Chain(*matrices)
+    model.layers.append(nn.Linear(4, 2, bias=False))
+    with torch.no_grad():
+        model.layers[5].weight.copy_(torch.eye(2, 4))
+        model.layers[5].weight[1, 1] += 2**-12 if flips == 5 else 0.0
+    before, ones = state(model), (torch.ones(3, 12), torch.zeros(3, dtype=torch.long))
+    assert decisions(model, ones).tolist() == [1, 1, 1]
+    found = halve(model, ones)
+    largest_first = [f"layers.{k}.weight" for k in range(6)]
+    assert (found.changed, found.float16) == (3, tuple(largest_first[:flips]))
+    assert found.float32 == tuple(largest_first[flips:])
+    assert decisions(model, ones).tolist() == [1, 1, 1]
+    after = state(model)
+    assert all(torch.equal(after[name], before[name]) for name in found.float32)
+    if flips:
+        why = "(float32 in the others: float16 would change 3 of 3 decisions)"
+        assert found.sentence() == f"float16 in {flips} of 6 weights: all 3 decisions are the same {why}"
+
+
+def test_a_weight_that_layers_share_is_rounded_in_both_or_in_neither() -> None:
+    eye = torch.eye(4)
+    model = Chain(eye, eye, eye, torch.eye(2, 4))
+    model.layers[2].weight = model.layers[0].weight
+    with torch.no_grad():
+        model.layers[0].weight[1, 1] += 2**-12
+    ones = (torch.ones(1, 4), torch.zeros(1, dtype=torch.long))
+    found = halve(model, ones)
+    assert found.changed == 1
+    both = {"layers.0.weight", "layers.2.weight"}
+    assert not both & set(found.float16)
+    assert model.layers[2].weight[1, 1] > 1
+    with torch.no_grad():
+        model.layers[3].weight[1, 1] += 2**-8  # now the lead is float16's as well
+    assert len(halve(model, ones).float16) == 4
 
 
 def test_a_failure_on_the_way_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,11 +230,11 @@ def test_training_mode_and_batches_do_not_matter() -> None:
 def test_the_file_holds_the_same_numbers_in_half_the_room(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = models.build("mlp", num_classes=3, in_features=2000).eval()
-    halve(model, (torch.randn(8, 2000), torch.zeros(8, dtype=torch.long)))
+    found = halve(model, (torch.randn(8, 2000), torch.zeros(8, dtype=torch.long)))
     form = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 2000}}
-    whole, small = (checkpoint.pack(model, **form, half=half) for half in (False, True))
+    whole, small = (checkpoint.pack(model, **form, float16=names) for names in ((), found.float16))
     assert len(small) < 0.51 * len(whole)
-    assert checkpoint.pack(model, **form, half=True) == small
+    assert checkpoint.pack(model, **form, float16=reversed(found.float16)) == small
     path = tmp_path / "net.safetensors"
     path.write_bytes(small)
     with safe_open(path, framework="pt") as file:
@@ -187,13 +252,14 @@ def test_the_file_holds_the_same_numbers_in_half_the_room(tmp_path: Path) -> Non
 
 def test_weights_that_were_not_rounded_are_not_stored_in_half() -> None:
     with pytest.raises(ZooError, match=r"hidden1\.weight holds .* round them first with zoo\.half\.halve"):
-        checkpoint.pack(net(), **ARCH, half=True)
+        checkpoint.pack(net(), **ARCH, float16=["hidden1.weight"])
+    with pytest.raises(ZooError, match=r"MLP has no weight 'hidden9\.weight'"):
+        checkpoint.pack(net(), **ARCH, float16=["hidden9.weight"])
 
 
 def test_an_entry_in_half_precision(empty_home: Path) -> None:
     model, other = net(), net(seed=1)
-    halve(model, samples())
-    card = store.save_entry(model, plain("net.shapes"), half=True)
+    card = store.save_entry(model, plain("net.shapes"), float16=halve(model, samples()).float16)
     assert card.saved.weights == "float16"
     assert zoo.info("net") == card == Card.from_json(card.to_json())
     for dtype in ("float32", "float64", "float16", "bfloat16"):
@@ -207,8 +273,22 @@ def test_an_entry_in_half_precision(empty_home: Path) -> None:
     assert whole.saved.weights is None
     assert "float16" not in whole.to_json()
     with pytest.raises(ZooError, match="round them first"):
-        store.save_entry(other, plain("third.shapes"), half=True)
+        store.save_entry(other, plain("third.shapes"), float16=["out.weight"])
     assert zoo.list_models() == ["net.shapes", "other.shapes"]
+
+
+def test_an_entry_of_which_a_part_is_in_half_precision(empty_home: Path) -> None:
+    model = net()
+    with torch.no_grad():
+        model.hidden2.weight[1, 2] = 1e6
+    found = halve(model, samples())
+    card = store.save_entry(model, plain("net.shapes"), float16=found.float16)
+    assert (card.saved.weights, zoo.info("net")) == ("mixed", card)
+    with safe_open(store.own() / card.saved.name, framework="pt") as file:
+        kinds = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+    assert {name for name, kind in kinds.items() if kind == torch.float16} == set(found.float16)
+    loaded = zoo.get("net")
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_card_that_claims_another_type_is_refused() -> None:
@@ -217,7 +297,7 @@ def test_a_card_that_claims_another_type_is_refused() -> None:
     assert Card.from_json(card.to_json()).saved.weights is None
     text = replace(card, file=store.File(**file, weights="float16")).to_json()
     assert Card.from_json(text).saved.weights == "float16"
-    with pytest.raises(ZooError, match="file: weights 'int8' is not float16"):
+    with pytest.raises(ZooError, match="file: weights 'int8' is neither float16 nor mixed"):
         Card.from_json(text.replace('"float16"', '"int8"'))
 
 
@@ -253,7 +333,7 @@ def test_an_entry_whose_decisions_would_change_stays(empty_home: Path, monkeypat
     words = ["train", "dgcnn", "--dataset", "shapes", "--points", "32", "--epochs", "1", "--device", "cpu"]
     assert CliRunner().invoke(cli.main, words).exit_code == 0
     files = {path.name: path.read_bytes() for path in store.own().iterdir() if path.is_file()}
-    monkeypatch.setattr(halves, "halve", lambda *given, **options: Halved(2, 400))
+    monkeypatch.setattr(halves, "halve", lambda *given, **options: Halved(2, 400, (), ("conv5.weight",)))
     done = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
     assert done.output == "float32 weights: float16 would change 2 of 400 decisions\n"
     assert {path.name: path.read_bytes() for path in store.own().iterdir() if path.is_file()} == files

@@ -73,7 +73,8 @@ class Forward:
 class File:
     """The checkpoint's file: a plain name in the card's own folder, its bytes and their SHA-256.
 
-    ``weights`` is ``float16`` where matrices and kernels are stored so (`zoo.half`), else absent: all are float32.
+    ``weights`` is ``float16`` where matrices and kernels are stored so (`zoo.half`), ``mixed`` where only some are, for
+    the others would change a decision, else absent: all are float32.
     """
 
     name: str
@@ -88,8 +89,8 @@ class File:
             raise ZooError(f"file: size {self.size} is below 1")
         if not _HASH.fullmatch(self.sha256):
             raise ZooError(f"file: sha256 {self.sha256!r} is not 64 hexadecimal digits in small letters")
-        if self.weights not in (None, "float16"):
-            raise ZooError(f"file: weights {self.weights!r} is not float16, and is left out for float32")
+        if self.weights not in (None, "float16", "mixed"):
+            raise ZooError(f"file: weights {self.weights!r} is neither float16 nor mixed, and is left out for float32")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,13 @@ def save(
 
 
 def pack(
-    model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str, Any], half: bool = False
+    model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str, Any], float16: Collection[str] = ()
 ) -> bytes:  # fmt: skip
-    """The bytes of the model's checkpoint, as `save` writes them; with `half` its large weights as float16.
+    """The bytes of the model's checkpoint, as `save` writes them, the weights that `float16` names in that type.
 
     Raises:
-        ZooError: the model has no widths; with `half`, a weight that float16 does not have (`zoo.half.halve` rounds).
+        ZooError: the model has no widths, or no weight of such a name, or float16 does not have it: `zoo.half.halve`
+            rounds.
     """
     widths = getattr(model, "widths", None)
     if not isinstance(widths, Mapping):
@@ -94,9 +95,10 @@ def pack(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    if half:
-        for name in large_weights(model):
-            tensors[name] = _exact(name, tensors[name])
+    for name in float16:
+        if name not in tensors:
+            raise ZooError(f"{type(model).__name__} has no weight {name!r} to store in half precision")
+        tensors[name] = _exact(name, tensors[name])
     return to_bytes(tensors, {_KEY: json.dumps(header, sort_keys=True)})
 
 

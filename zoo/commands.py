@@ -40,7 +40,7 @@ _ENTRY = (
     click.option("--name", help="Name of the new entry."),
     click.option("--overwrite", is_flag=True, help="Replace an entry of that name."),
     click.option("--resume/--no-resume", default=True, help="Go on where the same command was stopped [default]."),
-    click.option("--half", is_flag=True, help="Float16 weights if no decision on the validation part [0.1] changes."),
+    click.option("--half", is_flag=True, help="Float16 weights where no decision on validation data [0.1] changes."),
     click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Log each epoch as a line of JSON."),
     click.option("--seed", type=int, default=0, show_default=True),
 )

@@ -11,7 +11,7 @@ import logging
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
@@ -244,22 +244,24 @@ def check_name(name: str, command: str, out: Path | None, *, overwrite: bool) ->
     return processes.on_first(lambda: _may_replace(name, command, out, overwrite))
 
 
-def save(model: nn.Module, card: Callable[[], Card], out: Path | None, *, overwrite: bool, half: bool = False) -> Card:
+def save(
+    model: nn.Module, card: Callable[[], Card], out: Path | None, *, overwrite: bool, float16: Collection[str] = ()
+) -> Card:  # fmt: skip
     """Save the entry and return its card as saved; the first process makes the card, with its times, and writes."""
-    return processes.on_first(lambda: store.save_entry(model, card(), out, overwrite=overwrite, half=half))
+    return processes.on_first(lambda: store.save_entry(model, card(), out, overwrite=overwrite, float16=float16))
 
 
-def halved(model: nn.Module, held: LabelledDataset | None, run: Run) -> bool:
-    """Round the weights to half precision if that changes no decision on what is held out (`zoo.half`), and say what
-    came of it; with nothing held out half precision was not asked for."""
+def halved(model: nn.Module, held: LabelledDataset | None, run: Run) -> tuple[str, ...]:
+    """Round the weights to half precision where that changes no decision on what is held out (`zoo.half`), say what
+    came of it, and return the names of those that were rounded; with nothing held out it was not asked for."""
     if held is None:
-        return False
+        return ()
     found = halve(model, held, workers=run.workers, progress=run.progress and processes.rank() == 0)
     found = processes.from_first(found)
     processes.as_first(parameter.data for parameter in model.parameters())
     if run.progress and processes.rank() == 0:
         print(found.sentence(), file=sys.stderr, flush=True)
-    return found.done
+    return found.float16
 
 
 def _may_replace(name: str, command: str, out: Path | None, overwrite: bool) -> bool:

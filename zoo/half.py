@@ -3,10 +3,14 @@
 Matrices and kernels are nearly all of a checkpoint. Rounded to float16 (Micikevicius et al. 2018, Mixed Precision
 Training, section 3.1, say what it can hold) they take half the room; the network still computes in float32. Batch-norm
 statistics, gains and biases stay as they are: they are few, and an error in them moves a whole channel.
+
+Where rounding all of them would change a decision, the largest are rounded and the smallest stay as they are; bisection
+finds how many may be, with no decision changed.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -30,22 +34,31 @@ LARGEST = torch.finfo(torch.float16).max
 
 @dataclass(frozen=True)
 class Halved:
-    """What came of it: `changed` of `total` decisions would be others; `too_large` names a weight beyond float16."""
+    """What came of it: which weights have the numbers of a float16 now, and which are as they were.
+
+    Rounding all that float16 can hold would change `changed` of `total` decisions; with the weights of `float16` none
+    changes. `too_large` names a weight with a number beyond float16.
+    """
 
     changed: int
     total: int
+    float16: tuple[str, ...] = ()
+    float32: tuple[str, ...] = ()
     too_large: str | None = None
 
-    @property
-    def done(self) -> bool:
-        return self.changed == 0 and self.too_large is None
-
     def sentence(self) -> str:
+        why = []
         if self.too_large is not None:
-            return f"float32 weights: {self.too_large} holds a number beyond {LARGEST:g}, the largest of float16"
+            why += [f"{self.too_large} holds a number beyond {LARGEST:g}, the largest of float16"]
         if self.changed:
-            return f"float32 weights: float16 would change {self.changed} of {self.total} decisions"
-        return f"float16 weights: all {self.total} decisions are the same"
+            why += [f"float16 would change {self.changed} of {self.total} decisions"]
+        if not self.float16:
+            return f"float32 weights: {', and '.join(why) or 'there is no matrix and no kernel'}"
+        same = f"all {self.total} decisions are the same"
+        if not self.float32:
+            return f"float16 weights: {same}"
+        some = f"{len(self.float16)} of {len(self.float16) + len(self.float32)}"
+        return f"float16 in {some} weights: {same} (float32 in the others: {', and '.join(why)})"
 
 
 def halve(
@@ -54,31 +67,41 @@ def halve(
     """Round the model's weights of 2 or more dimensions, in place, to numbers that float16 has.
 
     `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,): a validation
-    part, for this is a choice. If the class that the model names changes for any of them, or a weight is too large for
-    float16, the model stays as it was.
+    part, for this is a choice. The class that the model names stays the same for all of them. If it would change for
+    any, only the k largest weights are rounded, k the largest that bisection finds; a weight too large for float16
+    stays as it was.
 
     Raises ZooError for an empty data set, NaN in the data, and outputs that are not finite.
     """
     weights = large_weights(model)
-    rounded = {name: weight.detach().half().to(weight.dtype) for name, weight in weights.items()}
-    total = size_of(as_dataset(samples))
-    for name, values in rounded.items():
-        if not torch.equal(values.isfinite(), weights[name].isfinite()):
-            return Halved(0, total, name)
+    kept = {name: weight.detach().clone() for name, weight in weights.items()}
+    rounded = {name: weight.half().to(weight.dtype) for name, weight in kept.items()}
+    beyond = [name for name in weights if not torch.equal(rounded[name].isfinite(), kept[name].isfinite())]
+    # Layers that share a weight have it under two names; together they are rounded, or not
+    order = sorted(rounded.keys() - set(beyond), key=lambda name: (-weights[name].numel(), id(weights[name]), name))
+    ends = [k for k in range(len(order), 0, -1) if k == len(order) or weights[order[k]] is not weights[order[k - 1]]]
+    ends += [0]
 
     def decided(what: str) -> Tensor:
         return decisions(model, samples, batch_size=batch_size, workers=workers, progress=what if progress else None)
 
-    before = decided("as trained")
-    kept = {name: weight.detach().clone() for name, weight in weights.items()}
-    changed = total
+    before, done = decided("as trained"), 0
+
+    def change(k: int) -> int:
+        _put(weights, {**kept, **{name: rounded[name] for name in order[:k]}})
+        return int((decided(f"float16 in {k} of {len(weights)} weights") != before).sum())
+
     try:
-        _put(weights, rounded)
-        changed = int((decided("in half precision") != before).sum())
+        changed = change(len(order)) if order else 0
+        unchanged = bisect_left(ends, True, 1, len(ends) - 1, key=lambda k: change(k) == 0) if changed else 0
+        done = ends[unchanged]
     finally:
-        if changed:
-            _put(weights, kept)
-    return Halved(changed, total)
+        _put(weights, {**kept, **{name: rounded[name] for name in order[:done]}})
+    halves = set(order[:done])
+    return Halved(
+        changed, len(before), tuple(name for name in weights if name in halves),
+        tuple(name for name in weights if name not in halves), beyond[0] if beyond else None,
+    )  # fmt: skip
 
 
 def held_for_halving(data: Data) -> LabelledDataset:

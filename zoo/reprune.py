@@ -107,7 +107,7 @@ def reprune(
     split by the seed, without augmentation. Both networks are evaluated on the test split and timed side by side.
     `groups` and `leave` (names with commas between: which to prune, which not), `budget`, `repair`, `search` and
     `memory` (in GiB) are those of `zoo.prune.prune`; the goal is eps or a budget. With `half` the weights are stored in
-    half precision if that changes no decision (`zoo.half`).
+    half precision where that changes no decision (`zoo.half`).
     `given` are fields of `Data` (dataset, data_dir, points, size, mean, std) that take the place of the card's.
 
     The new entry is called `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it costs no more MACs than the
@@ -193,7 +193,7 @@ def reprune(
                 teacher=parent.model if finetune_distil else None,
                 validation=test_set if data.validation else None,
             )
-        small = halved(pruned, held, run)
+        float16 = halved(pruned, held, run)
         after = measure(pruned, test_set, workers=run.workers, progress=run.progress)
 
         def card() -> Card:
@@ -212,7 +212,7 @@ def reprune(
                 forward=(time_beside(parent.model, pruned, test_set, device),),
             )
 
-        saved = save(pruned, card, run.out, overwrite=overwrite, half=small)
+        saved = save(pruned, card, run.out, overwrite=overwrite, float16=float16)
         return Repruned(saved, before, pruning, *_paired(before, after))
 
 

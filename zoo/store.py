@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -197,24 +197,28 @@ def obtain(
 
 
 def save_entry(
-    model: nn.Module, card: Card, folder: Path | None = None, *, overwrite: bool = False, half: bool = False
+    model: nn.Module, card: Card, folder: Path | None = None, *, overwrite: bool = False, float16: Collection[str] = ()
 ) -> Card:  # fmt: skip
     """Write a model and its card as an entry of a folder, the user's own zoo by default.
 
     Returns the card with its ``file`` filled in. Its arch, num_classes, options and widths go into the checkpoint.
-    With ``half`` a model that `zoo.half.halve` has rounded is stored in half precision, and the card says so.
+    The weights that ``float16`` names, rounded by `zoo.half.halve`, are stored in that type, and the card says so.
 
     Raises:
-        ZooError: the card's widths are not the model's; ``half`` and a weight that float16 does not have; or as `add`.
+        ZooError: the card's widths are not the model's; a weight that ``float16`` names is none, or float16 does not
+            have it; or as `add`.
     """
     from zoo import checkpoint
 
     if card.widths != dict(getattr(model, "widths", {})):
         raise ZooError(f"card {card.name!r}: its widths are not those of the model that is saved with it")
-    data = checkpoint.pack(model, arch=card.arch, num_classes=card.num_classes, options=card.options, half=half)
+    data = checkpoint.pack(model, arch=card.arch, num_classes=card.num_classes, options=card.options, float16=float16)
     sha256 = hashlib.sha256(data).hexdigest()
     name = f"{card.name}-{sha256[:8]}.safetensors"
-    file = File(name=name, size=len(data), sha256=sha256, weights="float16" if half else None)
+    weights = None
+    if float16:
+        weights = "float16" if checkpoint.large_weights(model).keys() <= set(float16) else "mixed"
+    file = File(name=name, size=len(data), sha256=sha256, weights=weights)
     card = dataclasses.replace(card, file=file)
 
     def write(out: BinaryIO) -> None:

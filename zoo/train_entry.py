@@ -47,8 +47,8 @@ def train_entry(
 
     `recipe` is a file that takes the place of the network's own (`zoo.recipes`); `changes` replace numbers of it. With
     `width` below 1 it is the dense network with that width multiplier. With `half` the weights are stored in half
-    precision if that changes no decision (`zoo.half`). The entry is called `<arch>[-<width>x].<dataset>` if `run` gives
-    no name.
+    precision where that changes no decision (`zoo.half`). The entry is called `<arch>[-<width>x].<dataset>` if `run`
+    gives no name.
 
     Raises ZooError for an unknown network or data set, a name that another entry has, and as `zoo.train.train`.
     """
@@ -75,7 +75,7 @@ def train_entry(
             model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
             progress=run.progress, validation=test_set if data.validation else None,
         )  # fmt: skip
-        small = halved(model, held, run)
+        float16 = halved(model, held, run)
         measured = measure(model, test_set, workers=run.workers, progress=run.progress)
         made = {"command": command, "device": device.type, "torch": torch.__version__}
         noted = {**made, **options, **vars(settings), **extra}
@@ -83,7 +83,7 @@ def train_entry(
         def card() -> Card:
             return make_card(name, model, measured, test_set, arch=arch, data=data, recipe=noted)
 
-        return Made(save(model, card, run.out, overwrite=overwrite, half=small))
+        return Made(save(model, card, run.out, overwrite=overwrite, float16=float16))
 
 
 def finetune_entry(
@@ -128,7 +128,7 @@ def finetune_entry(
             progress=run.progress, teacher=before if settings.distil else None,
             validation=test_set if data.validation else None,
         )  # fmt: skip
-        small = halved(model, held, run)
+        float16 = halved(model, held, run)
         measured_before, measured = (
             measure(each, test_set, workers=run.workers, progress=run.progress) for each in (before, model)
         )
@@ -154,7 +154,7 @@ def finetune_entry(
                 forward=(time_beside(before, model, test_set, device),),
             )
 
-        return Made(save(model, card, run.out, overwrite=overwrite, half=small), measured_before)
+        return Made(save(model, card, run.out, overwrite=overwrite, float16=float16), measured_before)
 
 
 def _parent(entry: Card, data: Data, *, must: bool) -> tuple[Path, Card]:
