@@ -16,9 +16,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import click
-import zoo_times
+from card_times import default_folders, entries, write
 
-from zoo import store
 from zoo.cards import Forward
 from zoo.errors import ZooError
 
@@ -49,14 +48,14 @@ def records(file: Path) -> Iterator[tuple[dict[str, str], Forward]]:
 @click.option("--cards", "folders", multiple=True, type=click.Path(file_okay=False, exists=True, path_type=Path),
               help="Folder of cards; may be repeated [shipped, your own, mirror/ here].")  # fmt: skip
 def main(file: Path, folders: tuple[Path, ...]) -> None:
-    places = folders or (store.shipped(), store.own(), zoo_times.ROOT / "mirror")
+    places = folders or default_folders()
     put: Counter[str] = Counter()
     try:
-        cards, _ = zoo_times.entries(places)
+        cards, _ = entries(places)
         for timed, record in records(file):
             name = next(iter(timed))
             other = [each for each in timed if each in cards and cards[each].saved.sha256 != timed[each]]
-            put[name] += bool(name in cards and not other and zoo_times.write(cards[name], record, places))
+            put[name] += bool(name in cards and not other and write(cards[name], record, places))
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     for name, count in sorted(put.items()):

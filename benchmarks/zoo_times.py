@@ -21,21 +21,20 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import click
 import torch
+from card_times import default_folders, entries, setting, write
 
 from zoo import checkpoint, mirrors, report, store
 from zoo.cards import Card, Forward
 from zoo.entry import forward_record
 from zoo.errors import ZooError
-from zoo.files import new_file
 from zoo.measure import Times, device_name, forward_times
 from zoo.memory import keep_freed_memory
 
-ROOT = Path(__file__).resolve().parent.parent
 MODES = {"eager": 2.0, "cuda_graph": 3.0, "compiled": 60.0}  # seconds that a network may take, before any is measured
 DTYPES = ("float32", "bfloat16")
 BATCHES = (32, 1)
@@ -120,10 +119,10 @@ def jobs(
     ]  # fmt: skip
 
     def turn(job: Job) -> tuple[bool, int]:
-        setting = (device, job.batch, job.dtype, job.mode)
+        wanted = (device, job.batch, job.dtype, job.mode)
         timed = [cards[name] for name in job.kept]
-        stated = all(any(_key(record) == setting for record in card.forward) for card in timed)
-        return stated, min((tried or {}).get((card.saved.sha256, *setting), -1) for card in timed)
+        stated = all(any(setting(record) == wanted for record in card.forward) for card in timed)
+        return stated, min((tried or {}).get((card.saved.sha256, *wanted), -1) for card in timed)
 
     return sorted(found, key=turn)  # stable: what is missing first, then what was longest ago
 
@@ -232,8 +231,8 @@ def recorded(job: Job, times: Mapping[str, Times], device: torch.device) -> Iter
         parent = None if card is job.cards[0] else job.cards[0].name
         if card.name not in job.kept or (parent is None and device.type != "cuda"):
             continue
-        setting = {"batch": job.batch, "dtype": job.dtype, "mode": job.mode}
-        yield card, forward_record(times[card.name], device, **setting, parent=parent is not None), parent  # type: ignore[arg-type]
+        how = {"batch": job.batch, "dtype": job.dtype, "mode": job.mode}
+        yield card, forward_record(times[card.name], device, **how, parent=parent is not None), parent  # type: ignore[arg-type]
 
 
 def measure(job: Job, *, device: torch.device, path: Callable[[Card], Path], repeats: int) -> dict[str, Times]:
@@ -243,30 +242,6 @@ def measure(job: Job, *, device: torch.device, path: Callable[[Card], Path], rep
     shape = job.cards[0].sample_shape
     x = torch.randn(job.batch, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     return forward_times(models, x, repeats=repeats, warmup=max(3, repeats // 5), dtype=job.dtype, mode=job.mode)
-
-
-def written(card: Card, record: Forward) -> Card:
-    """The card with the record in the place of the one of the same device, batch, type and mode, or as the last.
-
-    One that was timed beside its parent is not replaced by one that was timed alone.
-    """
-    old = [each for each in card.forward if _key(each) != _key(record)]
-    at = next((i for i, each in enumerate(card.forward) if _key(each) == _key(record)), len(old))
-    if at < len(card.forward) and card.forward[at].ratio is not None and record.ratio is None:
-        return card
-    return replace(card, forward=(*old[:at], record, *old[at:]))
-
-
-def write(card: Card, record: Forward, folders: Iterable[Path]) -> list[Path]:
-    """Put the record onto the entry's card in each folder that has this very checkpoint; returns the cards' files."""
-    places = []
-    for folder in folders:
-        place = folder / f"{card.name}.json"
-        if place.is_file() and (now := store.read_card(place)).saved.sha256 == card.saved.sha256:
-            with new_file(place) as out:
-                out.write(written(now, record).to_json().encode())
-            places.append(place)
-    return places
 
 
 def table(results: Results) -> str:
@@ -283,26 +258,6 @@ def table(results: Results) -> str:
 def _cell(record: Forward) -> str:
     ms = "" if record.median_ms is None else f"{record.median_ms:.3f} ms (95 %: {record.p95_ms:.3f})"
     return "  ".join(part for part in (ms, report.speedup(record)) if part)
-
-
-def _key(record: Forward) -> tuple[str, int, str, str]:
-    return record.device, record.batch, record.dtype, record.mode
-
-
-def entries(folders: Iterable[Path]) -> tuple[dict[str, Card], list[str]]:
-    """The cards of these folders by name, the first of a name counts; and a sentence for every other checkpoint that
-    has the name of one."""
-    found: dict[str, tuple[Card, Path]] = {}
-    said = []
-    for folder in folders:
-        for place in sorted(folder.glob("[!.]*.json")):
-            if place.name == mirrors.INDEX:
-                continue
-            card = store.read_card(place)
-            first, where = found.setdefault(card.name, (card, folder))
-            if first.saved != card.saved:
-                said.append(f"{place} is not timed: {where} has another {card.name}")
-    return {name: found[name][0] for name in sorted(found)}, said
 
 
 def parents_of(cards: Mapping[str, Card], mirror: Sequence[str]) -> tuple[dict[str, Card], list[str]]:
@@ -360,7 +315,7 @@ def main(
     if not gpu and not dry_run:
         raise click.ClickException("there is no CUDA GPU here: nothing was measured, and nothing written")
     began = time.monotonic()
-    places = folders or (store.shipped(), store.own(), ROOT / "mirror")
+    places = folders or default_folders()
     try:
         place = checkpoint.device_of(device) if gpu else torch.device("cuda")
         known, said = entries(places)

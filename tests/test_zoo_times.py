@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from zoo.measure import Times
 from zoo.terms import Licences
 
 zoo_times = script("zoo_times")
+card_times = sys.modules["card_times"]  # as it imports it
 PARENT = {"licences": Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="Apache-2.0")}
 TIMES = Times(100, 0.002, 0.0019, 0.0025, 1.5, 1.4, 1.6)
 SHIPPED = ("dgcnn-pruned-0.5x.shapes", "dgcnn.shapes")
@@ -110,7 +111,7 @@ def test_what_is_timed_alone_and_what_is_not_at_all_is_said(empty_home: Path, tm
     make(two, "net-a.shapes", b"another one")
     shutil.copy(one / "net-b.shapes.json", two)
     make(store.cache(), "net.shapes")
-    cards, said = zoo_times.entries([one, two, tmp_path / "three"])
+    cards, said = card_times.entries([one, two, tmp_path / "three"])
     assert (list(cards), said) == (
         ["net-a.shapes", "net-b.shapes", "net-c.shapes"],
         [f"{two / 'net-a.shapes.json'} is not timed: {one} has another net-a.shapes"],
@@ -275,43 +276,6 @@ def test_a_compiler_that_never_ends_is_no_more_than_one_setting(
 # -- what becomes of the cards -------------------------------------------------------------------------------
 
 
-def test_a_record_takes_the_place_of_the_same_setting_and_of_no_other() -> None:
-    old = (record(), record(batch=1), record(device="cuda: Y"), record(mode="compiled"), record(dtype="bfloat16"))
-    card = plain("a", forward=old)
-    new = record(batch=1, median_ms=5.0, torch="3")
-    assert zoo_times.written(card, new).forward == (old[0], new, *old[2:])
-    last = record(batch=7)
-    assert zoo_times.written(card, last).forward == (*old, last)
-    assert zoo_times.written(plain("a"), last).forward == (last,)
-
-
-def test_a_time_beside_the_parent_is_not_replaced_by_one_alone() -> None:
-    beside = record(ratio=1.5)
-    card = child("a-1", "a", forward=(beside,))
-    assert zoo_times.written(card, record(median_ms=5.0)) == card
-    assert zoo_times.written(card, record(ratio=1.6)).forward == (record(ratio=1.6),)
-
-
-def test_only_the_card_of_this_very_checkpoint_is_written(tmp_path: Path) -> None:
-    one, two, three = (tmp_path / name for name in "123")
-    card = make(one, "a")
-    make(two, "a", b"other weights")
-    before = (two / "a.json").read_bytes()
-    three.mkdir()
-    assert zoo_times.write(card, record(), [one, two, three]) == [one / "a.json"]
-    assert store.read_card(one / "a.json") == replace(card, forward=(record(),))
-    assert (two / "a.json").read_bytes() == before
-    assert not list(three.iterdir())
-    assert not list(one.glob(".*"))
-
-
-def test_what_was_written_meanwhile_is_kept(tmp_path: Path) -> None:
-    card = make(tmp_path, "a")
-    zoo_times.write(card, record(batch=2), [tmp_path])
-    zoo_times.write(card, record(batch=3), [tmp_path])  # by a process that read the card before
-    assert [r.batch for r in store.read_card(tmp_path / "a.json").forward] == [2, 3]
-
-
 def test_the_mirror_of_the_repository_stays_one(
     gpu: dict[str, Any], tmp_path: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,8 +284,8 @@ def test_the_mirror_of_the_repository_stays_one(
     folder.mkdir(parents=True)
     for path in (BENCHMARKS.parent / "mirror").glob("[!.]*"):
         shutil.copy(path, folder)
-    monkeypatch.setattr(zoo_times, "ROOT", folder.parent)
-    before, index = zoo_times.entries([folder])[0], (folder / "index.json").read_bytes()
+    monkeypatch.setattr(card_times, "ROOT", folder.parent)
+    before, index = card_times.entries([folder])[0], (folder / "index.json").read_bytes()
     make(store.own(), "net.shapes")
     done = CliRunner().invoke(zoo_times.main, [], catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -380,7 +344,7 @@ def test_a_card_that_cannot_be_written_is_named(gpu: dict[str, Any], tmp_path: P
     def full(*given: object) -> None:
         raise ZooError("cannot write: No space left on device; nothing was written")
 
-    monkeypatch.setattr(zoo_times, "new_file", full)
+    monkeypatch.setattr(card_times, "new_file", full)
     done = CliRunner().invoke(zoo_times.main, ["--cards", str(folder)], catch_exceptions=False)
     assert done.output.count("not written: cannot write: No space left on device") == 24
     assert store.read_card(folder / "dgcnn.shapes.json") == store.read_card(store.shipped() / "dgcnn.shapes.json")
@@ -449,7 +413,7 @@ def test_without_a_gpu_the_command_says_so_and_writes_nothing(tmp_path: Path) ->
 def test_a_parent_comes_from_a_mirror(empty_home: Path, mirror: Path, tmp_path: Path, monkeypatch: Any) -> None:
     folder = tmp_path / "folder"
     make(folder, "net-small.shapes", b"another one", parent="net.shapes", **PARENT)
-    cards, _ = zoo_times.entries([folder])
+    cards, _ = card_times.entries([folder])
     assert list(cards) == ["net-small.shapes"]  # what else the mirror has is not timed
     assert zoo_times.parents_of(cards, [])[0] == {}
     for given in ([str(mirror)], []):
@@ -462,31 +426,3 @@ def test_a_parent_comes_from_a_mirror(empty_home: Path, mirror: Path, tmp_path: 
     Path(path(cards["net-small.shapes"])).write_bytes(b"another 0ne")
     with pytest.raises(ZooError, match="damaged"):
         path(cards["net-small.shapes"])
-
-
-def test_times_of_another_machine_come_onto_the_cards_of_this_one(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    for name in ("one.shapes", "two.shapes"):
-        make(there, name)
-        make(here, name, b"changed since" if name == "two.shapes" else b"weights")
-    make(there, "one.shapes", b"weights")
-    cards, _ = zoo_times.entries([there])
-    lines = [
-        {"name": card.name, "sha256": card.saved.sha256, "parent": None, "parent_sha256": None, **asdict(each)}
-        for card in cards.values() for each in (record(), record(batch=1))
-    ]  # fmt: skip
-    another = {"parent": "two.shapes", "parent_sha256": lines[-1]["sha256"]}
-    lines.append({**lines[0], "batch": 64, **another})
-    lines.insert(1, {"name": "one.shapes", "sha256": "0", "batch": 7, "failed": "the compiler says no"})
-    out = tmp_path / "times.jsonl"
-    out.write_text("\n".join(map(json.dumps, lines)) + '\n{"name": "one.sh', encoding="utf-8")
-    command = [sys.executable, str(BENCHMARKS / "onto_cards.py"), str(out), "--cards", str(here)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "one.shapes: 2 records\n"), done.stderr
-    assert done.stderr == "two.shapes: that checkpoint is not here, or another parent is\n"
-    assert store.read_card(here / "one.shapes.json").forward == (record(), record(batch=1))
-    assert store.read_card(here / "two.shapes.json").forward == ()
-    out.write_text("no line\n" * 2, encoding="utf-8")
-    wrong = subprocess.run(command, capture_output=True, text=True)
-    assert wrong.returncode == 1
-    assert "line 1, is no forward time" in wrong.stderr
