@@ -43,7 +43,7 @@ from zoo.models import groups_of
 from zoo.prune import MEMORY, METHODS, Budget, PruneReport, Repair, Search, prune
 from zoo.prune.groupwise import Method
 from zoo.pruning_options import GOALS, budget_options, default_repair, repair_options
-from zoo.recipes import recipe_for
+from zoo.recipes import Recipe, recipe_for
 from zoo.terms import UNKNOWN
 from zoo.train import train
 
@@ -118,10 +118,7 @@ def reprune(
     NaN in the data, an absent device, a name that another entry has, and files that cannot be written.
     """
     run = run or Run()
-    if (eps is None) == (budget is None):
-        raise ZooError("say how far to prune: --eps 0.02, or one target such as --target-macs 0.78")
-    if eps is not None and not (math.isfinite(eps) and eps >= 0):
-        raise ZooError(f"eps is {eps}: it must be a number from 0 up, for instance 0.02")
+    _check_goal(eps, budget)
     if method not in METHODS:
         raise ZooError(f"there is no pruning method {method!r}: {suggest(method, METHODS)}")
     if finetune_distil and not finetune_epochs:
@@ -181,18 +178,8 @@ def reprune(
             recipe = recipe_for("finetune", parent.arch, data.dataset)
             recipe = replace(recipe, epochs=finetune_epochs, distil=finetune_distil)
             noted |= {key: value for key, value in vars(recipe).items() if key != "epochs"}
-            train(
-                pruned,
-                data.load("train", augment=True),
-                recipe,
-                seed=seed,
-                checkpoint=folder / "finetune.pt",
-                log=run.log,
-                workers=run.workers,
-                progress=run.progress,
-                teacher=parent.model if finetune_distil else None,
-                validation=test_set if data.validation else None,
-            )
+            teacher = parent.model if finetune_distil else None
+            _finetune(pruned, data, test_set, recipe, teacher, seed, folder / "finetune.pt", run)
         float16 = halved(pruned, held, run)
         after = measure(pruned, test_set, workers=run.workers, progress=run.progress)
 
@@ -214,6 +201,25 @@ def reprune(
 
         saved = save(pruned, card, run.out, overwrite=overwrite, float16=float16)
         return Repruned(saved, before, pruning, *_paired(before, after))
+
+
+def _check_goal(eps: float | None, budget: Budget | None) -> None:
+    if (eps is None) == (budget is None):
+        raise ZooError("say how far to prune: --eps 0.02, or one target such as --target-macs 0.78")
+    if eps is not None and not (math.isfinite(eps) and eps >= 0):
+        raise ZooError(f"eps is {eps}: it must be a number from 0 up, for instance 0.02")
+
+
+def _finetune(
+    pruned: nn.Module, data: Data, test_set: LabelledDataset, recipe: Recipe, teacher: nn.Module | None, seed: int,
+    checkpoint: Path, run: Run,
+) -> None:  # fmt: skip
+    """Fine-tune in place; `test_set` is looked at only where it is the part that is held out for choices."""
+    validation = test_set if data.validation else None
+    train(
+        pruned, data.load("train", augment=True), recipe, seed=seed, checkpoint=checkpoint, log=run.log,
+        workers=run.workers, progress=run.progress, teacher=teacher, validation=validation,
+    )  # fmt: skip
 
 
 def _groups(model: nn.Module, groups: str | None, leave: str | None) -> list[str] | None:
