@@ -1,8 +1,8 @@
-"""Entries in folders, and forward times onto their cards: what zoo_times.py and onto_cards.py share."""
+"""Entries in folders, and forward times onto their cards: what zoo_times.py, onto_cards.py and table3.py share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,19 @@ def entries(folders: Iterable[Path]) -> tuple[dict[str, Card], list[str]]:
             if first.saved != card.saved:
                 said.append(f"{place} is not timed: {where} has another {card.name}")
     return {name: found[name][0] for name in sorted(found)}, said
+
+
+def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str] = ()) -> Callable[[Card], Path]:
+    """Finds an entry's checkpoint: in these folders, in the zoo, or on a mirror."""
+
+    def path(card: Card) -> Path:
+        for folder in folders:
+            if (file := folder / card.saved.name).is_file():
+                store.verify(file, card)
+                return file
+        return store.download(card.name, mirror=mirror or None)
+
+    return path
 
 
 def setting(record: Forward) -> tuple[str, int, str, str]:

@@ -25,6 +25,7 @@ import torch
 from theirs import IMPORTANCES, at_ratio, ratio_for
 
 from zoo import checkpoint, datasets
+from zoo.accuracy import paired
 from zoo.evaluate import evaluate
 from zoo.measure import count
 from zoo.memory import keep_freed_memory
@@ -157,12 +158,6 @@ def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: 
             "macs": count(made, shape).macs, "widths": dict(made.widths), "hits": hits}  # fmt: skip
 
 
-def paired(a: str, b: str) -> tuple[float, float]:
-    """The difference of two runs' accuracy in points and half of its 95 % interval, from the same images."""
-    difference = torch.tensor([int(x) - int(y) for x, y in zip(a, b, strict=True)], dtype=torch.float64)
-    return 100 * float(difference.mean()), 196 * float(difference.std()) / math.sqrt(len(difference))
-
-
 @click.command()
 @click.argument("arch")
 @click.option("--target", type=float, required=True, help="MACs, as a part of the dense network's.")
@@ -193,7 +188,7 @@ def main(arch: str, target: float, runs: str, out: Path, alone: str | None, **op
             command = [sys.executable, __file__, arch, "--target", goal, *words, "--out", str(out), "--alone", name]
             subprocess.run(command, check=True)
         row, first = done()[name], done()["dense"]
-        points, half = paired(str(row["hits"]), str(first["hits"]))
+        points, half = paired(*([100 * int(hit) for hit in str(run["hits"])] for run in (row, first)))
         print(f"{name:<39} {row['correct']}/{row['total']}  {points:+6.1f} +- {half:.1f}  cross-entropy "
               f"{row['cross_entropy']:.3f}  {float(str(row['macs'])) / 1e6:.1f}M  {row.get('seconds', 0):.0f} s  "
               f"{int(str(row['peak_bytes'])) / 2**30:.1f} GiB", flush=True)  # fmt: skip

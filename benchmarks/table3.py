@@ -2,6 +2,7 @@
 under each, the pruned network of no higher cost.
 
     python benchmarks/table3.py [--cards DIR] [--dataset modelnet10] [--batch 32] [--json]
+    python benchmarks/table3.py --paired [--data-dir DIR]      runs the networks that stand side by side once more
 
 Entries whose names differ in their seed alone (dgcnn-0.75x.modelnet10, dgcnn-0.75x-seed1.modelnet10) share a row if
 their clouds have the same number of points; of several numbers the mean or the least and largest are given. The
@@ -9,7 +10,8 @@ interval (Wilson, 95 %) is that of the mean share on as many samples as one test
 samples, so more seeds do not make smaller what another choice of samples would change. Forward times are of the
 `--batch` in float32, eager, on a GPU; without one, of a CPU's record its ratio alone. Nothing is computed here but
 means and their intervals; what no card states stays empty. Pruned are the networks of the combined method, repaired
-those with that in their name (dgcnn-pruned-0.25x-repaired.modelnet10).
+those with that in their name (dgcnn-pruned-0.25x-repaired.modelnet10). Below the table each stands against the dense
+multiplier of its width; `--paired` compares sample by sample and says how far off the difference may be.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
+from card_times import checkpoint_in
 
-from zoo import names, report, store
-from zoo.accuracy import wilson
+from zoo import checkpoint, names, report, store
+from zoo.accuracy import paired, wilson
 from zoo.cards import Card, Forward
+from zoo.entry import Data, choose_device
 from zoo.errors import ZooError
+from zoo.evaluate import evaluate
 
 TITLES = {"pointnet": "PointNet", "pointnet2": "PointNet++", "dgcnn": "DGCNN"}
 HEAD = ("network", "seeds", "right", "accuracy", "95 %", "params", "MACs", "forward", "speed-up", "points", "epochs")
@@ -127,7 +133,28 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
     )
 
 
-def beside(table: Sequence[Row]) -> list[str]:
+Judge = Callable[[Row], list[float]]
+
+
+def judge(folders: Sequence[Path], data_dir: Path | None) -> Judge:
+    """Runs a row's networks over their test samples, once: which share of them is right, sample by sample."""
+    path, device = checkpoint_in(folders), choose_device(None)
+    known: dict[str, torch.Tensor] = {}  # by the checkpoint's SHA-256
+
+    def hits(card: Card) -> torch.Tensor:
+        if card.saved.sha256 not in known:
+            model = checkpoint.load(path(card), device=device, card=card)
+            test = Data.of(card, data_dir=data_dir).load("test")
+            known[card.saved.sha256] = evaluate(model, test, progress=True).hits
+        return known[card.saved.sha256]
+
+    def judged(row: Row) -> list[float]:
+        return torch.stack([hits(card) for card in row.cards]).double().mean(0).tolist()  # type: ignore[no-any-return]
+
+    return judged
+
+
+def beside(table: Sequence[Row], judged: Judge | None = None) -> list[str]:
     """A sentence for every pruned DGCNN that stands beside a dense multiplier."""
     dense = {(row.width, row.points): row for row in table if row.arch == "dgcnn" and not row.kind}
     said = []
@@ -137,8 +164,10 @@ def beside(table: Sequence[Row]) -> list[str]:
             continue
         gap = 100 * (statistics.mean(row.shares) - statistics.mean(other.shares))
         several = f", {row.points} points" if len({each.points for each in table}) > 1 else ""
-        line = f"{row.width:g}x{several}: the {row.kind} network has {gap:+.2f} points of accuracy "
-        line += "against the dense one"
+        points = f"{gap:+.2f} points"
+        if judged is not None:
+            points = "{:+.2f} ± {:.2f} points".format(*(100 * part for part in paired(judged(row), judged(other))))
+        line = f"{row.width:g}x{several}: the {row.kind} network has {points} of accuracy against the dense one"
         most, least = max(c.macs or 0 for c in row.cards), min(c.macs or 0 for c in other.cards)
         if most > least > 0:
             line += f", and costs more ({report.quantity(most)} against {report.quantity(least)} MACs)"
@@ -190,8 +219,12 @@ def read(folder: Path) -> Mapping[str, Card]:
               help="A folder of cards [this machine's zoo].")  # fmt: skip
 @click.option("--dataset", default="modelnet10", show_default=True)
 @click.option("--batch", default=32, show_default=True, help="Whose forward times on a GPU to show.")
+@click.option("--paired", "again", is_flag=True, help="Hold pruned against dense networks sample by sample.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data of --paired lies [ZOO_DATA_DIR].")
 @click.option("--json", "in_json", is_flag=True)
-def main(folder: Path | None, dataset: str, batch: int, in_json: bool) -> None:
+def main(
+    folder: Path | None, dataset: str, batch: int, again: bool, data_dir: Path | None, in_json: bool
+) -> None:  # fmt: skip
     try:
         table = rows((read(folder) if folder else store.cards()).values(), dataset)
     except ZooError as error:
@@ -203,7 +236,13 @@ def main(folder: Path | None, dataset: str, batch: int, in_json: bool) -> None:
     if in_json:
         click.echo(json.dumps(as_json(table, batch), indent=2))
         return
-    click.echo("\n".join([report.table([HEAD, *(text(row, batch) for row in table)]), "", *beside(table)]).rstrip())
+    click.echo(report.table([HEAD, *(text(row, batch) for row in table)]))
+    try:
+        said = beside(table, judge([folder] if folder else [], data_dir) if again else None)
+    except ZooError as error:
+        raise click.ClickException(str(error)) from error
+    if said:
+        click.echo("\n".join(["", *said]))
 
 
 if __name__ == "__main__":

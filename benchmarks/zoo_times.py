@@ -26,7 +26,7 @@ from pathlib import Path
 
 import click
 import torch
-from card_times import default_folders, entries, setting, write
+from card_times import checkpoint_in, default_folders, entries, setting, write
 
 from zoo import checkpoint, mirrors, report, store
 from zoo.cards import Card, Forward
@@ -272,19 +272,6 @@ def parents_of(cards: Mapping[str, Card], mirror: Sequence[str]) -> tuple[dict[s
             why = "takes other samples" if card.parent in {**parents, **cards} else "is neither here nor on a mirror"
             said.append(f"{card.name} is timed alone: its parent {card.parent} {why}")
     return parents, said
-
-
-def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str]) -> Callable[[Card], Path]:
-    """Finds an entry's checkpoint: in these folders, in the zoo, or on a mirror."""
-
-    def path(card: Card) -> Path:
-        for folder in folders:
-            if (file := folder / card.saved.name).is_file():
-                store.verify(file, card)
-                return file
-        return store.download(card.name, mirror=mirror or None)
-
-    return path
 
 
 def _words(text: str, known: Iterable[str]) -> list[str]:

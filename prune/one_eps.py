@@ -10,9 +10,9 @@ from zoo.errors import ZooError
 FIRST = 0.02  # the paper's
 STEP = 4.0  # from one eps to the next, until there is one on either side of the budget
 NEAR = 0.95  # of the budget: near enough; costs move in steps, and now and then the wrong way
-CLOSE = 1.1  # two eps as close as that are one: between them costs are noise
+CLOSE = 1.02  # two eps as close as that are one: costs between them are noise
 FLAT = 4  # so many of the smallest eps cost the same: a smaller one keeps no more
-TRIES = 12
+TRIES = 16
 
 
 def eps_within(cost: Callable[[float], float], bound: float, known: Mapping[float, float] | None = None) -> float:

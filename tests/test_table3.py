@@ -1,14 +1,20 @@
 """benchmarks/table3.py on made-up cards: which entries share a row, and nothing in it that no card states."""
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from scripts import script
+from small_zoo import load
 from store_entries import make, write_index
 
+import zoo
+from zoo import store
 from zoo.accuracy import Accuracy, wilson
 from zoo.cards import Forward
 from zoo.terms import Licences
@@ -168,3 +174,30 @@ def test_a_zoo_without_such_entries(tmp_path: Path) -> None:
     done = CliRunner().invoke(table3.main, ["--cards", str(tmp_path), "--dataset", "modelnet40"])
     assert done.exit_code == 1
     assert "no entry of modelnet40 belongs to the table" in done.output
+
+
+def test_paired_the_networks_answer_for_the_same_samples(home: Path) -> None:
+    """Two seeds of a pruned network beside one dense: the differences, sample by sample, by an explicit sum."""
+    dense, card = zoo.get("dgcnn-0.25x"), zoo.info("dgcnn-0.25x")
+    pruned = []
+    for seed in range(2):
+        model = zoo.get("dgcnn-0.25x")
+        with torch.no_grad():  # another network that is right now and then
+            model.linear3.weight += 0.1 * torch.randn(model.linear3.weight.shape, generator=torch.manual_seed(seed))
+        name = "dgcnn-pruned-0.25x.shapes" if seed == 0 else f"dgcnn-pruned-0.25x-seed{seed}.shapes"
+        store.save_entry(model, replace(card, name=name, parent=card.name, licences=OF_PARENT, file=None))
+        pruned.append(model)
+    test = load("shapes", "test", points=24, augment=False)
+
+    def hits(model: Any) -> list[int]:
+        with torch.no_grad():
+            return [int(model(x[None]).argmax() == y) for x, y in (test[i] for i in range(60))]
+
+    first, second, beside = *map(hits, pruned), hits(dense)
+    differences = [(a + b) / 2 - c for a, b, c in zip(first, second, beside, strict=True)]
+    mean = sum(differences) / 60
+    deviation = math.sqrt(sum((d - mean) ** 2 for d in differences) / 59)
+    assert deviation > 0
+    wanted = f"{100 * mean:+.2f} ± {195.9964 * deviation / math.sqrt(60):.2f} points"
+    last = lines(store.own(), "--dataset", "shapes", "--paired")[-1]
+    assert last == f"0.25x: the pruned network has {wanted} of accuracy against the dense one"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zoo.errors import ZooError
+
+Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:
@@ -20,11 +24,28 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     """
     if not 0 <= correct <= total or total == 0:
         raise ZooError(f"an accuracy needs 0 <= correct <= total and total > 0; got {correct} of {total}")
-    z = 1.959963984540054  # the normal distribution's 97.5 % point
+    z = Z
     share = correct / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)
+
+
+def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """By how much the mean of `a` is above that of `b`, and half of the difference's 95 % interval.
+
+    Both say of the same samples, in their order, which were answered rightly (1 or 0; the mean over networks where
+    several answered). What makes a sample easy or hard for both is not in the interval, which is the normal
+    distribution's for the mean of the differences (of at least two samples).
+
+    >>> [round(part, 3) for part in paired([1, 1, 0, 1], [1, 0, 0, 1])]
+    [0.25, 0.49]
+    """
+    difference = [x - y for x, y in zip(a, b, strict=True)]
+    if len(difference) < 2:
+        raise ZooError(f"a paired difference needs at least two samples; got {len(difference)}")
+    half = Z * statistics.stdev(difference) / math.sqrt(len(difference))
+    return statistics.fmean(difference), half
 
 
 @dataclass(frozen=True, kw_only=True)
