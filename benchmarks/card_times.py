@@ -42,7 +42,9 @@ def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str] = ()) -> Callab
             if (file := folder / card.saved.name).is_file():
                 store.verify(file, card)
                 return file
-        return store.download(card.name, mirror=mirror or None)
+        file = store.download(card.name, mirror=mirror or None)
+        store.verify(file, card)  # another entry may have the name there
+        return file
 
     return path
 

@@ -188,7 +188,8 @@ def main(arch: str, target: float, runs: str, out: Path, alone: str | None, **op
             command = [sys.executable, __file__, arch, "--target", goal, *words, "--out", str(out), "--alone", name]
             subprocess.run(command, check=True)
         row, first = done()[name], done()["dense"]
-        points, half = paired(*([100 * int(hit) for hit in str(run["hits"])] for run in (row, first)))
+        hits = ([int(hit) for hit in str(run["hits"])] for run in (row, first))
+        points, half = (100 * part for part in paired(*hits))
         print(f"{name:<39} {row['correct']}/{row['total']}  {points:+6.1f} +- {half:.1f}  cross-entropy "
               f"{row['cross_entropy']:.3f}  {float(str(row['macs'])) / 1e6:.1f}M  {row.get('seconds', 0):.0f} s  "
               f"{int(str(row['peak_bytes'])) / 2**30:.1f} GiB", flush=True)  # fmt: skip

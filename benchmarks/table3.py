@@ -40,6 +40,7 @@ HEAD = ("network", "seeds", "right", "accuracy", "95 %", "params", "MACs", "forw
 _STEM = re.compile(
     r"(?P<arch>pointnet2?|dgcnn)(?P<pruned>-pruned)?(-(?P<width>[0-9.]+)x)?(?P<repaired>-repaired)?(-seed[0-9]+)?"
 )
+FEW = 2  # answers may turn on another processor, which rounds sums in another order
 KINDS = ("", "pruned", "repaired")
 
 
@@ -70,13 +71,17 @@ class Row:
         return (sum(a.correct for a in counted), sum(a.total for a in counted)) if counted else None
 
     @property
+    def splits(self) -> set[tuple[str, int]]:
+        """On what the seeds were judged: names and sizes."""
+        return {(card.accuracy.split, card.accuracy.total) for card in self.cards if card.accuracy}
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         """Of the mean share, on the samples of one seed: they are the same for all. None without answers, or where the
         seeds were not judged on one set of samples."""
-        splits = {(card.accuracy.split, card.accuracy.total) for card in self.cards if card.accuracy}
-        if len(splits) != 1:
+        if len(self.splits) != 1:
             return None
-        ((_, total),) = splits
+        ((_, total),) = self.splits
         return wilson(statistics.mean(self.shares) * total, total)  # type: ignore[arg-type]  # a mean need not be whole
 
 
@@ -116,7 +121,7 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
     ratios = [record.ratio for record in records if record.ratio is not None]
     where = f" ({devices[0]})" if devices else ""
     right = row.right
-    splits = sorted({card.accuracy.split for card in row.cards if card.accuracy} - {"test"})
+    splits = sorted({split for split, _ in row.splits} - {"test"})
     epochs = [card.recipe.get("finetune_epochs" if row.kind else "epochs") for card in row.cards]
     return (
         row.title,
@@ -144,8 +149,12 @@ def judge(folders: Sequence[Path], data_dir: Path | None) -> Judge:
     def hits(card: Card) -> torch.Tensor:
         if card.saved.sha256 not in known:
             model = checkpoint.load(path(card), device=device, card=card)
-            test = Data.of(card, data_dir=data_dir).load("test")
-            known[card.saved.sha256] = evaluate(model, test, progress=True).hits
+            found = evaluate(model, Data.of(card, data_dir=data_dir).load("test"), progress=True)
+            stated = card.accuracy
+            if stated is None or abs(found.correct - stated.correct) > FEW or found.total != stated.total:
+                counted = "nothing" if stated is None else f"{stated.correct} of {stated.total}"
+                raise ZooError(f"{card.name} has {found.correct} of {found.total} right, and its card says {counted}")
+            known[card.saved.sha256] = found.hits
         return known[card.saved.sha256]
 
     def judged(row: Row) -> list[float]:
@@ -155,12 +164,12 @@ def judge(folders: Sequence[Path], data_dir: Path | None) -> Judge:
 
 
 def beside(table: Sequence[Row], judged: Judge | None = None) -> list[str]:
-    """A sentence for every pruned DGCNN that stands beside a dense multiplier."""
+    """A sentence for every pruned DGCNN that stands beside a dense multiplier, judged on the same samples."""
     dense = {(row.width, row.points): row for row in table if row.arch == "dgcnn" and not row.kind}
     said = []
     for row in table:
         other = dense.get((row.width, row.points))
-        if not row.kind or other is None or not row.shares or not other.shares:
+        if not row.kind or other is None or len(row.splits) != 1 or row.splits != other.splits:
             continue
         gap = 100 * (statistics.mean(row.shares) - statistics.mean(other.shares))
         several = f", {row.points} points" if len({each.points for each in table}) > 1 else ""
@@ -233,6 +242,8 @@ def main(
         raise click.ClickException(
             f"no entry of {dataset} belongs to the table: train some with benchmarks/train_all.sh"
         )
+    if in_json and again:
+        raise click.UsageError("--paired adds to the table's last lines, which --json does not print: give one of them")
     if in_json:
         click.echo(json.dumps(as_json(table, batch), indent=2))
         return

@@ -256,6 +256,7 @@ def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
     assert small["card"]["accuracy"] == other["card"]["accuracy"]
     assert small["card"]["cross_entropy"] == pytest.approx(other["card"]["cross_entropy"], abs=1e-3)
     assert small["card"]["recipe"]["command"] == other["card"]["recipe"]["command"]
+    assert small["card"]["file"]["weights"] == other["card"]["file"]["weights"]
     listed = torchrun(2, ["-m", "zoo", "list"], env=home)
     assert "zoo list is for one process: start it without torchrun" in listed.stderr
     assert listed.stdout == ""

@@ -13,24 +13,35 @@ from zoo.accuracy import paired, wilson
 from zoo.evaluate import eval_mode, evaluate
 
 
-def test_a_paired_difference_holds_the_truth_in_95_of_100_cases() -> None:
-    """Two networks that are right for 0.9 and 0.86 of all samples, mostly the same ones: 2000 test sets of 400."""
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "least"),
+    [(0.1, 0.06, 0.94), (0.002, 0.001, 0.94), (0.0, 0.0, 1.0), (0.0075, 0.0, 0.94), (0.005, 0.0, 0.87)],  # the worst
+)
+def test_a_paired_difference_holds_the_truth_in_95_of_100_cases(
+    only_first: float, only_second: float, least: float
+) -> None:
+    """2000 test sets of 400 samples, of which such a part is answered rightly by one of two networks alone."""
     uniform = torch.rand(2000, 400, generator=torch.manual_seed(0))
-    first, second = uniform < 0.9, (uniform < 0.82) | (uniform > 0.96)
+    first, second = uniform < 0.8 + only_first, (uniform < 0.8) | (uniform >= 1 - only_second)
     held = 0
     for a, b in zip(first.int().tolist(), second.int().tolist(), strict=True):
         difference, half = paired(a, b)
-        held += abs(difference - 0.04) <= half
-    assert 0.93 < held / 2000 < 0.97
+        assert difference == pytest.approx((sum(a) - sum(b)) / 400)
+        held += abs(difference - (only_first - only_second)) <= half
+    assert held / 2000 >= least
+    if only_second > 0.01:  # many samples tell them apart: no wider than it has to be
+        assert held / 2000 < 0.96
 
 
-def test_a_paired_difference_is_mcnemars_counts() -> None:
+def test_a_paired_difference_is_that_of_agresti_and_min() -> None:
+    """Their Wald interval of the table with half a sample more in each of its four cells."""
     a, b = [1] * 80 + [0] * 10 + [1] * 7 + [0] * 3, [1] * 80 + [0] * 10 + [0] * 7 + [1] * 3
     difference, half = paired(a, b)
     assert difference == pytest.approx((7 - 3) / 100)
-    assert half == pytest.approx(1.95996 * ((7 + 3 - (7 - 3) ** 2 / 100) / 99 / 100) ** 0.5, rel=1e-5)
-    with pytest.raises(ZooError, match="at least two samples; got 1"):
-        paired([1], [0])
+    n, p12, p21 = 102, 7.5 / 102, 3.5 / 102
+    assert half == pytest.approx(1.95996 * ((p12 + p21 - (p12 - p21) ** 2) / n) ** 0.5, rel=1e-5)
+    with pytest.raises(ZooError, match="at least one sample"):
+        paired([], [])
     with pytest.raises(ValueError, match="zip"):
         paired([1, 0], [0])
 

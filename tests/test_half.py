@@ -170,6 +170,37 @@ def test_the_largest_weights_are_rounded_as_long_as_no_decision_changes(flips: i
         assert found.sentence() == f"float16 in {flips} of 6 weights: all 3 decisions are the same {why}"
 
 
+def test_of_weights_of_one_size_those_that_come_first_are_rounded() -> None:
+    """The fourth of five flips the decision: three are rounded, the same ones in every network made alike."""
+    for _ in range(8):  # their addresses differ
+        matrices = [torch.eye(4) for _ in range(5)]
+        matrices[3][1, 1] += 2**-12
+        model = Chain(*matrices, torch.eye(2, 4))
+        found = halve(model, (torch.ones(3, 4), torch.zeros(3, dtype=torch.long)))
+        assert found.float16 == ("layers.0.weight", "layers.1.weight", "layers.2.weight")
+
+
+def test_a_norm_that_rounds_to_nothing_is_left_alone() -> None:
+    class Normed(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.layers[1].weight
+            return x @ self.layers[0].weight.T @ (weight / weight.norm()).T
+
+    model = Normed(torch.eye(3), 1e-9 * torch.eye(2, 3))
+    found = halve(model, (torch.ones(2, 3), torch.zeros(2, dtype=torch.long)))
+    assert (found.changed, found.float16) == (2, ("layers.0.weight",))
+    assert model.layers[1].weight.norm() > 0
+
+
+def test_complex_and_infinite_numbers_stay_as_they_are() -> None:
+    model = Chain(torch.eye(2))
+    model.phase = nn.Parameter(torch.full((2, 2), 1 + 2**-12 + 1j))
+    model.unused = nn.Parameter(torch.tensor([[1.0, torch.nan]]))
+    found = halve(model, (torch.ones(2, 2), torch.zeros(2, dtype=torch.long)))
+    assert (found.float16, found.float32, found.too_large) == (("layers.0.weight",), ("unused",), "unused")
+    assert model.phase[0, 0] == 1 + 2**-12 + 1j
+
+
 def test_a_weight_that_layers_share_is_rounded_in_both_or_in_neither() -> None:
     eye = torch.eye(4)
     model = Chain(eye, eye, eye, torch.eye(2, 4))
@@ -253,8 +284,10 @@ def test_the_file_holds_the_same_numbers_in_half_the_room(tmp_path: Path) -> Non
 def test_weights_that_were_not_rounded_are_not_stored_in_half() -> None:
     with pytest.raises(ZooError, match=r"hidden1\.weight holds .* round them first with zoo\.half\.halve"):
         checkpoint.pack(net(), **ARCH, float16=["hidden1.weight"])
-    with pytest.raises(ZooError, match=r"MLP has no weight 'hidden9\.weight'"):
+    with pytest.raises(ZooError, match=r"MLP has no matrix or kernel 'hidden9\.weight'"):
         checkpoint.pack(net(), **ARCH, float16=["hidden9.weight"])
+    with pytest.raises(ZooError, match=r"no matrix or kernel 'hidden1\.bias'"):
+        checkpoint.pack(net(), **ARCH, float16=["hidden1.bias"])
 
 
 def test_an_entry_in_half_precision(empty_home: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,28 +177,58 @@ def test_a_zoo_without_such_entries(tmp_path: Path) -> None:
     assert "no entry of modelnet40 belongs to the table" in done.output
 
 
-def test_paired_the_networks_answer_for_the_same_samples(home: Path) -> None:
-    """Two seeds of a pruned network beside one dense: the differences, sample by sample, by an explicit sum."""
-    dense, card = zoo.get("dgcnn-0.25x"), zoo.info("dgcnn-0.25x")
-    pruned = []
-    for seed in range(2):
+# -- sample by sample ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def beside_one(home: Path) -> dict[str, list[int]]:
+    """Two seeds of a pruned network and a dense one, in the zoo of `home`; which of 60 samples each has right."""
+    card, test = zoo.info("dgcnn-0.25x"), load("shapes", "test", points=24, augment=False)
+    found = {}
+    for name in ("dgcnn-0.25x.shapes", "dgcnn-pruned-0.25x.shapes", "dgcnn-pruned-0.25x-seed1.shapes"):
         model = zoo.get("dgcnn-0.25x")
-        with torch.no_grad():  # another network that is right now and then
-            model.linear3.weight += 0.1 * torch.randn(model.linear3.weight.shape, generator=torch.manual_seed(seed))
-        name = "dgcnn-pruned-0.25x.shapes" if seed == 0 else f"dgcnn-pruned-0.25x-seed{seed}.shapes"
-        store.save_entry(model, replace(card, name=name, parent=card.name, licences=OF_PARENT, file=None))
-        pruned.append(model)
-    test = load("shapes", "test", points=24, augment=False)
-
-    def hits(model: Any) -> list[int]:
         with torch.no_grad():
-            return [int(model(x[None]).argmax() == y) for x, y in (test[i] for i in range(60))]
+            if name != card.name:  # another network that is right now and then
+                noise = torch.randn(model.linear3.weight.shape, generator=torch.manual_seed(len(found)))
+                model.linear3.weight += 0.1 * noise
+            found[name] = [int(model(x[None]).argmax() == y) for x, y in (test[i] for i in range(60))]
+        if name != card.name:
+            counted = Accuracy.of("test", sum(found[name]), 60)
+            child = {"parent": card.name, "licences": OF_PARENT, "accuracy": counted, "file": None}
+            store.save_entry(model, replace(card, name=name, **child))
+    return found
 
-    first, second, beside = *map(hits, pruned), hits(dense)
-    differences = [(a + b) / 2 - c for a, b, c in zip(first, second, beside, strict=True)]
-    mean = sum(differences) / 60
-    deviation = math.sqrt(sum((d - mean) ** 2 for d in differences) / 59)
-    assert deviation > 0
-    wanted = f"{100 * mean:+.2f} ± {195.9964 * deviation / math.sqrt(60):.2f} points"
+
+def test_paired_the_networks_answer_for_the_same_samples(beside_one: dict[str, list[int]]) -> None:
+    """The mean over the seeds against the dense network, by an explicit sum over the samples and four halves."""
+    dense, first, second = beside_one.values()
+    differences = [(a + b) / 2 - c for a, b, c in zip(first, second, dense, strict=True)]
+    shrunk = sum(differences) / 62
+    more = [(0 - shrunk) ** 2, (1 - shrunk) ** 2, (-1 - shrunk) ** 2, (0 - shrunk) ** 2]
+    deviation = math.sqrt((sum((d - shrunk) ** 2 for d in differences) + sum(more) / 2) / 62)
+    wanted = f"{100 * sum(differences) / 60:+.2f} ± {195.9964 * deviation / math.sqrt(62):.2f} points"
     last = lines(store.own(), "--dataset", "shapes", "--paired")[-1]
     assert last == f"0.25x: the pruned network has {wanted} of accuracy against the dense one"
+
+
+def refused(*options: str) -> str:
+    done = CliRunner().invoke(table3.main, ["--dataset", "shapes", "--paired", *options])
+    assert done.exit_code != 0, done.output
+    return done.output
+
+
+def test_paired_are_only_the_networks_of_the_table(beside_one: dict[str, list[int]], tmp_path: Path) -> None:
+    shutil.copytree(store.own(), tmp_path / "own")
+    assert "--json does not print" in refused("--json")
+    place = store.own() / "dgcnn-pruned-0.25x.shapes.json"
+    card = store.read_card(place)
+    right = card.accuracy.correct
+    place.write_text(replace(card, accuracy=Accuracy.of("test", right + 3, 60)).to_json(), encoding="utf-8")
+    assert f"{card.name} has {right} of 60 right, and its card says {right + 3} of 60" in refused()
+    place.write_text(replace(card, accuracy=Accuracy.of("validation", right, 60)).to_json(), encoding="utf-8")
+    alone = lines(store.own(), "--dataset", "shapes", "--paired")  # its row is of two splits
+    assert not any("pruned network has" in line for line in alone)
+    model = zoo.get("dgcnn-0.25x")
+    store.save_entry(model, replace(card, file=None), overwrite=True)
+    next((tmp_path / "own").glob("dgcnn-pruned-0.25x.shapes-*.safetensors")).unlink()
+    assert "dgcnn-pruned-0.25x.shapes" in refused("--cards", str(tmp_path / "own"))

@@ -73,8 +73,8 @@ class Forward:
 class File:
     """The checkpoint's file: a plain name in the card's own folder, its bytes and their SHA-256.
 
-    ``weights`` is ``float16`` where matrices and kernels are stored so (`zoo.half`), ``mixed`` where only some are, for
-    the others would change a decision, else absent: all are float32.
+    ``weights`` is ``float16`` where matrices and kernels are stored so, ``mixed`` where only some of them are
+    (`zoo.half`), else absent: all are float32.
     """
 
     name: str

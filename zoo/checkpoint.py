@@ -83,8 +83,8 @@ def pack(
     """The bytes of the model's checkpoint, as `save` writes them, the weights that `float16` names in that type.
 
     Raises:
-        ZooError: the model has no widths, or no weight of such a name, or float16 does not have it: `zoo.half.halve`
-            rounds.
+        ZooError: the model has no widths, or no matrix or kernel of such a name, or float16 does not have it:
+            `zoo.half.halve` rounds.
     """
     widths = getattr(model, "widths", None)
     if not isinstance(widths, Mapping):
@@ -95,17 +95,18 @@ def pack(
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
+    large = large_weights(model)
     for name in float16:
-        if name not in tensors:
-            raise ZooError(f"{type(model).__name__} has no weight {name!r} to store in half precision")
+        if name not in large:
+            raise ZooError(f"{type(model).__name__} has no matrix or kernel {name!r} to store in half precision")
         tensors[name] = _exact(name, tensors[name])
     return to_bytes(tensors, {_KEY: json.dumps(header, sort_keys=True)})
 
 
 def large_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters with 2 or more dimensions, under every name that the model's state has for them."""
+    """The real parameters with 2 or more dimensions, under every name that the model's state has for them."""
     named = model.named_parameters(remove_duplicate=False)
-    return {name: weight for name, weight in named if weight.ndim >= 2}
+    return {name: weight for name, weight in named if weight.ndim >= 2 and weight.is_floating_point()}
 
 
 def _exact(name: str, tensor: Tensor) -> Tensor:

@@ -68,17 +68,20 @@ def halve(
 
     `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,): a validation
     part, for this is a choice. The class that the model names stays the same for all of them. If it would change for
-    any, only the k largest weights are rounded, k the largest that bisection finds; a weight too large for float16
-    stays as it was.
+    any, only the k largest weights are rounded, k the largest that bisection finds; a weight with a number beyond
+    float16 stays as it was.
 
     Raises ZooError for an empty data set, NaN in the data, and outputs that are not finite.
     """
     weights = large_weights(model)
     kept = {name: weight.detach().clone() for name, weight in weights.items()}
     rounded = {name: weight.half().to(weight.dtype) for name, weight in kept.items()}
-    beyond = [name for name in weights if not torch.equal(rounded[name].isfinite(), kept[name].isfinite())]
-    # Layers that share a weight have it under two names; together they are rounded, or not
-    order = sorted(rounded.keys() - set(beyond), key=lambda name: (-weights[name].numel(), id(weights[name]), name))
+    beyond = [name for name in weights if not rounded[name].isfinite().all()]
+    # Layers that share a weight have it under two names; together they are rounded, or not. Of equal size the first in
+    # the network comes first.
+    first: dict[int, int] = {}
+    place = {name: first.setdefault(id(weight), at) for at, (name, weight) in enumerate(weights.items())}
+    order = sorted(rounded.keys() - set(beyond), key=lambda name: (-weights[name].numel(), place[name], name))
     ends = [k for k in range(len(order), 0, -1) if k == len(order) or weights[order[k]] is not weights[order[k - 1]]]
     ends += [0]
 
@@ -89,7 +92,10 @@ def halve(
 
     def change(k: int) -> int:
         _put(weights, {**kept, **{name: rounded[name] for name in order[:k]}})
-        return int((decided(f"float16 in {k} of {len(weights)} weights") != before).sum())
+        try:
+            return int((decided(f"float16 in {k} of {len(weights)} weights") != before).sum())
+        except ZooError:  # a norm that rounds to 0 makes every output NaN
+            return len(before)
 
     try:
         changed = change(len(order)) if order else 0

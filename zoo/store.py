@@ -205,8 +205,8 @@ def save_entry(
     The weights that ``float16`` names, rounded by `zoo.half.halve`, are stored in that type, and the card says so.
 
     Raises:
-        ZooError: the card's widths are not the model's; a weight that ``float16`` names is none, or float16 does not
-            have it; or as `add`.
+        ZooError: the card's widths are not the model's; a weight that ``float16`` names is none of its matrices and
+            kernels, or float16 does not have it; or as `add`.
     """
     from zoo import checkpoint
 
