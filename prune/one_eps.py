@@ -19,17 +19,18 @@ def eps_within(cost: Callable[[float], float], bound: float, known: Mapping[floa
     """An eps, to three digits, whose network costs at most `bound`: the dearest such network that was found, and the
     search ends with the first that costs at least 0.95 of it.
 
-    cost(eps) is taken to fall as eps grows, mostly; `known` are costs that an earlier search has found. Raises ZooError
-    where no eps that was tried is within the bound.
+    cost(eps) is taken to fall as eps grows, mostly; `known` are costs that an earlier search has found, which are not
+    asked for again: what comes out is the same without them. Raises ZooError where no eps that was tried is within the
+    bound.
     """
-    seen = dict(known or {})
+    seen: dict[float, float] = {}
     for _ in range(TRIES):
         if any(NEAR * bound <= value <= bound for value in seen.values()):
             break
         eps = _next(seen, bound)
         if eps is None or eps in seen:
             break
-        seen[eps] = cost(eps)
+        seen[eps] = known[eps] if known and eps in known else cost(eps)
     within = [each for each, value in seen.items() if value <= bound]
     if not within:
         raise ZooError(

@@ -247,6 +247,25 @@ def test_the_eps_found_is_one_that_a_fine_grid_finds():
         eps_within(lambda eps: 2.0, 1.0)
 
 
+@pytest.mark.parametrize("bound", [0.9, 2.0, 5.0])
+def test_a_search_that_came_before_decides_nothing(bound):
+    """Its costs are not asked for again, and what is found is what is found without them."""
+    asked = []
+
+    def cost(eps):
+        asked.append(eps)
+        return 1 / (0.1 + eps) + 0.3 * math.sin(40 * math.log(eps))
+
+    alone = eps_within(cost, bound)
+    for other in (0.7, 1.5, 4.0, 7.0):
+        asked.clear()
+        eps_within(cost, other)
+        known = {eps: cost(eps) for eps in tuple(asked)}
+        asked.clear()
+        assert eps_within(cost, bound, known) == alone
+        assert not known.keys() & set(asked)
+
+
 def test_time_is_a_table_for_each_group_and_more_neurons_are_never_faster(case):
     model, x = case
     with Workspace(model, x, None, discrepancy="cross_entropy", batch_size=32, memory=2**30, seed=0) as space:
