@@ -26,7 +26,6 @@ MODELNET10 = (
     *(f"dgcnn-{w}x.modelnet10" for w in WIDTHS),
     *(f"dgcnn-pruned-{w}x.modelnet10" for w in WIDTHS),
     "dgcnn-pruned-0.25x-repaired.modelnet10",
-    "pointnet.modelnet10",
     "pointnet2.modelnet10",
 )
 SHIPPED = (*SHAPES, *MODELNET10)
