@@ -4,11 +4,11 @@
 
 Ends with 0 if the command made it, with 3, printing the card's command, if another one did (5 if that entry is shipped
 with the package), with 4 if there is none. A card's command says all settings: it is this one if everything
-typed here stands in it.
+typed here stands in it. What a mirror (ZOO_MIRROR) has, made by this very command, is downloaded: that is 0 too.
 
-    python benchmarks/made.py --to-publish NAME...
+    python benchmarks/made.py --to-publish MIRROR NAME...
 
-prints those of these entries, on one line, that are the user's own and not in mirror/ of this repository as they are.
+prints those of these entries, on one line, that are the user's own and not in the folder MIRROR as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from zoo import store
+from zoo import mirrors, store
 from zoo.errors import ZooError
 from zoo.recipes import recipe_for
 
@@ -68,7 +68,8 @@ def to_publish(entries: Iterable[str], mirror: Path) -> Iterator[str]:
         if published.exists() and published.read_bytes() == card.to_json().encode():
             continue
         if card.saved.size > LARGEST:
-            print(f"== {name} has {card.saved.size / 1e6:.0f} MB: too large for mirror/ as well", file=sys.stderr)
+            size = f"{card.saved.size / 1e6:.0f} MB"
+            print(f"== {name} has {size}: too large for {mirror.name}/ as well", file=sys.stderr)
             continue
         yield name
 
@@ -89,16 +90,25 @@ def main(name: str, command: Sequence[str]) -> int:
                 return 0
             print(recorded)
             return otherwise
-    return 4
+    return 0 if fetched(name, command) else 4
+
+
+def fetched(name: str, command: Sequence[str]) -> bool:
+    """Whether a mirror has the entry, made by this command; then it is on this machine."""
+    card = store.cards(mirrors.mirrors()).get(name)
+    if card is None or not same(command, str(card.recipe.get("command", ""))):
+        return False
+    store.download(name)
+    return True
 
 
 if __name__ == "__main__":
     publishing = sys.argv[1:2] == ["--to-publish"]
-    if len(sys.argv) < (3 if publishing else 4):
+    if len(sys.argv) < 4:
         sys.exit(__doc__)
     try:
         if publishing:
-            print(*to_publish(sys.argv[2:], Path(__file__).resolve().parent.parent / "mirror"))
+            print(*to_publish(sys.argv[3:], Path(sys.argv[2])))
             sys.exit()
         sys.exit(main(sys.argv[1], sys.argv[2:]))
     except ZooError as error:

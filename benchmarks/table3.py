@@ -19,14 +19,14 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from card_times import checkpoint_in
+from card_times import ROOT, checkpoint_in, default_folders, entries
 
 from zoo import checkpoint, names, report, store
 from zoo.accuracy import paired, wilson
@@ -217,25 +217,20 @@ def _between(values: Sequence[Any], written: Callable[[Any], str]) -> str:
     return "" if not texts else texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
-def read(folder: Path) -> Mapping[str, Card]:
-    """The cards of a folder: a mirror, or somebody's own zoo."""
-    places = [place for place in sorted(folder.glob("[!.]*.json")) if place.name != "index.json"]
-    return {place.stem: store.read_card(place) for place in places}
-
-
 @click.command()
-@click.option("--cards", "folder", type=click.Path(file_okay=False, exists=True, path_type=Path),
-              help="A folder of cards [this machine's zoo].")  # fmt: skip
+@click.option("--cards", "folders", multiple=True, type=click.Path(file_okay=False, exists=True, path_type=Path),
+              help="A folder of cards, or several [this machine's zoo, mirror/ and benchmarks/seeds/].")  # fmt: skip
 @click.option("--dataset", default="modelnet10", show_default=True)
 @click.option("--batch", default=32, show_default=True, help="Whose forward times on a GPU to show.")
 @click.option("--paired", "again", is_flag=True, help="Hold pruned against dense networks sample by sample.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data of --paired lies [ZOO_DATA_DIR].")
 @click.option("--json", "in_json", is_flag=True)
 def main(
-    folder: Path | None, dataset: str, batch: int, again: bool, data_dir: Path | None, in_json: bool
+    folders: tuple[Path, ...], dataset: str, batch: int, again: bool, data_dir: Path | None, in_json: bool
 ) -> None:  # fmt: skip
+    places = folders or (*default_folders(), store.cache(), ROOT / "benchmarks" / "seeds")
     try:
-        table = rows((read(folder) if folder else store.cards()).values(), dataset)
+        table = rows(entries(places)[0].values(), dataset)
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     if not table:
@@ -249,7 +244,7 @@ def main(
         return
     click.echo(report.table([HEAD, *(text(row, batch) for row in table)]))
     try:
-        said = beside(table, judge([folder] if folder else [], data_dir) if again else None)
+        said = beside(table, judge(places, data_dir) if again else None)
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     if said:

@@ -12,7 +12,9 @@
 # made is left as it is, and a half trained one goes on at its last epoch. The full size replaces entries of the small
 # one, those that the package ships too; --small replaces nothing. Seeds other than 0 have the seed in their names:
 # dgcnn-0.75x-seed1.modelnet10. The full size loads data in as many processes as there are processors but one, 8 at
-# most. At the end it prints the lines that bring what the package does not ship into mirror/ and the README of this clone.
+# most. At the end it prints the lines that bring what the package does not ship into mirror/ and the README of this clone,
+# other seeds into benchmarks/seeds/, where table3.py finds them. What a mirror has that the same command made is
+# downloaded: ZOO_MIRROR=benchmarks/seeds makes what is missing of another seed.
 # PYTHON names the interpreter (default: python); the command zoo on the PATH has to be of the same environment.
 set -uo pipefail
 folder=$(cd "$(dirname "$0")" && pwd)
@@ -151,12 +153,16 @@ modelnet10 pointnet zoo train pointnet "${clouds[@]}" --epochs "$pointnet" --hal
 modelnet10 pointnet2 zoo train pointnet2 "${clouds[@]}" --epochs "$pointnet2" --half
 
 # What the package does not ship is too large for it; other seeds are for table3.py alone.
-if ((seed == 0)) && ((${#there[@]})) && names=$("$python" "$folder/made.py" --to-publish "${there[@]}") &&
+mirror=mirror title="what is too large for the package comes into mirror/ and the README of this clone by"
+if ((seed != 0)); then
+    mirror=benchmarks/seeds title="table3.py of this clone finds other seeds in benchmarks/seeds/ after"
+fi
+if ((${#there[@]})) && names=$("$python" "$folder/made.py" --to-publish "$folder/../$mirror" "${there[@]}") &&
     [[ -n $names ]]; then
-    echo "== what is too large for the package comes into mirror/ and the README of this clone by"
+    echo "== $title"
     printf 'cd %q\n' "$(dirname "$folder")"
-    echo "zoo publish mirror $names --overwrite"
-    echo "python benchmarks/readme_table.py"
+    echo "zoo publish $mirror $names --overwrite"
+    ((seed != 0)) || echo "python benchmarks/readme_table.py"
 fi
 if ((${#failed[@]})); then
     echo "not made: ${failed[*]}" >&2

@@ -109,6 +109,12 @@ def test_seeds_share_a_row_with_their_mean_spread_and_interval(tmp_path: Path) -
     assert found["interval"] == [low, high]
 
 
+def test_seeds_may_lie_in_several_folders(tmp_path: Path) -> None:
+    for seed, right in enumerate((820, 826)):
+        entry(tmp_path / str(seed), f"dgcnn-0.5x-seed{seed}.modelnet10", right)
+    assert cells(tmp_path / "0", "DGCNN (0.5x)", "--cards", str(tmp_path / "1"))["right"] == "1646/1816"
+
+
 def test_more_seeds_do_not_make_the_interval_smaller(tmp_path: Path) -> None:
     """The same test samples were answered for: with three equal seeds nothing else is known about other samples."""
     widths = []

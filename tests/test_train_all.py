@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from scripts import BENCHMARKS, script
-from store_entries import make
+from store_entries import make, write_index
 
 from zoo import cli, commands, mirrors, models, names, recipes, store
 from zoo.measure import count
@@ -27,7 +27,7 @@ FAKE = """#!{python}
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {support!r})
-from store_entries import make
+from store_entries import make, write_index
 words, home = sys.argv[1:], Path(os.environ["ZOO_HOME"])
 with open(home / "ran", "a") as file:
     print("zoo", *words, file=file)
@@ -214,7 +214,9 @@ def test_all_of_it_once_and_then_nothing_again(home: Path) -> None:
     again = train_all("--seed", "1")
     assert again.returncode == 0
     assert ran(home) == wanted
-    assert again.stdout.splitlines() == [f"== {name} is there" for name in entries(wanted)]
+    *there, _, _, publish = again.stdout.splitlines()
+    assert there == [f"== {name} is there" for name in entries(wanted)]
+    assert publish == f"zoo publish benchmarks/seeds {' '.join(entries(wanted))} --overwrite"
 
 
 def test_the_full_size_takes_the_place_of_the_small_one_and_not_the_other_way_round(home: Path) -> None:
@@ -274,6 +276,22 @@ def test_a_signal_reaches_the_command_and_the_next_run_goes_on_there(home: Path)
     assert ran(home) == [*lines[:3], *lines[2:]]
 
 
+def test_what_a_mirror_has_by_the_same_command_is_downloaded(home: Path, tmp_path: Path) -> None:
+    lines, mirror = listed("--small", "--seed", "1"), tmp_path / "a mirror"
+    names = entries(lines)
+    for at, command in ((0, lines[0]), (1, lines[1]), (2, lines[2].replace("epochs 8", "epochs 7"))):
+        make(mirror, names[at], names[at].encode(), dataset="modelnet10", recipe={"command": command})
+    write_index(mirror)
+    done = train_all("--small", "--seed", "1", ZOO_MIRROR=str(mirror))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [f"== {name} is there" for name in names[:2]]
+    assert ran(home) == lines[2:]
+    assert [name for name in names if (home / "cache" / f"{name}.json").exists()] == names[:2]
+    full = train_all("--seed", "1", ZOO_MIRROR=str(mirror))
+    assert full.returncode == 0, full.stderr
+    assert ran(home)[len(lines) - 2 :][:2] == listed("--seed", "1")[:2]
+
+
 # -- what to do with the entries -----------------------------------------------------------------------------
 
 
@@ -305,6 +323,30 @@ def test_the_lines_that_it_ends_with_bring_entries_into_the_mirror_and_the_readm
         assert f"`{name}` | 5 | 3 / 4, 75.0 % (30.1-95.4) |" in readme
     again = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert again.stdout.splitlines() == [f"== {name} is there" for name in entries(listed("--small"))]
+
+
+def test_another_seed_comes_to_where_the_table_finds_it(home: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "a clone"
+    shutil.copytree(BENCHMARKS, clone / "benchmarks", ignore=shutil.ignore_patterns("__pycache__", "seeds"))
+    command = ["bash", str(clone / "benchmarks/train_all.sh"), "--small", "--seed", "1"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    *_, title, cd, publish = done.stdout.splitlines()
+    assert title == "== table3.py of this clone finds other seeds in benchmarks/seeds/ after"
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the real zoo stands before the other one
+    lines = subprocess.run(
+        ["bash", "-ec", f"{cd}\n{publish}"], capture_output=True, text=True, env={**environment, "PATH": tools}
+    )
+    assert lines.returncode == 0, lines.stderr
+    assert mirrors.index(str(clone / "benchmarks/seeds")) == sorted(entries(ran(home)))
+    # on a machine that has none of them
+    home.rename(tmp_path / "before")
+    home.mkdir()
+    done = subprocess.run(
+        command, text=True, capture_output=True, timeout=300,
+        env={**os.environ, "PYTHON": sys.executable, "ZOO_MIRROR": str(clone / "benchmarks/seeds")},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [f"== {name} is there" for name in entries(listed("--small", "--seed", "1"))]
 
 
 def test_what_is_too_large_for_a_repository_is_named_instead(
