@@ -1,5 +1,7 @@
-"""The entries in mirror/, which are too large for the package: a folder that `zoo publish` wrote."""
+"""The entries in mirror/, which are too large for the package, and those in benchmarks/seeds/, the ModelNet10 family of
+other seeds: folders that `zoo publish` wrote."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,12 @@ from zoo.errors import ZooError
 from zoo.files import sha256_of
 from zoo.measure import count
 
-MIRROR = Path(__file__).resolve().parent.parent / "mirror"
-ENTRIES = sorted(path.stem for path in MIRROR.glob("*.json") if path.name != mirrors.INDEX)
+ROOT = Path(__file__).resolve().parent.parent
+MIRROR, SEEDS = ROOT / "mirror", ROOT / "benchmarks" / "seeds"
+
+
+def held(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.json") if path.name != mirrors.INDEX)
 
 
 @pytest.fixture(autouse=True)
@@ -21,21 +27,23 @@ def _empty_home(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
 
 
-def test_the_index_lists_what_is_there_and_nothing_else_is():
-    assert ENTRIES
-    assert mirrors.index(str(MIRROR)) == ENTRIES
-    files = {store.read_card(MIRROR / f"{name}.json").saved.name for name in ENTRIES}
-    listed = {path.name for path in MIRROR.iterdir() if not path.name.startswith(".")}
-    assert listed == files | {f"{name}.json" for name in ENTRIES} | {mirrors.INDEX}
-    assert not set(ENTRIES) & set(zoo.list_models()), "what is shipped needs no mirror"
+@pytest.mark.parametrize("folder", [MIRROR, SEEDS])
+def test_the_index_lists_what_is_there_and_nothing_else_is(folder):
+    entries = held(folder)
+    assert entries
+    assert mirrors.index(str(folder)) == entries
+    files = {store.read_card(folder / f"{name}.json").saved.name for name in entries}
+    listed = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert listed == files | {f"{name}.json" for name in entries} | {mirrors.INDEX}
+    assert not set(entries) & set(zoo.list_models()), "what is shipped needs no mirror"
 
 
-@pytest.mark.parametrize("name", ENTRIES)
-def test_an_entry_comes_from_the_mirror_as_its_card_says(name):
+@pytest.mark.parametrize(("folder", "name"), [(folder, name) for folder in (MIRROR, SEEDS) for name in held(folder)])
+def test_an_entry_comes_from_the_mirror_as_its_card_says(folder, name):
     with pytest.raises(ZooError):
         zoo.info(name)
-    card = zoo.info(name, mirror=MIRROR)
-    model = zoo.get(name, mirror=MIRROR)
+    card = zoo.info(name, mirror=folder)
+    model = zoo.get(name, mirror=folder)
     counts = count(model, tuple(card.sample_shape))
     assert (counts.parameters, counts.macs, counts.macs_paper) == (card.parameters, card.macs, card.macs_paper)
     assert dict(card.widths) == model.widths
@@ -44,8 +52,23 @@ def test_an_entry_comes_from_the_mirror_as_its_card_says(name):
     assert zoo.info(name) == card
 
 
+@pytest.mark.parametrize("name", held(SEEDS))
+def test_another_seed_was_made_as_the_entry_of_seed_0(name):
+    """They share a row of the table: their commands differ in the seed alone."""
+    stem, seed = re.fullmatch(r"(.*)(-seed[1-9]\d*)\.modelnet10", name).groups()
+    folder = store.shipped() if (store.shipped() / f"{stem}.modelnet10.json").exists() else MIRROR
+    ours, theirs = (
+        store.read_card(place).recipe["command"]
+        for place in (SEEDS / f"{name}.json", folder / f"{stem}.modelnet10.json")
+    )
+    assert f" --seed {seed.removeprefix('-seed')} " in f"{ours} "
+    named = f" --name {stem}.modelnet10"  # zoo train gives this name by itself
+    same = re.sub(r"--seed \d+", "--seed 0", ours.replace(seed, ""))
+    assert same.replace(named, "") == theirs.replace(named, "")
+
+
 def test_a_card_is_shown_before_anything_is_downloaded(monkeypatch):
-    name = ENTRIES[0]
+    name = held(MIRROR)[0]
     shown = CliRunner().invoke(main, ["info", name, "--mirror", str(MIRROR)])
     assert shown.exit_code == 0, shown.output
     assert f"type zoo download {name} --mirror {MIRROR}\n" in shown.output
