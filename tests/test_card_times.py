@@ -5,26 +5,14 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from scripts import BENCHMARKS, script
 from store_entries import make, plain
+from timed_cards import child, record
 
 from zoo import store
-from zoo.cards import Card, Forward
-from zoo.terms import Licences
 
 card_times = script("card_times")
-PARENT = {"licences": Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="Apache-2.0")}
-
-
-def child(name: str, parent: str, **changes: Any) -> Card:
-    return plain(name, parent=parent, **PARENT, **changes)
-
-
-def record(**changes: Any) -> Forward:
-    usual = {"device": "cuda: X", "torch": "2", "batch": 32, "dtype": "float32", "mode": "eager", "median_ms": 2.0}
-    return Forward(**{**usual, **changes})
 
 
 def test_a_record_takes_the_place_of_the_same_setting_and_of_no_other() -> None:
