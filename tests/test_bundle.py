@@ -159,6 +159,18 @@ def test_another_entry_of_a_name_is_replaced_only_when_asked(tmp_path: Path) -> 
     assert everything(tmp_path / "public") == everything(tmp_path / "fresh")
 
 
+def test_what_a_killed_publisher_did_not_remove_goes_with_the_next(tmp_path: Path) -> None:
+    for name in ("a.shapes", "b.shapes"):
+        make(store.own(), name)
+    folder = tmp_path / "public"
+    publish(folder)
+    clean = everything(folder)
+    for name in ("a.shapes-01234567.safetensors", "b.shapes-01234567.safetensors", ".a.shapes.json.0123456789ab.part"):
+        (folder / name).write_bytes(b"left")
+    publish(folder, ["a"])  # b too: nobody else writes there
+    assert everything(folder) == clean
+
+
 def test_a_parent_that_others_would_not_have_is_named(tmp_path: Path) -> None:
     make(store.shipped(), "a.shapes")
     make(store.own(), "b.shapes")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo import mirrors, names, store
+from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.files import expanded, new_file, sweep
 from zoo.locks import locked
@@ -62,14 +63,15 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
             (there if old == card else new if old is None else replaced).append(name)
             store.add(store.path_of(card), card, folder, overwrite=overwrite)
         # From what lies there, not from what the index said: so a lost one is whole again.
-        held = set(_entries(folder))
-        index = mirrors.index_of(held)
+        held = dict(_entries(folder))
+        for card in held.values():
+            store.drop_superseded(card, folder, older=0)
+        index = mirrors.index_of(set(held))
         if not (folder / mirrors.INDEX).exists() or (folder / mirrors.INDEX).read_bytes() != index:
             with new_file(folder / mirrors.INDEX) as out:
                 out.write(index)
-    parents = {name: store.read_card(folder / f"{name}.json").parent for name in sorted(held)}
     missing = {
-        name: parent for name, parent in parents.items()
+        name: parent for name, parent in sorted((name, card.parent) for name, card in held.items())
         if parent in known and parent not in held and not (store.shipped() / f"{parent}.json").exists()
     }  # fmt: skip
     return Published(folder, new, replaced, there, missing)
@@ -83,12 +85,12 @@ def _check_index(folder: Path) -> None:
         raise ZooError(f"{folder} cannot be added to: {error}") from error
 
 
-def _entries(folder: Path) -> Iterator[str]:
-    """The entries that lie in a folder, each with its checkpoint; other people's JSON files are none."""
+def _entries(folder: Path) -> Iterator[tuple[str, Card]]:
+    """Names and cards of the entries that lie in a folder, each with its checkpoint; others' JSON files are none."""
     for place in folder.glob("[!.]*.json"):
         with suppress(ZooError):
-            if place.name != mirrors.INDEX and place.with_name(store.read_card(place).saved.name).is_file():
-                yield place.stem
+            if place.name != mirrors.INDEX and (folder / (card := store.read_card(place)).saved.name).is_file():
+                yield place.stem, card
 
 
 def _matching(pattern: str, known: Iterable[str]) -> list[str]:
