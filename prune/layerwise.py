@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path as FilePath
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -99,56 +99,91 @@ def prune(
     how = Method(method, search or Search(), repair or (Repair() if method == "repaired" else PLAIN))
     how.check(budget)
     check_steps(model, inputs, how.repair, batch_size, how.search.look_precision)
-    settings = {
-        "method": method, "discrepancy": discrepancy, "batch_size": batch_size, "search": how.search.settings(),
-        "repair": how.of_prices(), "seed": seed,
-    }  # fmt: skip
+    task = _Pass(model, inputs, labels, how, discrepancy, batch_size, memory, seed, known, progress)
     asked = None if budget is None else asdict(budget)
     goals = {"eps": eps, "widths": widths, "budget": asked, "groups": groups, "steps": asdict(how.repair)}
-    alike(model, inputs, labels, {**settings, **goals})
-    opened = partial(
-        Workspace, model, inputs, labels, discrepancy=discrepancy, batch_size=batch_size, memory=memory, seed=seed,
-        precision=how.search.look_precision,
+    alike(model, inputs, labels, {**task.settings(), **goals})
+    if budget is None or method in PATHS:
+        return task.walked(eps, widths, budget, groups, checkpoint)
+    again = partial(
+        prune, model, (inputs, labels), method=method, discrepancy=discrepancy, batch_size=batch_size, search=search,
+        groups=groups, memory=memory, seed=seed, known=known, progress=progress,
     )  # fmt: skip
-    if budget is not None and method not in PATHS:
-        again = partial(
-            prune, model, (inputs, labels), method=method, discrepancy=discrepancy, batch_size=batch_size,
-            search=search, groups=groups, memory=memory, seed=seed, known=known, progress=progress,
+    with task.opened() as space:
+        tried = Tried.of(space, groups, budget, known, task.fingerprint, progress=progress)
+    return at_one_eps(again, budget, tried, how.repair, checkpoint)
+
+
+@dataclass(frozen=True)
+class _Pass(Generic[Model]):
+    """Arguments of `prune`, checked: all but the goal."""
+
+    model: Model
+    inputs: Tensor
+    labels: Tensor | None
+    how: Method
+    discrepancy: str
+    batch_size: int
+    memory: int
+    seed: int
+    known: FilePath | str | None
+    progress: bool
+
+    def settings(self) -> dict[str, object]:
+        """What the scales depend on besides network, data and goal."""
+        return {
+            "method": self.how.name, "discrepancy": self.discrepancy, "batch_size": self.batch_size,
+            "search": self.how.search.settings(), "repair": self.how.of_prices(), "seed": self.seed,
+        }  # fmt: skip
+
+    def fingerprint(self, more: Mapping[str, object]) -> str:
+        """Of the pass with what else a result depends on."""
+        return fingerprint(self.model, self.inputs, self.labels, {**self.settings(), **more})
+
+    def opened(self) -> Workspace:
+        return Workspace(
+            self.model, self.inputs, self.labels, discrepancy=self.discrepancy, batch_size=self.batch_size,
+            memory=self.memory, seed=self.seed, precision=self.how.search.look_precision,
         )  # fmt: skip
-        with opened() as space:
-            same = partial(fingerprint, model, inputs, labels)
-            tried = Tried.of(space, groups, budget, known, lambda more: same({**settings, **more}), progress=progress)
-        return at_one_eps(again, budget, tried, how.repair, checkpoint)
-    looked = how.search.look_precision
-    report = PruneReport(method, eps, discrepancy, seed, len(inputs), budget=asked, look_precision=looked)
-    with opened() as space:
-        chosen = chosen_groups(space.groups, groups)
-        wanted = checked_widths(chosen, widths)
-        names = [group.name for group in chosen]
-        goal = {"eps": eps, "widths": wanted, "budget": asked, "groups": names}
-        steps = Steps(space, report)
 
-        def identity(file: FilePath | str | None, goal: Mapping[str, object]) -> Identity:
-            outputs = () if file is None else tuple(steps.reference[0].flatten().tolist())
-            return Identity("" if file is None else fingerprint(model, inputs, labels, {**settings, **goal}), outputs)
+    def walked(
+        self, eps: float | None, widths: Mapping[str, int] | None, budget: Budget | None,
+        groups: Sequence[str] | None, checkpoint: FilePath | str | None,
+    ) -> tuple[Model, PruneReport]:  # fmt: skip
+        """One walk from input to output, cut and finished; a budget's widths are decided on before it."""
+        how, seed, progress = self.how, self.seed, self.progress
+        asked = None if budget is None else asdict(budget)
+        looked = how.search.look_precision
+        report = PruneReport(
+            how.name, eps, self.discrepancy, seed, len(self.inputs), budget=asked, look_precision=looked
+        )
+        with self.opened() as space:
+            chosen = chosen_groups(space.groups, groups)
+            wanted = checked_widths(chosen, widths)
+            goal = {"eps": eps, "widths": wanted, "budget": asked, "groups": [group.name for group in chosen]}
+            steps = Steps(space, report)
 
-        journal = Journal(None if checkpoint is None else FilePath(checkpoint), identity(checkpoint, goal))
-        record = Record(None if known is None else FilePath(known), identity(known, {}))
-        weights = space.output_weights(how.repair, seed) if method in STATISTICAL else None
-        resumed = len(journal.done)
-        if budget is not None:
-            wanted = _within(space, chosen, how, weights, budget, journal, record, report, progress=progress)
-        elif method == "uniform" and wanted is None:
-            assert eps is not None  # for the type checker
-            target = Target(discrepancy, steps.seen, space.labels)
-            wanted = uniform_widths(chosen, space.chain(), space.gates, target, eps * len(chosen), how.search.slack)
-        walk = Walk(space, how, weights, eps, wanted, seed)
-        scales = walk.run(chosen, steps.seen, journal, record, report, progress=progress)
-        small = _cut(model, space, scales, repaired=how.repair.readers)
-        steps.note("pruned", small, resumed=resumed)
-        report = steps.rounded(report, walk.logits)
-        _finish(small, model, space, how.repair, steps, seed=seed, progress=progress)
-    return small.eval(), report
+            def identity(file: FilePath | str | None, goal: Mapping[str, object]) -> Identity:
+                outputs = () if file is None else tuple(steps.reference[0].flatten().tolist())
+                return Identity("" if file is None else self.fingerprint(goal), outputs)
+
+            journal = Journal(None if checkpoint is None else FilePath(checkpoint), identity(checkpoint, goal))
+            record = Record(None if self.known is None else FilePath(self.known), identity(self.known, {}))
+            weights = space.output_weights(how.repair, seed) if how.name in STATISTICAL else None
+            resumed = len(journal.done)
+            if budget is not None:
+                wanted = _within(space, chosen, how, weights, budget, journal, record, report, progress=progress)
+            elif how.name == "uniform" and wanted is None:
+                assert eps is not None  # for the type checker
+                target = Target(self.discrepancy, steps.seen, space.labels)
+                wanted = uniform_widths(chosen, space.chain(), space.gates, target, eps * len(chosen), how.search.slack)
+            walk = Walk(space, how, weights, eps, wanted, seed)
+            scales = walk.run(chosen, steps.seen, journal, record, report, progress=progress)
+            small = _cut(self.model, space, scales, repaired=how.repair.readers)
+            steps.note("pruned", small, resumed=resumed)
+            report = steps.rounded(report, walk.logits)
+            _finish(small, self.model, space, how.repair, steps, seed=seed, progress=progress)
+        return small.eval(), report
 
 
 def _finish(

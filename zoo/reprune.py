@@ -117,21 +117,13 @@ def reprune(
     Raises ZooError for an unknown entry or method, eps below 0 or not a number, data or weights that do not fit,
     NaN in the data, an absent device, a name that another entry has, and files that cannot be written.
     """
-    run = run or Run()
-    _check_goal(eps, budget)
-    if method not in METHODS:
-        raise ZooError(f"there is no pruning method {method!r}: {suggest(method, METHODS)}")
-    if finetune_distil and not finetune_epochs:
-        raise ZooError("--finetune-distil is a part of the fine-tuning's loss: ask for --finetune-epochs as well")
-    if images is not None and images < 1:
-        raise ZooError(f"{images} samples are too few to prune on: give 1 or more")
+    run, search, tuning = run or Run(), search or Search(), _Tuning(finetune_epochs, finetune_distil)
+    repair = _checked(eps, budget, method, repair, search, images, tuning)
     device = choose_device(run.device)
     data, parent, train_set = _parent(name, weights, given, device)
     test_set, held = data.load("test"), held_for_halving(data) if half else None
     inputs, labels = draw(train_set, images, seed)
-    repair = repair or default_repair(method)
-    Method(method, search or Search(), repair).check(budget)  # before what takes long
-    if finetune_epochs:
+    if tuning.epochs:
         train_log.check(run.log)
     options: dict[str, Value] = {
         "eps": eps,
@@ -141,11 +133,10 @@ def reprune(
         **data.options(train_set),
         "weights": weights.name if weights else None,
         "images": len(labels),
-        "finetune_epochs": finetune_epochs,
-        "finetune_distil": finetune_distil or None,
+        **tuning.options(),
         "groups": groups,
         "leave": leave,
-        **_search_options(search or Search()),
+        **_search_options(search),
         "seed": seed,
     }
     last: dict[str, Value] = {"half": half or None, "name": run.name}
@@ -174,11 +165,10 @@ def reprune(
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
         noted: dict[str, Value] = {"command": command, **options, "eps": pruning.eps, "half": half or None}
         noted["parent_sha256"] = parent.sha256
-        if finetune_epochs:
-            recipe = recipe_for("finetune", parent.arch, data.dataset)
-            recipe = replace(recipe, epochs=finetune_epochs, distil=finetune_distil)
+        if tuning.epochs:
+            recipe = tuning.recipe(parent.arch, data.dataset)
             noted |= {key: value for key, value in vars(recipe).items() if key != "epochs"}
-            teacher = parent.model if finetune_distil else None
+            teacher = parent.model if tuning.distil else None
             _finetune(pruned, data, test_set, recipe, teacher, seed, folder / "finetune.pt", run)
         float16 = halved(pruned, held, run)
         after = measure(pruned, test_set, workers=run.workers, progress=run.progress)
@@ -203,11 +193,38 @@ def reprune(
         return Repruned(saved, before, pruning, *_paired(before, after))
 
 
-def _check_goal(eps: float | None, budget: Budget | None) -> None:
+@dataclass(frozen=True)
+class _Tuning:
+    """The fine-tuning after the pruning; none with 0 epochs."""
+
+    epochs: int
+    distil: float
+
+    def options(self) -> dict[str, Value]:
+        return {"finetune_epochs": self.epochs, "finetune_distil": self.distil or None}
+
+    def recipe(self, arch: str, dataset: str) -> Recipe:
+        return replace(recipe_for("finetune", arch, dataset), epochs=self.epochs, distil=self.distil)
+
+
+def _checked(
+    eps: float | None, budget: Budget | None, method: str, repair: Repair | None, search: Search, images: int | None,
+    tuning: _Tuning,
+) -> Repair:  # fmt: skip
+    """Refuse, before what takes long, what cannot be done; the repair that is meant."""
     if (eps is None) == (budget is None):
         raise ZooError("say how far to prune: --eps 0.02, or one target such as --target-macs 0.78")
     if eps is not None and not (math.isfinite(eps) and eps >= 0):
         raise ZooError(f"eps is {eps}: it must be a number from 0 up, for instance 0.02")
+    if method not in METHODS:
+        raise ZooError(f"there is no pruning method {method!r}: {suggest(method, METHODS)}")
+    if tuning.distil and not tuning.epochs:
+        raise ZooError("--finetune-distil is a part of the fine-tuning's loss: ask for --finetune-epochs as well")
+    if images is not None and images < 1:
+        raise ZooError(f"{images} samples are too few to prune on: give 1 or more")
+    repair = repair or default_repair(method)
+    Method(method, search, repair).check(budget)
+    return repair
 
 
 def _finetune(
