@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -159,16 +161,83 @@ def test_another_entry_of_a_name_is_replaced_only_when_asked(tmp_path: Path) -> 
     assert everything(tmp_path / "public") == everything(tmp_path / "fresh")
 
 
-def test_what_a_killed_publisher_did_not_remove_goes_with_the_next(tmp_path: Path) -> None:
-    for name in ("a.shapes", "b.shapes"):
-        make(store.own(), name)
+# Dies where a kill would be worst: once some file of the mirror is renamed, or before the first one is removed.
+DYING = """
+import os, sys
+from pathlib import Path
+from zoo import publish, store
+store.shipped = lambda: Path(sys.argv[1])
+replace, unlink = os.replace, Path.unlink
+def dying(source, target):
+    replace(source, target)
+    if str(target).endswith(sys.argv[3]):
+        os._exit(9)
+def dying_too(path, missing_ok=False):
+    if path.name.endswith(sys.argv[3]):
+        os._exit(9)
+    unlink(path, missing_ok)
+if sys.argv[4] == "renamed":
+    os.replace = dying
+else:
+    Path.unlink = dying_too
+publish.publish(Path(sys.argv[2]), overwrite=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "moment"),
+    [
+        (".publishing.json", "renamed"), (".safetensors", "renamed"), ("a.shapes.json", "renamed"),
+        ("index.json", "renamed"), (".safetensors", "removed"), (".publishing.json", "removed"),
+    ],
+)  # fmt: skip
+def test_what_a_killed_publisher_left_goes_with_the_next(tmp_path: Path, ending: str, moment: str) -> None:
     folder = tmp_path / "public"
+    make(store.own(), "b.shapes")
+    versions = [make(store.own(), "a.shapes", content * 400) for content in (b"new", b"old")]  # the card: the old one
     publish(folder)
-    clean = everything(folder)
-    for name in ("a.shapes-01234567.safetensors", "b.shapes-01234567.safetensors", ".a.shapes.json.0123456789ab.part"):
-        (folder / name).write_bytes(b"left")
-    publish(folder, ["a"])  # b too: nobody else writes there
-    assert everything(folder) == clean
+    (folder / "index.json").unlink()  # so that each of the moments comes
+    (store.own() / "a.shapes.json").write_text(versions[0].to_json())
+    child = [sys.executable, "-c", DYING, store.shipped(), folder, ending, moment]
+    assert subprocess.run(list(map(str, child))).returncode == 9
+    make(store.own(), "a.shapes", b"third" * 400)
+    publish(folder, overwrite=True)
+    publish(tmp_path / "fresh")
+    assert everything(folder) == everything(tmp_path / "fresh")
+
+
+def test_what_others_write_into_a_mirror_meanwhile_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "public"
+    make(store.own(), "a.shapes")
+    make(store.own(), "b.shapes")
+    publish(folder)
+    make(store.own(), "b.shapes", b"changed" * 400)
+    others = [folder / name for name in ("a.shapes-01234567.safetensors", ".a.shapes.json.0123456789ab.part",
+                                         "b.shapes-01234567.safetensors", "notes-01234567.safetensors")]  # fmt: skip
+    for path in others:  # a checkpoint whose card is about to be written, for instance
+        path.write_bytes(b"x")
+    publish(folder, ["b"], overwrite=True)
+    assert all(path.exists() for path in others)
+    assert len(everything(folder)) == 5 + len(others)
+
+
+@pytest.mark.parametrize(
+    "note", ["{", "7", '["../e-01234567.safetensors", ".x-01234567.safetensors", "e.safetensors", 7]']
+)
+def test_a_note_that_is_none_removes_nothing(tmp_path: Path, note: str) -> None:
+    folder = tmp_path / "public"
+    make(store.own(), "a.shapes")
+    publish(folder)
+    before = everything(folder)
+    others = [tmp_path / "e-01234567.safetensors", folder / ".x-01234567.safetensors", folder / "e.safetensors"]
+    for path in others:
+        path.write_bytes(b"x")
+    (folder / ".publishing.json").write_text(note)
+    publish(folder)
+    assert all(path.exists() for path in others)
+    others[2].unlink()
+    others[1].unlink()
+    assert everything(folder) == before
 
 
 def test_a_parent_that_others_would_not_have_is_named(tmp_path: Path) -> None:

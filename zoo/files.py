@@ -18,7 +18,7 @@ from zoo.errors import ZooError
 
 _CHUNK = 1 << 20
 _HALF = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")  # as `new_file` names them
-STALE = 600  # seconds without a write after which the writer of a half file or entry must be dead
+_STALE = 600  # seconds without a write after which a half file's writer must be dead
 
 
 @contextmanager
@@ -69,20 +69,15 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         raise ZooError(f"{os.fspath(path)!r}: {error}; write ./~... for a folder of that name") from error
 
 
-def sweep(folder: Path, name: str | None = None, *, older: float = STALE) -> None:
+def sweep(folder: Path, name: str | None = None, *, older: float = _STALE) -> None:
     """Remove half files of this name, or of any, that killed processes left: those unchanged for so many seconds."""
     for part in sorted(folder.glob(".*.part")):
         named = _HALF.fullmatch(part.name)
         if named is None or name not in (None, named[1]):
             continue
-        drop(part, older=older)
-
-
-def drop(path: Path, *, older: float) -> None:
-    """Remove a file that has been unchanged for so many seconds, if it is there and can be removed."""
-    with suppress(OSError):  # another process removed it, or renamed it
-        if time.time() - path.stat().st_mtime > older:
-            path.unlink()
+        with suppress(OSError):  # another process swept it, or finished it; or it cannot be removed
+            if time.time() - part.stat().st_mtime > older:
+                part.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,13 +1,16 @@
 """Publishing: a folder that any static web server can serve as a mirror.
 
 The order is what keeps it whole: a checkpoint is there before its card, a card before the index that lists it. A
-process that is killed leaves the mirror of before, or of after, and files that the next run takes over.
+process that is killed leaves the mirror of before, or of after, and a note of the files that it was about to write or
+to remove: the next run takes them over or removes them.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,10 @@ from zoo.errors import ZooError
 from zoo.files import expanded, new_file, sweep
 from zoo.locks import locked
 from zoo.sources import FetchError
+
+_NOTE = ".publishing.json"
+_CHECKPOINT = re.compile(r"[^./\\][^/\\]*-[0-9a-f]{8}\.safetensors")
+_ENDING = len("-01234567.safetensors")
 
 
 @dataclass(frozen=True)
@@ -50,31 +57,72 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
     if isinstance(patterns, str):
         patterns = [patterns]
     chosen = sorted({name for pattern in patterns or ["*"] for name in _matching(pattern, known)})
-    new: list[str] = []
-    replaced: list[str] = []
-    there: list[str] = []
     folder = expanded(folder)
     with locked(folder, "publish"):
         _check_index(folder)
-        sweep(folder, older=0)  # what killed publishers left: nobody else writes here now
-        for name in chosen:
-            card, place = known[name], folder / f"{name}.json"
-            old = store.read_card(place) if place.exists() else None
-            (there if old == card else new if old is None else replaced).append(name)
-            store.add(store.path_of(card), card, folder, overwrite=overwrite)
-        # From what lies there, not from what the index said: so a lost one is whole again.
-        held = dict(_entries(folder))
-        for card in held.values():
-            store.drop_superseded(card, folder, older=0)
-        index = mirrors.index_of(set(held))
-        if not (folder / mirrors.INDEX).exists() or (folder / mirrors.INDEX).read_bytes() != index:
-            with new_file(folder / mirrors.INDEX) as out:
-                out.write(index)
+        places = {name: folder / f"{name}.json" for name in chosen}
+        before = {name: store.read_card(place) for name, place in places.items() if place.exists()}
+        new = [name for name in chosen if name not in before]
+        replaced = [name for name in chosen if name in before and before[name] != known[name]]
+        there = [name for name in chosen if before.get(name) == known[name]]
+        cards = [*(known[name] for name in (*new, *replaced)), *(before[name] for name in replaced)]
+        with _cleared(folder, {card.saved.name for card in cards}):
+            for name in chosen:
+                store.add(store.path_of(known[name]), known[name], folder, overwrite=overwrite)
+            # From what lies there, not from what the index said: so a lost one is whole again.
+            held = dict(_entries(folder))
+            index = mirrors.index_of(held)
+            if not (folder / mirrors.INDEX).exists() or (folder / mirrors.INDEX).read_bytes() != index:
+                with new_file(folder / mirrors.INDEX) as out:
+                    out.write(index)
     missing = {
         name: parent for name, parent in sorted((name, card.parent) for name, card in held.items())
         if parent in known and parent not in held and not (store.shipped() / f"{parent}.json").exists()
     }  # fmt: skip
     return Published(folder, new, replaced, there, missing)
+
+
+@contextmanager
+def _cleared(folder: Path, checkpoints: set[str]) -> Iterator[None]:
+    """Note which checkpoints are written and replaced in the block, and remove those that no card names after it.
+
+    A note that is there is that of a publisher that was killed: what it left goes too, half files first. Nothing else
+    is touched, for others may save entries here meanwhile.
+    """
+    note = folder / _NOTE
+    left = _noted(note)
+    for name in (*left, *(f"{name[:-_ENDING]}.json" for name in left), mirrors.INDEX, _NOTE):
+        sweep(folder, name, older=0)
+    if noted := left | checkpoints:
+        with new_file(note) as out:
+            out.write(json.dumps(sorted(noted)).encode())
+    try:
+        yield
+    finally:
+        for name in noted:
+            if not _named(folder, name):
+                (folder / name).unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
+
+
+def _noted(note: Path) -> set[str]:
+    """The checkpoints that a note names, if it is one."""
+    try:
+        names = json.loads(note.read_bytes())
+    except (OSError, ValueError):
+        return set()
+    if not isinstance(names, list):
+        return set()
+    return {name for name in names if isinstance(name, str) and _CHECKPOINT.fullmatch(name)}
+
+
+def _named(folder: Path, checkpoint: str) -> bool:
+    """Whether the card of a checkpoint's entry names it; one that cannot be read may."""
+    place = folder / f"{checkpoint[:-_ENDING]}.json"
+    try:
+        return place.exists() and store.read_card(place).saved.name == checkpoint
+    except ZooError:
+        return True
 
 
 def _check_index(folder: Path) -> None:

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
@@ -23,7 +22,7 @@ from zoo import mirrors, names
 from zoo.cards import Card, File
 from zoo.errors import ZooError
 from zoo.fetch import set_aside
-from zoo.files import STALE, drop, expanded, new_file, sha256_of
+from zoo.files import expanded, new_file, sha256_of
 from zoo.locks import locked
 from zoo.sources import FetchError, offline, shown
 from zoo.verified import sha256_of_known
@@ -256,23 +255,12 @@ def _install(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, ove
     if not (path.is_file() and sha256_of(path) == card.saved.sha256):
         with new_file(path) as out:
             write(out)
-    if old != card:
-        with new_file(place) as out:
-            out.write(card.to_json().encode())
-        if old is not None and old.saved.name != path.name:
-            (folder / old.saved.name).unlink(missing_ok=True)
-    drop_superseded(card, folder)
-
-
-def drop_superseded(card: Card, folder: Path, *, older: float = STALE) -> None:
-    """Remove other checkpoints of the entry, which processes left that were killed while they replaced it.
-
-    Those written in the last ``older`` seconds stay: another process may be about to write their card.
-    """
-    named = re.compile(re.escape(card.name) + r"-[0-9a-f]{8}\.safetensors")
-    for path in folder.iterdir():
-        if named.fullmatch(path.name) and path.name != card.saved.name:
-            drop(path, older=older)
+    if old == card:
+        return
+    with new_file(place) as out:
+        out.write(card.to_json().encode())
+    if old is not None and old.saved.name != path.name:
+        (folder / old.saved.name).unlink(missing_ok=True)
 
 
 def _card_in(place: Path) -> Card | None:
