@@ -3,8 +3,10 @@
     python benchmarks/made.py NAME zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10
 
 Ends with 0 if the command made it, with 3, printing the card's command, if another one did (5 if that entry is shipped
-with the package), with 4 if there is none. A card's command says all settings: it is this one if everything
-typed here stands in it. What a mirror (ZOO_MIRROR) has, made by this very command, is downloaded: that is 0 too.
+with the package), with 4 if there is none. A card's command says all settings: it is this one if everything typed here
+stands in it and the rest is what it fills in. What was made from an earlier version of its parent than the one that is
+here now was made by another command too. What a mirror (ZOO_MIRROR) has, made by this very command, is downloaded: that
+is 0 too.
 
     python benchmarks/made.py --to-publish MIRROR NAME...
 
@@ -15,10 +17,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from zoo import mirrors, store
+from zoo.cards import Card
+from zoo.datasets.registry import PRUNING_SAMPLES, record
 from zoo.errors import ZooError
 from zoo.recipes import recipe_for
 
@@ -36,22 +41,41 @@ def settings(words: Sequence[str]) -> dict[str, tuple[str | float, ...]]:
     return found
 
 
-# What a command fills in where it is not typed.
-FILLED = {"--name", "--dataset", "--points", "--size", "--mean", "--std", "--images", "--lr", "--batch-size", "--seed"}
-
-
-def same(typed: Sequence[str], recorded: str) -> bool:
-    """Whether a card's command says what is typed, and beyond that only what the command fills in."""
-    asked, there = settings(typed), settings(shlex.split(recorded))
+def same(typed: Sequence[str], card: Card, known: Mapping[str, Card]) -> bool:
+    """Whether what is typed would make a card's entry: the card's command says all of it and beyond that only defaults,
+    and the entry that it names, where it is among those `known`, is the one that the card was made from."""
+    asked, there = settings(typed), settings(shlex.split(str(card.recipe.get("command", ""))))
     filled = {option: values for option, values in there.items() if option not in asked}
-    if any(there.get(option) != values for option, values in asked.items()) or filled.keys() - FILLED:
+    if any(there.get(option) != values for option, values in asked.items()):
         return False
-    (_, kind, name, *_), (dataset,) = asked[""], there.get("--dataset", ("",))
-    if kind != "train":
-        return filled.get("--seed", (0.0,)) == (0.0,)
-    recipe = recipe_for("train", str(name), str(dataset))
-    usual = {"--seed": (0.0,), "--lr": (recipe.lr,), "--batch-size": (float(recipe.batch_size),)}
-    return all(filled.get(option, values) == values for option, values in usual.items())
+    kind, name = str(asked[""][1]), str(asked[""][2])
+    start = None if kind == "train" or "--weights" in there else known.get(name)
+    hashed = card.recipe.get("start_sha256" if kind == "finetune" else "parent_sha256")
+    if start is not None and hashed is not None and hashed != start.saved.sha256:
+        return False
+    usual = defaults(kind, card, start)
+    return all(usual.get(option) == values for option, values in filled.items())
+
+
+def defaults(kind: str, card: Card, start: Card | None) -> dict[str, tuple[str | float, ...]]:
+    """The values that a command fills in where nothing is typed; `start` is the entry that it was made from."""
+    clouds = len(card.sample_shape) == 2
+    side, usual = "points" if clouds else "size", card.dataset if start is None else start.dataset
+    form: dict[str, Any] = {"dataset": "shapes" if kind == "train" else usual}
+    form[side] = record(card.dataset).sample_shape[-1]
+    if start is not None and start.dataset == card.dataset:
+        form[side] = start.sample_shape[-1]
+        form |= {key: start.recipe[key] for key in ("mean", "std", "validation") if key in start.recipe}
+    if kind == "reprune":
+        targeted = any(option.startswith("target_") for option in card.recipe)
+        form |= {"images": PRUNING_SAMPLES["points" if clouds else "images"], "finetune-epochs": 0}
+        form |= {"method": "repaired" if targeted else "combined"}
+    else:
+        recipe = recipe_for(kind, card.arch, card.dataset)
+        form |= {"epochs": recipe.epochs, "lr": recipe.lr, "batch-size": recipe.batch_size}
+    found = {f"--{key}": value if isinstance(value, tuple) else (value,) for key, value in form.items()}
+    found |= {"--seed": (0,), "--name": (card.name,)}
+    return {key: tuple(_value(str(each)) for each in values) for key, values in found.items()}
 
 
 LARGEST = 50e6  # bytes of a file, beyond which GitHub warns
@@ -85,18 +109,18 @@ def main(name: str, command: Sequence[str]) -> int:
     for folder, otherwise in ((store.shipped(), 5), (store.own(), 3)):
         place = folder / f"{name}.json"
         if place.exists():
-            recorded = str(store.read_card(place).recipe["command"])
-            if same(command, recorded):
+            card = store.read_card(place)
+            if same(command, card, store.cards()):
                 return 0
-            print(recorded)
+            print(card.recipe["command"])
             return otherwise
     return 0 if fetched(name, command) else 4
 
 
 def fetched(name: str, command: Sequence[str]) -> bool:
     """Whether a mirror has the entry, made by this command; then it is on this machine."""
-    card = store.cards(mirrors.mirrors()).get(name)
-    if card is None or not same(command, str(card.recipe.get("command", ""))):
+    known = store.cards(mirrors.mirrors())
+    if name not in known or not same(command, known[name], known):
         return False
     store.download(name)
     return True

@@ -22,7 +22,7 @@ from zoo.errors import ZooError
 from zoo.measure import count, device_name, forward_times
 from zoo.memory import keep_freed_memory
 from zoo.prune import prune
-from zoo.reprune import CLOUDS, IMAGES, draw
+from zoo.reprune import draw
 
 
 @click.command()
@@ -39,7 +39,7 @@ def main(name: str, eps: str, device: str, data_dir: Path | None, repeats: int, 
     place = torch.device(device)
     train = Data.of(zoo.info(name), data_dir=data_dir).load("train")
     shape = train.sample_shape
-    x, y = draw(train, IMAGES if len(shape) == 3 else CLOUDS, 0)
+    x, y = draw(train, None, 0)
     dense = zoo.get(name).to(place)
     networks = {"dense": dense}
     for each in eps.split(","):

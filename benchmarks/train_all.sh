@@ -30,7 +30,7 @@ while (($#)); do
     esac
     shift
 done
-if [[ ! $seed =~ ^[0-9]+$ ]]; then
+if [[ ! $seed =~ ^(0|[1-9][0-9]{0,17})$ ]]; then # 08 would be octal, and longer ones are none of bash's
     echo "--seed takes a whole number from 0 up, not $seed" >&2 && exit 2
 fi
 
@@ -50,6 +50,7 @@ run() {
     "$@" &
     child=$!
     set +m
+    [[ -z $stopped ]] || stop # the signal came before there was a child
     local status=0
     wait "$child" || status=$?
     while kill -0 "$child" 2>/dev/null; do # a signal ends the wait before the command
@@ -88,6 +89,7 @@ make() {
         ;;
     *) failed+=("$name") && return ;;
     esac
+    [[ -z $stopped ]] || exit 143 # it came while made.py ran
     echo "== $name: $*"
     run "$@" ${workers[@]+"${workers[@]}"} ${replace[@]+"${replace[@]}"} && there+=("$name") || failed+=("$name")
     [[ -z $stopped ]] || exit 143

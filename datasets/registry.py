@@ -13,6 +13,7 @@ from zoo.errors import ZooError, suggest
 
 Kind = Literal["points", "images"]
 SPLITS = ("train", "test")
+PRUNING_SAMPLES: dict[Kind, int] = {"points": 128, "images": 256}  # that a network is pruned on unless said otherwise
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """benchmarks/made.py: whether a command made an entry, and which entries are to be published."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from scripts import script
-from store_entries import make
+from store_entries import make, plain
 
 from zoo import cli, store
 
@@ -19,6 +20,8 @@ made = script("made")
         ("zoo train dgcnn --epochs 10 --dataset modelnet10", True),
         ("zoo train dgcnn --dataset modelnet10 --epochs 10.0", True),
         ("zoo train dgcnn --dataset modelnet10 --epochs 11", False),
+        ("zoo train dgcnn --dataset modelnet10", False),  # 250 epochs
+        ("zoo train dgcnn --epochs 10", False),  # shapes
         ("zoo train dgcnn --dataset modelnet10 --epochs 10 --width 0.5", False),
         ("zoo train pointnet --dataset modelnet10 --epochs 10", False),
         ("zoo finetune dgcnn --dataset modelnet10 --epochs 10", False),
@@ -26,8 +29,42 @@ made = script("made")
     ],
 )
 def test_a_command_made_an_entry_if_all_of_it_stands_on_the_card(typed: str, same: bool) -> None:
-    recorded = "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10 --lr 0.1 --batch-size 32 --seed 0"
-    assert made.same(typed.split(), recorded) is same
+    recorded = "zoo train dgcnn --dataset modelnet10 --points 1024 --epochs 10 --lr 0.1 --batch-size 32 --seed 0"
+    made_by = plain("dgcnn.modelnet10", arch="dgcnn", dataset="modelnet10", sample_shape=(3, 1024),
+                    recipe={"command": recorded})  # fmt: skip
+    assert made.same(typed.split(), made_by, {}) is same
+
+
+SETTINGS = ("--points 8", "--lr 0.01", "--batch-size 512", "--seed 3", "--name other.modelnet10", "--mean 0 0 0")
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_is_not_typed_is_the_default(setting: str) -> None:
+    typed = "zoo train dgcnn --dataset modelnet10 --epochs 10"
+    card = plain("dgcnn.modelnet10", arch="dgcnn", dataset="modelnet10", sample_shape=(3, 8),
+                 recipe={"command": f"{typed} {setting}"})  # fmt: skip
+    assert not made.same(typed.split(), card, {})
+    assert made.same(f"{typed} {setting}".split(), card, {})
+
+
+def test_what_a_child_does_not_say_is_its_parents(tmp_path: Path) -> None:
+    form: dict[str, object] = {"arch": "resnet34", "dataset": "imagenette", "sample_shape": (3, 64, 64)}
+    parent = make(tmp_path, "a.imagenette", **form, recipe={"command": "zoo train", "mean": (0.5, 0.4, 0.3)})
+    typed = "zoo reprune a.imagenette --eps 0.1"
+    rest = "--method combined --dataset imagenette --size 64 --mean 0.5 0.4 0.3 --images 256 --finetune-epochs 0"
+
+    def same(command: str, sha256: str = parent.saved.sha256, known: bool = True) -> bool:
+        recipe = {"command": command, "eps": 0.1, "parent_sha256": sha256}
+        terms = replace(parent.licences, parent="unknown")
+        card = plain("a-pruned.imagenette", **form, parent=parent.name, recipe=recipe, licences=terms)
+        return bool(made.same(typed.split(), card, {parent.name: parent} if known else {}))
+
+    assert same(f"{typed} {rest}")
+    for one, other in (("64", "128"), ("256", "64"), ("0.5 0", "0.6 0"), ("combined", "local"), ("ochs 0", "ochs 1")):
+        assert one in rest
+        assert not same(f"{typed} {rest}".replace(one, other)), other
+    assert not same(f"{typed} {rest}", sha256="0" * 64)  # from a parent that has another's name today
+    assert same(f"{typed} --method combined --dataset imagenette --size 128", sha256="0" * 64, known=False)
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # newer Pythons warn of fork beside threads
@@ -50,6 +87,12 @@ def test_made_by_the_zoo_itself(
     other = [] if workers else ["--workers", "1"]
     assert CliRunner().invoke(cli.main, [*command[1:], *other]).exit_code == 0  # the same command: it may replace it
     assert states[0] == states[1]
+    pruned = ["zoo", "reprune", "dgcnn.shapes", "--eps", "1000", "--method", "l1"]
+    assert CliRunner().invoke(cli.main, [*pruned[1:], "--name", "p.shapes"]).exit_code == 0
+    assert made.main("p.shapes", pruned) == 0
+    assert made.main("p.shapes", [*pruned, "--images", "64"]) == 3
+    assert CliRunner().invoke(cli.main, [*command[1:], *other, "--seed", "1", "--overwrite"]).exit_code == 0
+    assert made.main("p.shapes", pruned) == 3
 
 
 def test_what_is_too_large_for_a_repository_is_named_instead(

@@ -18,6 +18,7 @@ from zoo.batches import batches, consecutive
 from zoo.cards import Card, Value
 from zoo.convert import read_weights
 from zoo.datasets.base import LabelledDataset
+from zoo.datasets.registry import PRUNING_SAMPLES
 from zoo.entry import (
     Data,
     Made,
@@ -46,8 +47,6 @@ from zoo.pruning_options import GOALS, budget_options, default_repair, repair_op
 from zoo.recipes import Recipe, recipe_for
 from zoo.terms import UNKNOWN
 from zoo.train import train
-
-CLOUDS, IMAGES = 128, 256  # samples to prune on unless said otherwise
 
 
 @dataclass(frozen=True)
@@ -294,7 +293,8 @@ def draw(train_set: LabelledDataset, images: int | None, seed: int) -> tuple[Ten
     total = len(train_set)
     if images is not None and images > total:
         raise ZooError(f"{images} samples to prune on were asked for, but the training split has {total}")
-    wanted = images or min(total, IMAGES if len(train_set.sample_shape) == 3 else CLOUDS)
+    usual = PRUNING_SAMPLES["images" if len(train_set.sample_shape) == 3 else "points"]
+    wanted = images or min(total, usual)
     drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:wanted].tolist()
     order = [[drawn[i] for i in batch] for batch in consecutive(wanted, 64)]
     parts = list(batches(train_set, order, device=torch.device("cpu")))
