@@ -38,7 +38,8 @@ from zoo.memory import keep_freed_memory
 MODES = {"eager": 2.0, "cuda_graph": 3.0, "compiled": 60.0}  # seconds that a network may take, before any is measured
 DTYPES = ("float32", "bfloat16")
 BATCHES = (32, 1)
-PATIENCE = 3  # a run may take so many times as long as is reckoned with
+PATIENCE = 3  # a run may take so many times as long as is reckoned with,
+LEAST = 10.0  # or so many seconds
 CHILDREN = 4  # at once beside their parent: more would not fit torch.compile's limit of 8 versions of one forward
 
 
@@ -101,7 +102,7 @@ def groups(
 
 
 def _beside(card: Card, known: Mapping[str, Card]) -> bool:
-    parent = known.get(card.parent or "")
+    parent = card.parent_in(known)
     return parent is not None and parent.sample_shape == card.sample_shape
 
 
@@ -175,7 +176,7 @@ def run(
         while (job := next(filter(budget.holds, left), None)) is not None:
             began = budget.clock()
             try:
-                with at_most(PATIENCE * budget.cost(job) if job.mode == "compiled" else None):
+                with at_most(max(LEAST, PATIENCE * budget.cost(job)) if job.mode == "compiled" else None):
                     times = measure(job, device=device, path=path, repeats=repeats)
             except (Exception, TooLong) as error:  # compilers and drivers raise anything; others are worth having
                 left.remove(job)
@@ -266,10 +267,11 @@ def parents_of(cards: Mapping[str, Card], mirror: Sequence[str]) -> tuple[dict[s
     wanted = {card.parent for card in cards.values() if card.parent} - cards.keys()
     known = store.cards(mirrors.mirrors(mirror or None)) if wanted else {}
     parents = {name: card for name, card in known.items() if name in wanted}
-    said = []
+    said, both = [], {**parents, **cards}
     for card in cards.values():
-        if card.parent and not _beside(card, {**parents, **cards}):
-            why = "takes other samples" if card.parent in {**parents, **cards} else "is neither here nor on a mirror"
+        if card.parent and not _beside(card, both):
+            there = "takes other samples" if card.parent_in(both) else "was made anew since"
+            why = there if card.parent in both else "is neither here nor on a mirror"
             said.append(f"{card.name} is timed alone: its parent {card.parent} {why}")
     return parents, said
 

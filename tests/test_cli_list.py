@@ -213,6 +213,18 @@ def test_info_shows_the_parent_beside_the_entry(zoo_of_three: Path) -> None:
     assert lines["place"].endswith("not on this machine: type zoo download a-pruned-0.5x.shapes")
 
 
+def test_info_does_not_take_a_parent_that_was_made_anew_for_the_one_of_before(zoo_of_three: Path) -> None:
+    for sha256, shown in (("1" * 64, ["604k", "1.814M"]), ("3" * 64, ["604k"])):
+        card = replace(CHILD, recipe={**CHILD.recipe, "parent_sha256": sha256})
+        (store.own() / "a-pruned-0.5x.shapes.json").write_text(card.to_json())
+        output = run("info", "a-pruned-0.5x").output
+        lines = {line.split("  ")[0]: line for line in output.splitlines()}
+        assert lines["parameters"].split()[1:] == shown
+        assert "911/1000" in lines["accuracy on test"]  # that one's own, of the run in which the child was made
+        assert ("dgcnn.shapes (parent, made anew since)" in output) == (len(shown) == 1)
+        assert ("of its parameters" in output) == (len(shown) == 2)
+
+
 def test_info_says_in_which_places_the_file_is(zoo_of_three: Path) -> None:
     (store.own() / PARENT.saved.name).write_bytes(b"")
     store.cache().mkdir()

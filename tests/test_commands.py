@@ -176,6 +176,11 @@ def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home, caplog):
     assert times["times"]["dgcnn-0.25x.shapes"]["ratio"] == 1
     assert all(each["median_ms"] is None for each in times["times"].values())
     assert "ms" not in run(*words).stdout
+    card = home / "own" / "dgcnn-0.25x-finetuned.shapes.json"
+    text = card.read_text()
+    card.write_text(text.replace(json.loads(text)["recipe"]["parent_sha256"], "0" * 64))
+    assert list(made(*words)["times"]) == ["dgcnn-0.25x-finetuned.shapes"]
+    assert "without its parent dgcnn-0.25x.shapes: it was made anew since" in caplog.text
     for path in (home / "own").glob("dgcnn-0.25x.shapes*"):
         path.unlink()
     alone = run(*words)

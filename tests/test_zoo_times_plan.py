@@ -78,12 +78,13 @@ def test_what_is_timed_alone_and_what_is_not_at_all_is_said(empty_home: Path, tm
     make(one, "net-a.shapes", parent="net.shapes", **PARENT)
     make(one, "net-b.shapes", parent="net.shapes", **PARENT, sample_shape=(6,))
     make(one, "net-c.shapes", parent="gone.shapes", **PARENT)
+    make(one, "net-d.shapes", parent="net.shapes", **PARENT, recipe={"command": "x", "parent_sha256": "0" * 64})
     make(two, "net-a.shapes", b"another one")
     shutil.copy(one / "net-b.shapes.json", two)
     make(store.cache(), "net.shapes")
     cards, said = card_times.entries([one, two, tmp_path / "three"])
     assert (list(cards), said) == (
-        ["net-a.shapes", "net-b.shapes", "net-c.shapes"],
+        ["net-a.shapes", "net-b.shapes", "net-c.shapes", "net-d.shapes"],
         [f"{two / 'net-a.shapes.json'} is not timed: {one} has another net-a.shapes"],
     )
     parents, said = zoo_times.parents_of(cards, [])
@@ -91,6 +92,7 @@ def test_what_is_timed_alone_and_what_is_not_at_all_is_said(empty_home: Path, tm
     assert said == [
         "net-b.shapes is timed alone: its parent net.shapes takes other samples",
         "net-c.shapes is timed alone: its parent gone.shapes is neither here nor on a mirror",
+        "net-d.shapes is timed alone: its parent net.shapes was made anew since",
     ]
 
 

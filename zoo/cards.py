@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -167,6 +168,13 @@ class Card:
         if self.file is None:
             raise ZooError(f"card {self.name!r} has no file yet: save the entry first (zoo.store.save_entry)")
         return self.file
+
+    def parent_in(self, known: Mapping[str, Card]) -> Card | None:
+        """The parent's card, if it is among these and of the network that this one was made from: an entry that was
+        made anew under its name since then is another one."""
+        parent, hashed = known.get(self.parent or ""), self.recipe.get("parent_sha256")
+        anew = parent is not None and hashed is not None and hashed != parent.saved.sha256
+        return None if anew else parent
 
     @property
     def task(self) -> str:

@@ -122,6 +122,8 @@ def bench_entries(
             _, found = store.obtain(parent)
             if found.sample_shape != own.sample_shape:
                 raise ZooError(f"it takes samples of {found.sample_shape}, this one of {own.sample_shape}")
+            if own.parent_in({found.name: found}) is None:
+                raise ZooError("it was made anew since; name both to compare them as they are")
             cards = {found.name: found, **cards}
         except ZooError as error:
             _LOG.warning("%s is timed alone, without its parent %s: %s", own.name, parent, error)

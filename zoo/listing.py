@@ -27,10 +27,11 @@ def overview(cards: Mapping[str, Card], columns: Sequence[str] = USUAL, *, famil
 
 def story(card: Card, known: Mapping[str, Card], places: Iterable[str] = ()) -> str:
     """The card as a page; ``known`` holds the parent's card if that is on this machine too."""
-    parent = known.get(card.parent) if card.parent else None
+    parent = card.parent_in(known)
+    anew = parent is None and card.parent in known
     parts = [
         "\n".join(filter(None, (what_it_is(card), what_it_cost(card, parent)))),
-        table(list(_beside(card, parent))),
+        table(list(_beside(card, parent, "parent, made anew since" if anew else "parent"))),
         table([_TIMED, *map(_timing, card.forward)]) if card.forward else "",
         _again(card),
         "terms of use\n" + table([(f"  {OF_WHAT[kind]}", text) for kind, text in vars(card.licences).items()]),
@@ -46,12 +47,12 @@ def story(card: Card, known: Mapping[str, Card], places: Iterable[str] = ()) -> 
     return "\n\n".join(part for part in parts if part)
 
 
-def _beside(card: Card, parent: Card | None) -> Iterator[tuple[str, ...]]:
+def _beside(card: Card, parent: Card | None, called: str) -> Iterator[tuple[str, ...]]:
     """The table of numbers, the parent's beside the entry's; a line that neither has is left out."""
     accuracy = card.parent_accuracy or (parent.accuracy if parent else None)
     split = f" on {card.accuracy.split}" if card.accuracy else ""
     lines = [
-        ("", card.name, f"{card.parent} (parent)"),
+        ("", card.name, f"{card.parent} ({called})"),
         (f"accuracy{split}", _counted(card.accuracy), _counted(accuracy)),
         ("cross-entropy", _number(card.cross_entropy), _number(parent.cross_entropy if parent else None)),
     ]
