@@ -30,7 +30,7 @@ while (($#)); do
     esac
     shift
 done
-if [[ ! $seed =~ ^(0|[1-9][0-9]{0,17})$ ]]; then # 08 would be octal, and longer ones are none of bash's
+if [[ ! $seed =~ ^(0|[1-9][0-9]{0,14})$ ]]; then # 08 would be octal, and longer ones are none of bash's
     echo "--seed takes a whole number from 0 up, not $seed" >&2 && exit 2
 fi
 

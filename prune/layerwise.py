@@ -30,6 +30,7 @@ from zoo.prune.steps import Steps
 from zoo.prune.uniform import uniform_widths
 from zoo.prune.walk import Walk
 from zoo.prune.workspace import Workspace, repairer
+from zoo.seeds import check_seed
 
 METHODS = ("combined", "fpgm", "gfs", "global", "l1", "local", "repaired", "taylor", "uniform")
 MEMORY = 4 * 2**30  # bytes
@@ -95,6 +96,7 @@ def prune(
     The same seed gives the same network. Raises ZooError for input that cannot be used.
     """
     inputs, labels = checked_data(model, data)
+    check_seed(seed)
     check_goal({"eps": eps, "widths": widths, "budget": budget}, METHODS, method, discrepancy)
     how = Method(method, search or Search(), repair or (Repair() if method == "repaired" else PLAIN))
     how.check(budget)

@@ -18,6 +18,7 @@ from zoo.prune.layer import Layer
 from zoo.prune.looks import Looks
 from zoo.prune.report import PruneReport
 from zoo.prune.workspace import Workspace, repairer
+from zoo.seeds import seed_of
 
 REPORTED = 256  # samples that a group's report looks at where the widths are given
 
@@ -52,7 +53,7 @@ class Walk:
             if self.how.repair.readers and keep != group.size and not (known and known[0].winner == "whole"):
                 layer.repairer = repairer(layer, self.weights)
             if known is None:
-                generator = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
+                generator = torch.Generator().manual_seed(seed_of(self.seed, index))
                 found = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
                 row, scale = processes.from_first(found)  # all alike
             else:

@@ -252,6 +252,22 @@ def test_a_parent_that_others_would_not_have_is_named(tmp_path: Path) -> None:
     assert "lacks" not in run("publish", folder)
 
 
+def test_a_folder_is_named_as_it_can_be_typed_and_an_empty_name_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(store.own(), "a.shapes")
+    assert f"use it with --mirror '{tmp_path / 'a mirror'}'" in run("publish", tmp_path / "a mirror")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for words in (["publish", ""], ["download", "a", "--to", ""], ["bundle", "a", "-o", ""]):
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 2
+        assert result.stderr.splitlines()[-1].endswith("is empty: write . for the folder that you are in")
+    with pytest.raises(ZooError, match="is empty"):
+        zoo.download("a", to="")
+    assert not list(Path.cwd().iterdir())
+
+
 def test_what_cannot_be_published_is_said(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="there is nothing to publish"):
         publish(tmp_path / "public")

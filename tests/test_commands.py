@@ -229,6 +229,19 @@ WRONG = {
     "no epochs": (["train", "dgcnn", "--epochs", "0"], "0 epochs"),
     "a name that is none": (["train", "dgcnn", "--name", "../mine"], "not a model name"),
     "the parent's own name": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--name", "dgcnn-0.25x.shapes"], "--name"),
+    "the parent's own name, to be replaced": (
+        ["reprune", "dgcnn-0.25x", "--eps", "0.1", "--name", "dgcnn-0.25x.shapes", "--overwrite"],
+        "would be its own parent",
+    ),
+    "a seed that no generator takes": (["train", "dgcnn", "--seed", "9" * 20], "9007199254740991"),
+    "a seed below 0": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--seed", "-1"], "-1 is not in the range"),
+    "memory without end": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--memory", "inf"], "--memory is inf"),
+    "memory NaN": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--memory", "nan"], "--memory is nan"),
+    "a folder that cannot be": (["train", "dgcnn", "--epochs", "1", "--out", "/proc/none"], "/proc/none"),
+    "the same to fine-tune": (["finetune", "dgcnn-0.25x", "--epochs", "1", "--out", "/proc/none"], "/proc/none"),
+    "the same to prune": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--out", "/proc/none"], "/proc/none"),
+    "a folder without a name": (["train", "dgcnn", "--epochs", "1", "--out", ""], "write . for the folder"),
+    "a part that is none": (["eval", "dgcnn-0.25x", "--validation", "2"], "2"),
     "an unknown dtype": (["bench", "dgcnn-0.25x", "--dtype", "float31"], "did you mean float"),
 }
 
@@ -244,6 +257,27 @@ def test_what_is_wrong_is_said_in_a_sentence_and_nothing_is_written(case, home, 
     assert error.startswith("Error: ")
     assert message.format(tmp_path) in error
     assert entries(home) == before
+    assert "epoch 1/" not in result.stderr  # it is said before what takes long
+
+
+@pytest.mark.parametrize("seed", ["20000000000000", str(2**53 - 1)])
+def test_any_seed_that_a_card_can_state_trains_and_prunes(home, seed):
+    made("train", "dgcnn", "--epochs", "1", "--width", "0.25", "--seed", seed, "--name", "big", *SMALL)
+    made("reprune", "big", "--eps", "100", "--method", "l1", "--seed", seed, "--images", "8", "--name", "less", *SMALL)
+
+
+def test_a_seed_that_is_none_is_refused_from_python_too():
+    for seed in (-1, 2**53, 0.5, True):
+        with pytest.raises(zoo.ZooError, match="the seed is"):
+            reprune("dgcnn-0.25x", eps=0.1, seed=seed)
+
+
+def test_a_tilde_behind_an_equals_sign_is_the_home_folder(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.chdir(tmp_path)
+    made("train", "dgcnn", "--epochs", "1", "--width", "0.25", "--out=~/out", "--name", "mine", *SMALL)
+    assert (tmp_path / "me" / "out" / "mine.json").exists()
+    assert not (tmp_path / "~").exists()
 
 
 def test_nan_in_the_data_is_an_error_that_names_the_sample(home, monkeypatch):

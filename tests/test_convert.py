@@ -158,6 +158,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_tensors_name(
         (["--arch", "mpl"], "there is no network 'mpl': did you mean mlp?"),
         (["--arch", "mlp", "--num-classes", "4"], "out.bias is [3] there and [4] in the model"),
         (["--arch", "mlp", "--num-classes", "0"], "0 classes are too few"),
+        (["--arch", "mlp", "--num-classes", "99999999999999999"], "classes are too many: give 1000000 at most"),
         (["--arch", "mlp", "-o", "net.pt"], "net.pt: the name of a checkpoint ends in .safetensors"),
         (["--arch", "mlp", "-o", "old.safetensors"], "old.safetensors is there already"),
     ],
@@ -174,6 +175,12 @@ def test_wrong_words_are_answered_in_a_sentence(
     assert message in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old.pt", "old.safetensors"]
     assert Path("old.safetensors").read_bytes() == b"mine"
+
+
+def test_numbers_in_the_place_of_names_are_no_weights(tmp_path: Path, out: Path) -> None:
+    torch.save({1: torch.zeros(2)}, tmp_path / "w.pt")
+    with pytest.raises(ZooError, match="holds no weights"):
+        convert(tmp_path / "w.pt", arch="mlp", out=out)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, out: Path) -> None:

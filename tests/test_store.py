@@ -63,6 +63,13 @@ def test_mirrors_are_listed_only_when_asked(mirror: Path) -> None:
     assert list(store.cards(str(mirror))) == ["net-pruned-0.5x.shapes", "net.modelnet10", "net.shapes"]
 
 
+@pytest.mark.parametrize("odd", [1, b"x", [], None, Path("a.shapes")])
+def test_what_is_no_text_is_no_name(odd: object) -> None:
+    for function in (zoo.info, zoo.download, *([] if odd is None else [zoo.list_models])):
+        with pytest.raises(ZooError, match="is no name of an entry"):
+            function(odd)  # type: ignore[operator]
+
+
 def test_hidden_and_half_files_are_no_entries() -> None:
     make(store.own(), "net.shapes")
     (store.own() / "._net.shapes.json").write_bytes(b"\0\5\26\7")

@@ -20,6 +20,7 @@ from zoo.columns import USUAL, parse_columns
 from zoo.completion import entry_names
 from zoo.errors import ZooError, suggest
 from zoo.list_options import EPILOG, list_options
+from zoo.path_options import FOLDER
 from zoo.places import places
 from zoo.query import Query
 
@@ -134,7 +135,7 @@ def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
 
 @main.command(short_help="Put an entry's checkpoint on this machine, verified.")
 @click.argument("name", shell_complete=entry_names)
-@click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="Copy checkpoint and card here too.")
+@click.option("--to", type=FOLDER, help="Copy checkpoint and card here too.")
 @click.option("--mirror", "mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
 @click.option("--overwrite", is_flag=True, help="Replace another entry of that name in the folder of --to.")
 @click.option("--json", "as_json", is_flag=True, help="Print name, path, size, SHA-256 and licences as JSON.")

@@ -16,13 +16,15 @@ import click
 
 from zoo.completion import entry_names
 from zoo.memory import keep_freed_memory
+from zoo.path_options import FILE, FOLDER, PATH
+from zoo.seeds import LARGEST
 
 keep_freed_memory()
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _DATA = (
-    click.option("--data-dir", type=click.Path(path_type=Path), help="The folder that holds the data set."),
+    click.option("--data-dir", type=PATH, help="The folder that holds the data set."),
     click.option("--download", is_flag=True, default=None, help="Fetch the data set if its owners publish it."),
     click.option("--points", type=int, help="Points per cloud."),
     click.option("--size", type=int, help="Side of the images in pixels."),
@@ -36,16 +38,16 @@ _WHERE = (
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
 )
 _ENTRY = (
-    click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Save here, not in your zoo."),
+    click.option("--out", type=FOLDER, help="Save here, not in your zoo."),
     click.option("--name", help="Name of the new entry."),
     click.option("--overwrite", is_flag=True, help="Replace an entry of that name."),
     click.option("--resume/--no-resume", default=True, help="Go on where the same command was stopped [default]."),
     click.option("--half", is_flag=True, help="Float16 weights where no decision on validation data [0.1] changes."),
-    click.option("--log", type=click.Path(dir_okay=False, path_type=Path), help="Log each epoch as a line of JSON."),
-    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--log", type=FILE, help="Log each epoch as a line of JSON."),
+    click.option("--seed", type=click.IntRange(0, LARGEST), default=0, show_default=True),
 )
 _RECIPE = (
-    click.option("--recipe", type=click.Path(dir_okay=False, path_type=Path), help="Recipe file [the network's own]."),
+    click.option("--recipe", type=FILE, help="Recipe file [the network's own]."),
     click.option("--epochs", type=int, help="The network's recipe says how many otherwise."),
     click.option("--lr", type=float, help="Highest learning rate."),
     click.option("--batch-size", type=int),
@@ -135,7 +137,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @click.option("--recalibrate", is_flag=True, default=None, help="At the end, batch-norm statistics from the samples.")
 @click.option("--distil-epochs", type=click.IntRange(0), help="At the end, epochs towards the parent, no labels [0].")
 @click.option("--dataset", help="The entry's own otherwise.")
-@click.option("--weights", type=click.Path(dir_okay=False, path_type=Path), help="Weights of the network NAME.")
+@click.option("--weights", type=FILE, help="Weights of the network NAME.")
 @click.option("--images", type=int, help="Training samples to prune on [128 clouds or 256 images].")
 @click.option("--finetune-epochs", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--finetune-distil", type=float, default=0.0, help="In that, the part of the loss from the parent [0].")
@@ -200,7 +202,7 @@ def bench(entries: tuple[str, ...], as_json: bool, **given: Any) -> None:
 @click.command()
 @click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @click.option("--format", required=True, help="onnx, torch.export or torchscript.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file [NAME and .onnx, .pt2, .torchscript.pt].")
+@click.option("-o", "--out", type=PATH, help="The file [NAME and .onnx, .pt2, .torchscript.pt].")
 @click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
 @click.option("--mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -216,9 +218,9 @@ def export(entry: str, mirror: tuple[str, ...], as_json: bool, **given: Any) -> 
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("source", type=PATH, metavar="FILE")
 @click.option("--arch", required=True, help="Which network the weights are of: dgcnn, resnet34...")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The checkpoint, OUT.safetensors.")
+@click.option("-o", "--out", type=PATH, required=True, help="The checkpoint, OUT.safetensors.")
 @click.option("--num-classes", type=int, help="The rows of the last layer otherwise.")
 @click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -28,6 +28,7 @@ from zoo.datasets.base import LabelledDataset
 from zoo.datasets.held import hold_out
 from zoo.errors import ZooError
 from zoo.evaluate import Evaluation, evaluate
+from zoo.files import check_folder
 from zoo.half import halve
 from zoo.measure import Counts, Times, count, device_name, forward_times
 
@@ -242,6 +243,11 @@ def check_name(name: str, command: str, out: Path | None, *, overwrite: bool) ->
     An entry that the same command made may be: making it again is no loss. The first process looks, for all.
     """
     return processes.on_first(lambda: _may_replace(name, command, out, overwrite))
+
+
+def check_out(out: Path | None) -> None:
+    """Make the folder that entries go to; raise ZooError, before what takes long, if nothing can be written there."""
+    processes.on_first(lambda: check_folder(store.own() if out is None else out))
 
 
 def save(

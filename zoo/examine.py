@@ -68,8 +68,8 @@ def evaluate_entry(
     card, place = store.info(name), choose_device(device)
     data = Data.of(card, **given)
     processes.check_alike(f"the checkpoint of {card.name}", card.saved.name)  # which has the hash in it
-    warn_of_seen(card, data)
     test = data.load("test")
+    warn_of_seen(card, data)
     same_classes(card.name, card.num_classes, data.dataset, test.num_classes)
     model = checkpoint.load(store.download(card.name), device=place)
     fitting(model, test)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from zoo.errors import ZooError
@@ -61,8 +62,10 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     """The path with the home folder for a ``~``.
 
     Raises:
-        ZooError: there is no such user.
+        ZooError: there is no such user, or nothing is written there.
     """
+    if not os.fspath(path):  # of a variable that is not set, say; Python takes it for the folder one is in
+        raise ZooError("the name of a file or folder is empty: write . for the folder that you are in")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -78,6 +81,20 @@ def sweep(folder: Path, name: str | None = None, *, older: float = _STALE) -> No
         with suppress(OSError):  # another process swept it, or finished it; or it cannot be removed
             if time.time() - part.stat().st_mtime > older:
                 part.unlink()
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder, if it is not there, and write a file of no length into it and remove it.
+
+    Raises:
+        ZooError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ZooError(f"cannot write to the folder {folder}: {error.strerror or error}") from error
 
 
 def sync_folder(folder: Path) -> None:

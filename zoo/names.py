@@ -61,6 +61,12 @@ def parse(text: str) -> Name:
     return _split(text)
 
 
+def check_text(name: object) -> None:
+    """Raise ZooError for what is no text, where a name or a pattern is expected."""
+    if not isinstance(name, str):
+        raise ZooError(f"{name!r} is no name of an entry: zoo list shows those that there are")
+
+
 def resolve(text: str, known: Iterable[str]) -> str:
     """The full name of the entry that ``text`` means among the ``known`` full names.
 
@@ -69,6 +75,7 @@ def resolve(text: str, known: Iterable[str]) -> str:
     Raises:
         ZooError: there is no such entry; the message names near ones.
     """
+    check_text(text)
     known = sorted(known)
     if text in known:
         return text

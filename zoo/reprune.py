@@ -25,6 +25,7 @@ from zoo.entry import (
     Measured,
     Run,
     check_name,
+    check_out,
     choose_device,
     command_line,
     halved,
@@ -45,6 +46,7 @@ from zoo.prune import MEMORY, METHODS, Budget, PruneReport, Repair, Search, prun
 from zoo.prune.groupwise import Method
 from zoo.pruning_options import GOALS, budget_options, default_repair, repair_options
 from zoo.recipes import Recipe, recipe_for
+from zoo.seeds import check_seed
 from zoo.terms import UNKNOWN
 from zoo.train import train
 
@@ -118,6 +120,8 @@ def reprune(
     """
     run, search, tuning = run or Run(), search or Search(), _Tuning(finetune_epochs, finetune_distil)
     repair = _checked(eps, budget, method, repair, search, images, tuning)
+    check_seed(seed)
+    room = MEMORY if memory is None else _bytes(memory)
     device = choose_device(run.device)
     data, parent, train_set = _parent(name, weights, given, device)
     test_set, held = data.load("test"), held_for_halving(data) if half else None
@@ -140,6 +144,9 @@ def reprune(
     }
     last: dict[str, Value] = {"half": half or None, "name": run.name}
     command = command_line("reprune", name if weights else parent.name, {**options, **last})
+    check_out(run.out)
+    if run.name == parent.name:
+        raise ZooError(f"{run.name} would be its own parent: give this one another name with --name")
     if run.name is not None:
         check_name(run.name, command, run.out, overwrite=run.overwrite)
     identity = {"parent": parent.name, "sha256": parent.sha256, **options, "device": device.type}
@@ -158,7 +165,7 @@ def reprune(
             checkpoint=folder / "prune.json",
             progress=run.progress and processes.rank() == 0,
             search=search,
-            memory=MEMORY if memory is None else int(memory * 2**30),
+            memory=room,
         )
         new = run.name or _name(parent, pruned, train_set, data.dataset)
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
@@ -226,6 +233,12 @@ def _checked(
     return repair
 
 
+def _bytes(gibibytes: float) -> int:
+    if not (math.isfinite(gibibytes) and gibibytes >= 0):
+        raise ZooError(f"--memory is {gibibytes}: give GiB, a number from 0 up")
+    return int(gibibytes * 2**30)
+
+
 def _finetune(
     pruned: nn.Module, data: Data, test_set: LabelledDataset, recipe: Recipe, teacher: nn.Module | None, seed: int,
     checkpoint: Path, run: Run,
@@ -269,8 +282,8 @@ def _parent(
     if weights is None:
         card = store.info(name)
         data = Data.of(card, **given)
-        warn_of_seen(card, data)
         train_set = data.load("train")
+        warn_of_seen(card, data)
         same_classes(card.name, card.num_classes, data.dataset, train_set.num_classes)
         model = checkpoint.load(store.download(card.name), device=device)
         parent = _Parent(card.name, card.arch, model, card.options, card.saved.sha256, card.licences.weights)

@@ -110,6 +110,8 @@ def list_models(pattern: str | None = None) -> list[str]:
 
     A pattern is held against the name with and without its data set, so ``*-0.5x`` finds ``dgcnn-0.5x.shapes``.
     """
+    if pattern is not None:
+        names.check_text(pattern)
     return [name for name in cards() if pattern is None or matches(name, pattern)]
 
 
@@ -163,8 +165,7 @@ def obtain(
     overwrite: bool = False,
 ) -> tuple[Path, Card]:  # fmt: skip
     """`download`, with the entry's card."""
-    if not isinstance(name, str):
-        raise ZooError(f"{name!r} is no name of an entry: zoo list shows those that there are")
+    names.check_text(name)
     known, places = cards(), mirrors.mirrors(mirror)
     card = None
     try:

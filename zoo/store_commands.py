@@ -12,6 +12,7 @@ import click
 from zoo import caching
 from zoo import publish as publishing
 from zoo.completion import entry_names
+from zoo.path_options import FILE, FOLDER
 from zoo.report import quantity, table
 
 _MIRROR = click.option("--mirror", "mirror", multiple=True, help="Where to look for what is not here; may be repeated.")
@@ -20,8 +21,8 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=entry_names)
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write, *.zip.")
-@click.option("--install", type=click.Path(dir_okay=False, path_type=Path), help="Install a bundle's entries.")
+@click.option("-o", "--out", type=FILE, help="The file to write, *.zip.")
+@click.option("--install", type=FILE, help="Install a bundle's entries.")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
 @_MIRROR
 @_JSON
@@ -57,7 +58,7 @@ def bundle(
 
 
 @click.command()
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=FOLDER)
 @click.argument("patterns", nargs=-1, metavar="[NAME...]", shell_complete=entry_names)
 @click.option("--overwrite", is_flag=True, help="Replace entries of the mirror that are others.")
 @_JSON
@@ -75,7 +76,7 @@ def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: b
             click.echo(f"{what:<14}{name}")
     for name, parent in done.missing.items():
         click.echo(f"{name} lacks its parent here: zoo publish {shlex.quote(str(folder))} {parent}")
-    click.echo(f"use it with --mirror {folder}, or serve the folder and give its address")
+    click.echo(f"use it with --mirror {shlex.quote(str(folder))}, or serve the folder and give its address")
 
 
 @click.group()

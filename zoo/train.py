@@ -32,6 +32,7 @@ from zoo.errors import ZooError
 from zoo.evaluate import check_logits, evaluate
 from zoo.losses import Losses
 from zoo.recipes import Recipe
+from zoo.seeds import check_seed, seed_of
 from zoo.shares import Share, shares
 from zoo.train_state import State
 
@@ -71,6 +72,7 @@ def train(
         raise ZooError("a teacher and a recipe with distil above 0 go together: give both or neither")
     if processes.rank() > 0:
         progress, log = False, None
+    check_seed(seed)
     processes.check_alike("the number of training samples", size_of(dataset))
     run = _Run(model, dataset, recipe, seed, workers, teacher, validation)
     with train_state.own_randomness(run.device, seed), train_state.signals(checkpoint is not None) as stopped:
@@ -130,7 +132,7 @@ class _Run:
 
     def order(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch as lists of sample numbers."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
         order = torch.randperm(size_of(self.dataset), generator=generator).tolist()
         cut = [[order[i] for i in batch] for batch in consecutive(len(order), self.recipe.batch_size)]
         return [batch for batch in cut if len(batch) > 1]

@@ -18,6 +18,7 @@ from zoo.entry import (
     Made,
     Run,
     check_name,
+    check_out,
     choose_device,
     command_line,
     fitting,
@@ -34,6 +35,7 @@ from zoo.errors import ZooError, suggest
 from zoo.half import held_for_halving
 from zoo.names import parse
 from zoo.recipes import Recipe, read_recipe, recipe_for
+from zoo.seeds import check_seed
 from zoo.train import train
 
 _LOG = logging.getLogger("zoo")
@@ -54,6 +56,7 @@ def train_entry(
     """
     if arch not in models.ARCHS:
         raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.ARCHS)}")
+    check_seed(seed)
     base, settings = _settings("train", arch, data, recipe, changes)
     device = choose_device(run.device)
     train_set, test_set = data.load("train", augment=True), data.load("test")
@@ -63,6 +66,7 @@ def train_entry(
     command = command_line("train", arch, {**options, **extra, "name": run.name})
     identity = {"arch": arch, **options, "device": device.type, **({"recipe": str(recipe)} if recipe else {})}
     name = run.name or f"{arch}{'' if width == 1 else f'-{width:g}x'}.{data.dataset}"
+    check_out(run.out)
     overwrite = check_name(name, command, run.out, overwrite=run.overwrite)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -102,15 +106,17 @@ def finetune_entry(
     """
     entry, device = store.info(name), choose_device(run.device)
     data = Data.of(entry, **given)
-    warn_of_seen(entry, data)
+    check_seed(seed)
     base, settings = _settings("finetune", entry.arch, data, recipe, changes)
     train_set, test_set = data.load("train", augment=True), data.load("test")
+    warn_of_seen(entry, data)
     held = held_for_halving(data) if half else None
     same_classes(entry.name, entry.num_classes, data.dataset, train_set.num_classes)
     options = _options(data, train_set, base, settings, seed)
     extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
     command = command_line("finetune", entry.name, {**options, **extra, "name": run.name})
     new = run.name or f"{parse(entry.name).stem}-finetuned.{data.dataset}"
+    check_out(run.out)
     overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
     path, parent = _parent(entry, data, must=settings.distil > 0)
     if new == parent.name:
