@@ -258,8 +258,11 @@ def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
     assert small["card"]["recipe"]["command"] == other["card"]["recipe"]["command"]
     assert small["card"]["file"]["weights"] == other["card"]["file"]["weights"]
     listed = torchrun(2, ["-m", "zoo", "list"], env=home)
-    assert "zoo list is for one process: start it without torchrun" in listed.stderr
+    assert listed.stderr.count("zoo list is for one process: start it without torchrun") == 1
     assert listed.stdout == ""
+    unknown = torchrun(3, ["-m", "zoo", "eval", one["name"], "--pints", "8"], env=home)
+    assert unknown.stderr.count("No such option") == 1
+    assert "exitcode  : 2" in unknown.stderr
     program = ["--no-python", str(Path(sys.executable).with_name("zoo"))]
     wrong = torchrun(2, [*program, "finetune", one["name"], "--lr", "-1", "--data-dir", str(images)], env=home)
     assert wrong.returncode != 0

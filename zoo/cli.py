@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ LAZY = {
     "cache": ("zoo.store_commands:cache", "List, clean or verify what was downloaded."),
     "publish": ("zoo.store_commands:publish", "Write a mirror that any static web server can serve."),
 }
+PATIENCE = 10.0  # seconds within which torchrun ends what is left of its processes
 TOGETHER = ("eval", "finetune", "reprune", "train")  # what several processes do as one
 
 
@@ -55,6 +57,7 @@ class ZooGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1" and args[0] not in TOGETHER:
+            _let_the_first_say_it()
             raise ZooError(f"zoo {args[0]} is for one process: start it without torchrun")
         if args[0] in LAZY:
             module, _, attribute = LAZY[args[0]][0].partition(":")
@@ -67,6 +70,9 @@ class ZooGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError:
+            _let_the_first_say_it()
+            raise
         except ZooError as error:
             raise _Failure(str(error)) from error
         except OSError as error:
@@ -78,6 +84,13 @@ class ZooGroup(click.Group):
 
 class _Failure(click.ClickException):
     exit_code = 2
+
+
+def _let_the_first_say_it() -> None:
+    """What is wrong with the words of a command is wrong in every process that one torchrun started: the others wait
+    until the first has said it and torchrun ends them."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(PATIENCE)  # and then say it themselves: the first did not
 
 
 @click.group(cls=ZooGroup, context_settings={"help_option_names": ["-h", "--help"]})
