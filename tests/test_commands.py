@@ -263,7 +263,8 @@ def test_what_is_wrong_is_said_in_a_sentence_and_nothing_is_written(case, home, 
 @pytest.mark.parametrize("seed", ["20000000000000", str(2**53 - 1)])
 def test_any_seed_that_a_card_can_state_trains_and_prunes(home, seed):
     made("train", "dgcnn", "--epochs", "1", "--width", "0.25", "--seed", seed, "--name", "big", *SMALL)
-    made("reprune", "big", "--eps", "100", "--method", "l1", "--seed", seed, "--images", "8", "--name", "less", *SMALL)
+    words = ["reprune", "big", "--eps", "100", "--method", "l1", "--images", "8", "--name", "less", *SMALL]
+    assert made(*words, "--seed", seed)["card"]["recipe"]["seed"] == int(seed)
 
 
 def test_a_seed_that_is_none_is_refused_from_python_too():
