@@ -6,7 +6,7 @@ LARGEST = 2**53 - 1  # which every reader of a card's JSON takes for itself
 
 
 def check_seed(seed: int) -> None:
-    """Raise ZooError for a seed that torch's generators do not take."""
+    """Raise ZooError for a seed that torch's generators or a card do not take."""
     if type(seed) is not int or not 0 <= seed <= LARGEST:
         raise ZooError(f"the seed is {seed!r}: give a whole number from 0 to {LARGEST}")
 
