@@ -74,6 +74,10 @@ class Budget:
     def holds(self, job: Job) -> bool:
         return self.clock() + self.cost(job) <= self.deadline
 
+    def limit(self, job: Job) -> float:
+        """After so many seconds a run is given up: in time for the others, and before gpu.sh would end them all."""
+        return min(max(LEAST, PATIENCE * self.cost(job)), self.deadline + LEAST - self.clock())
+
     def note(self, job: Job, seconds: float) -> None:
         key = (job.mode, job.cards[0].arch)
         self.seen[key] = max(seconds / len(job.cards), self.seen.get(key, 0.0))
@@ -176,7 +180,7 @@ def run(
         while (job := next(filter(budget.holds, left), None)) is not None:
             began = budget.clock()
             try:
-                with at_most(max(LEAST, PATIENCE * budget.cost(job)) if job.mode == "compiled" else None):
+                with at_most(budget.limit(job) if job.mode == "compiled" else None):
                     times = measure(job, device=device, path=path, repeats=repeats)
             except (Exception, TooLong) as error:  # compilers and drivers raise anything; others are worth having
                 left.remove(job)

@@ -245,6 +245,7 @@ def test_no_step_reads_a_number(layer):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")  # once in a process
 @pytest.mark.parametrize("arch", ["mobilenet_v3_small", "dgcnn"])
 @pytest.mark.parametrize("refresh", [0.0, 0.5])
 def test_no_step_waits_for_a_gpu(arch, refresh):

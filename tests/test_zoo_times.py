@@ -145,6 +145,18 @@ def test_a_compiler_that_never_ends_is_no_more_than_one_setting(
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
+def test_the_last_compiler_that_never_ends_leaves_time_for_the_table(
+    gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = zoo_times.Job("compiled", "float32", 32, (plain("a"),) * 5, frozenset({"a"}))  # 5 x 60 s are reckoned with
+    budget = zoo_times.Budget(540, gpu["clock"])
+    monkeypatch.setattr(gpu["clock"], "now", 200)
+    assert budget.holds(job)
+    assert 300 < budget.limit(job) <= 590 - 200 - 30, "gpu.sh ends everything after 590 s"
+    budget.note(job, 50)
+    assert budget.limit(job) == 3 * 50
+
+
 # -- what becomes of the cards -------------------------------------------------------------------------------
 
 

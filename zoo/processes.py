@@ -221,6 +221,7 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _told_to_stop(number: int, frame: object) -> None:
+    # Python calls it between two of its steps: a process that waits inside CUDA is ended by torchrun's SIGKILL instead
     raise ZooError(_gone("was told to stop (SIGTERM): another has ended, or all were stopped"))
 
 
