@@ -188,6 +188,28 @@ def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home, caplog):
     assert "against dgcnn-0.25x-finetuned.shapes" in alone.stdout
 
 
+COMMANDS = {
+    "eval": (),
+    "bench": ("--batch", "2", "--repeats", "3"),
+    "finetune": ("--epochs", "1"),
+    "reprune": ("--eps", "0.02", "--images", "40", "--method", "l1"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_entry_that_only_a_mirror_has_is_fetched(home, tmp_path, monkeypatch, command):
+    card = store.info("dgcnn-0.25x")
+    assert run("publish", str(tmp_path / "mirror"), card.name).exit_code == 0
+    for path in (home / "own").glob(f"{card.name}*"):
+        path.unlink()
+    alone = run(command, card.name, *COMMANDS[command], "--device", "cpu")
+    assert alone.exit_code == 2
+    assert f"no model {card.name!r}" in alone.stderr
+    monkeypatch.setenv("ZOO_MIRROR", str(tmp_path / "mirror"))
+    made(command, card.name, *COMMANDS[command], "--device", "cpu")
+    assert store.path_of(card) == home / "cache" / card.saved.name
+
+
 WRONG = {
     "an unknown entry": (["reprune", "dgcn-0.25x", "--eps", "0.02"], "did you mean dgcnn-0.25x"),
     "an unknown network": (["train", "dgcn"], "did you mean dgcnn"),

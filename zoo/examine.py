@@ -65,13 +65,14 @@ def evaluate_entry(
 
     Raises ZooError for an unknown entry, data that is missing or does not fit, and a device that is absent.
     """
-    card, place = store.info(name), choose_device(device)
+    place = choose_device(device)
+    path, card = store.obtain(name)
     data = Data.of(card, **given)
     processes.check_alike(f"the checkpoint of {card.name}", card.saved.name)  # which has the hash in it
     test = data.load("test")
     warn_of_seen(card, data)
     same_classes(card.name, card.num_classes, data.dataset, test.num_classes)
-    model = checkpoint.load(store.download(card.name), device=place)
+    model = checkpoint.load(path, device=place)
     fitting(model, test)
     found = evaluate(model, test, batch_size=batch_size, workers=workers, progress=progress)
     return Examined(card, data.dataset, Accuracy.of(data.judged_on, found.correct, found.total), found.cross_entropy)
@@ -115,7 +116,7 @@ def bench_entries(
     Raises ZooError for an unknown entry, entries that take samples of different shapes, and as `forward_times`.
     """
     place = choose_device(device)
-    cards = {card.name: card for card in map(store.info, entries)}
+    cards = {card.name: card for _, card in map(store.obtain, entries)}
     if len(cards) == 1 and (parent := next(iter(cards.values())).parent):
         (own,) = cards.values()
         try:

@@ -280,12 +280,12 @@ def _parent(
 ) -> tuple[Data, _Parent, LabelledDataset]:
     """What is pruned, and its training split as it is: an entry, or a network with the weights of a file."""
     if weights is None:
-        card = store.info(name)
+        path, card = store.obtain(name)
         data = Data.of(card, **given)
         train_set = data.load("train")
         warn_of_seen(card, data)
         same_classes(card.name, card.num_classes, data.dataset, train_set.num_classes)
-        model = checkpoint.load(store.download(card.name), device=device)
+        model = checkpoint.load(path, device=device)
         parent = _Parent(card.name, card.arch, model, card.options, card.saved.sha256, card.licences.weights)
         return data, parent, train_set
     if name not in models.ARCHS:

@@ -104,7 +104,8 @@ def finetune_entry(
     Raises ZooError as `train_entry`, for a data set with another number of classes, and for a recipe that distils where
     there is no parent.
     """
-    entry, device = store.info(name), choose_device(run.device)
+    device = choose_device(run.device)
+    here, entry = store.obtain(name)
     data = Data.of(entry, **given)
     check_seed(seed)
     base, settings = _settings("finetune", entry.arch, data, recipe, changes)
@@ -118,10 +119,10 @@ def finetune_entry(
     new = run.name or f"{parse(entry.name).stem}-finetuned.{data.dataset}"
     check_out(run.out)
     overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
-    path, parent = _parent(entry, data, must=settings.distil > 0)
+    path, parent = _parent(entry, here, data, must=settings.distil > 0)
     if new == parent.name:
         raise ZooError(f"{new} would be its own parent: give this one another name with --name")
-    model = checkpoint.load(store.download(entry.name), device=device)
+    model = checkpoint.load(here, device=device)
     before = checkpoint.load(path, device=device)
     fitting(model, train_set)
     identity = {"parent": entry.name, "file": entry.saved.sha256, **options, "device": device.type}
@@ -163,13 +164,13 @@ def finetune_entry(
         return Made(save(model, card, run.out, overwrite=overwrite, float16=float16), measured_before)
 
 
-def _parent(entry: Card, data: Data, *, must: bool) -> tuple[Path, Card]:
+def _parent(entry: Card, here: Path, data: Data, *, must: bool) -> tuple[Path, Card]:
     """What a network is compared with when it was trained on, and its checkpoint: the entry's parent, which mirrors are
     asked for, or the entry itself.
 
     Raises ZooError if there `must` be a parent, to learn from its outputs, and there is none that would do.
     """
-    itself = store.download(entry.name), entry
+    itself = here, entry
     if entry.parent is None:
         if must:
             raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without distil (--distil 0)")
