@@ -86,7 +86,7 @@ def to_publish(entries: Iterable[str], mirror: Path) -> Iterator[str]:
     repository is named on standard error instead."""
     for name in entries:
         place, published = store.own() / f"{name}.json", mirror / f"{name}.json"
-        if not place.exists() or (store.shipped() / place.name).exists():
+        if not place.exists() or store.is_shipped(name):
             continue
         card = store.read_card(place)
         if published.exists() and published.read_bytes() == card.to_json().encode():

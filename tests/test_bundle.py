@@ -161,6 +161,18 @@ def test_another_entry_of_a_name_is_replaced_only_when_asked(tmp_path: Path) -> 
     assert everything(tmp_path / "public") == everything(tmp_path / "fresh")
 
 
+def test_nothing_is_published_where_one_entry_may_not_be(tmp_path: Path) -> None:
+    for name in ("b.shapes", "c.shapes"):
+        make(store.own(), name, b"old" * 400)
+    publish(tmp_path / "public")
+    before = everything(tmp_path / "public")
+    for name in ("a.shapes", "b.shapes", "c.shapes"):
+        make(store.own(), name, b"new" * 400)
+    with pytest.raises(ZooError, match=r"holds entries b\.shapes, c\.shapes already"):
+        publish(tmp_path / "public")
+    assert everything(tmp_path / "public") == before
+
+
 # Dies where a kill would be worst: once some file of the mirror is renamed, or before the first one is removed.
 DYING = """
 import os, sys

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -223,6 +224,16 @@ def test_info_does_not_take_a_parent_that_was_made_anew_for_the_one_of_before(zo
         assert "911/1000" in lines["accuracy on test"]  # that one's own, of the run in which the child was made
         assert ("dgcnn.shapes (parent, made anew since)" in output) == (len(shown) == 1)
         assert ("of its parameters" in output) == (len(shown) == 2)
+
+
+def test_info_says_that_a_shipped_entry_is_made_again_in_another_folder(zoo_of_three: Path) -> None:
+    again = "to make it again{}\n  zoo "
+    hint = ", in another folder (it is shipped): add --out DIR"
+    assert again.format("") in run("info", "dgcnn").output
+    store.shipped().mkdir(exist_ok=True)
+    shutil.copy(store.own() / "dgcnn.shapes.json", store.shipped())
+    assert again.format(hint) in run("info", "dgcnn").output
+    assert again.format("") in run("info", "a-pruned-0.5x").output
 
 
 def test_info_says_in_which_places_the_file_is(zoo_of_three: Path) -> None:

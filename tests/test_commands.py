@@ -210,6 +210,19 @@ def test_an_entry_that_only_a_mirror_has_is_fetched(home, tmp_path, monkeypatch,
     assert store.path_of(card) == home / "cache" / card.saved.name
 
 
+def test_a_shipped_entry_is_made_again_in_a_folder_of_its_own(home, tmp_path):
+    again = ["finetune", "dgcnn-0.25x", "--epochs", "1", "--device", "cpu", "--name", "tuned.shapes"]
+    card = made(*again)["card"]
+    store.shipped().mkdir()
+    for path in store.own().glob("tuned.shapes*"):
+        path.rename(store.shipped() / path.name)
+    refused = run(*again)
+    assert refused.exit_code == 2
+    assert "is shipped: give yours another one with --name, or write it to a folder of its own" in refused.stderr
+    assert "--out DIR" in refused.stderr
+    assert made(*again, "--out", tmp_path / "again")["card"]["file"] == card["file"]
+
+
 WRONG = {
     "an unknown entry": (["reprune", "dgcn-0.25x", "--eps", "0.02"], "did you mean dgcnn-0.25x"),
     "an unknown network": (["train", "dgcn"], "did you mean dgcnn"),

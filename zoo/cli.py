@@ -143,7 +143,8 @@ def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(card.to_json(), nl=False)
     else:
-        click.echo(listing.story(card, store.cards(mirror), places(card, mirror)))
+        shipped = store.is_shipped(card.name)
+        click.echo(listing.story(card, store.cards(mirror), places(card, mirror), shipped=shipped))
 
 
 @main.command(short_help="Put an entry's checkpoint on this machine, verified.")

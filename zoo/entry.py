@@ -274,8 +274,11 @@ def _may_replace(name: str, command: str, out: Path | None, overwrite: bool) -> 
     names.parse(name)
     folder = store.own() if out is None else out
     place = folder / f"{name}.json"
-    if out is None and (store.shipped() / place.name).exists():
-        raise ZooError(f"{name} is the name of an entry that is shipped: give yours another one with --name")
+    if out is None and store.is_shipped(name):
+        raise ZooError(
+            f"{name} is the name of an entry that is shipped: "
+            "give yours another one with --name, or write it to a folder of its own with --out DIR"
+        )
     if overwrite or not place.exists():
         return overwrite
     other = store.read_card(place).recipe["command"]

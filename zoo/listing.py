@@ -25,15 +25,16 @@ def overview(cards: Mapping[str, Card], columns: Sequence[str] = USUAL, *, famil
     return table([[column.title for column in chosen], *rows])
 
 
-def story(card: Card, known: Mapping[str, Card], places: Iterable[str] = ()) -> str:
-    """The card as a page; ``known`` holds the parent's card if that is on this machine too."""
+def story(card: Card, known: Mapping[str, Card], places: Iterable[str] = (), *, shipped: bool = False) -> str:
+    """The card as a page; ``known`` holds the parent's card if that is on this machine too. The name of an entry that
+    is ``shipped`` is not free: making it again needs another folder."""
     parent = card.parent_in(known)
     anew = parent is None and card.parent in known
     parts = [
         "\n".join(filter(None, (what_it_is(card), what_it_cost(card, parent)))),
         table(list(_beside(card, parent, "parent, made anew since" if anew else "parent"))),
         table([_TIMED, *map(_timing, card.forward)]) if card.forward else "",
-        _again(card),
+        _again(card, shipped),
         "terms of use\n" + table([(f"  {OF_WHAT[kind]}", text) for kind, text in vars(card.licences).items()]),
         table(
             [
@@ -63,10 +64,11 @@ def _beside(card: Card, parent: Card | None, called: str) -> Iterator[tuple[str,
     return (line if card.parent else line[:2] for line in lines if any(line[1 : 3 if card.parent else 2]))
 
 
-def _again(card: Card) -> str:
+def _again(card: Card, shipped: bool) -> str:
     """The command that makes the entry again, and what else its recipe says."""
     settings = [(f"  {k}", _plain(v)) for k, v in card.recipe.items() if k != "command" and v is not None]
-    return f"to make it again\n  {card.recipe['command']}\n{table(settings)}".rstrip()
+    where = ", in another folder (it is shipped): add --out DIR" if shipped else ""
+    return f"to make it again{where}\n  {card.recipe['command']}\n{table(settings)}".rstrip()
 
 
 def _families(cards: Mapping[str, Card]) -> Iterator[tuple[Card, int]]:

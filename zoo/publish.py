@@ -65,6 +65,9 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
         new = [name for name in chosen if name not in before]
         replaced = [name for name in chosen if name in before and before[name] != known[name]]
         there = [name for name in chosen if before.get(name) == known[name]]
+        if replaced and not overwrite:  # before anything is written
+            others = f"{'an entry' if len(replaced) == 1 else 'entries'} {', '.join(replaced)}"
+            raise ZooError(f"{folder} holds {others} already, not as here; choose another place, or type --overwrite")
         cards = [*(known[name] for name in (*new, *replaced)), *(before[name] for name in replaced)]
         with _cleared(folder, {card.saved.name for card in cards}):
             for name in chosen:
@@ -77,7 +80,7 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
                     out.write(index)
     missing = {
         name: parent for name, parent in sorted((name, card.parent) for name, card in held.items())
-        if parent in known and parent not in held and not (store.shipped() / f"{parent}.json").exists()
+        if parent in known and parent not in held and not store.is_shipped(parent)
     }  # fmt: skip
     return Published(folder, new, replaced, there, missing)
 

@@ -47,6 +47,11 @@ def shipped() -> Path:
     return Path(str(resources.files("zoo").joinpath("checkpoints")))
 
 
+def is_shipped(name: str) -> bool:
+    """Whether an entry of this full name comes with the package."""
+    return (shipped() / f"{name}.json").exists()
+
+
 def own() -> Path:
     """The folder of the user's own entries."""
     return home() / "own"
@@ -273,7 +278,7 @@ def _card_in(place: Path) -> Card | None:
 
 
 def _check_free(name: str, folder: Path, *, overwrite: bool) -> None:
-    if folder == own() and (shipped() / f"{name}.json").exists():
+    if folder == own() and is_shipped(name):
         raise ZooError(f"{name} is the name of an entry that is shipped and would hide yours; choose another name")
     if not overwrite and (folder / f"{name}.json").exists():
         raise ZooError(f"{folder} holds an entry {name} already; choose another place or name, or type --overwrite")
@@ -281,7 +286,7 @@ def _check_free(name: str, folder: Path, *, overwrite: bool) -> None:
 
 def downloaded(card: Card) -> bool:
     """Whether an entry's card is neither shipped nor the user's own."""
-    return not any((folder / f"{card.name}.json").exists() for folder in (shipped(), own()))
+    return not (is_shipped(card.name) or (own() / f"{card.name}.json").exists())
 
 
 def _folders() -> tuple[Path, Path, Path]:
