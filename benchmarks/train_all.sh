@@ -33,6 +33,9 @@ done
 if [[ ! $seed =~ ^(0|[1-9][0-9]{0,14})$ ]]; then # 08 would be octal, and longer ones are none of bash's
     echo "--seed takes a whole number from 0 up, not $seed" >&2 && exit 2
 fi
+if [[ -z $dry ]] && ! command -v zoo >/dev/null; then
+    echo "there is no command zoo on the PATH: activate the environment that the package is installed in" >&2 && exit 2
+fi
 
 child= stopped= there=() failed=() other=() workers=()
 if [[ $size == full ]]; then # --small leaves the two cores to the training

@@ -259,6 +259,16 @@ def test_what_fails_takes_its_children_with_it_and_nothing_else(home: Path) -> N
     assert ran(home) == [f"{lines[0]} --overwrite", *lines[5:]]
 
 
+def test_without_the_command_nothing_is_tried(home: Path, tmp_path: Path) -> None:
+    for tool in ("bash", "dirname"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    done = train_all("--small", PATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("there is no command zoo on the PATH")
+    assert done.stderr.count("\n") == 1
+    assert train_all("--small", "--dry-run", PATH=str(tmp_path)).returncode == 0
+
+
 def test_a_signal_between_two_commands_ends_it(home: Path, tmp_path: Path) -> None:
     python = tmp_path / "python"  # slow where it is asked whether an entry is made
     python.write_text(f"""#!/bin/sh
