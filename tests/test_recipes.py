@@ -15,7 +15,7 @@ from zoo.models import ARCHS
 from zoo.recipes import KINDS, Recipe, read_recipe, recipe_for
 
 FILES = Path(__file__).parent.parent / "zoo" / "recipe_files"
-CLOUD = Recipe(epochs=200, lr=0.05, batch_size=32, label_smoothing=0.1, floor=5e-4)
+CLOUD = Recipe(epochs=250, lr=0.05, batch_size=32, label_smoothing=0.1, floor=5e-4)
 CLOUD_AGAIN = Recipe(epochs=100, lr=0.01, batch_size=32, weight_decay=5e-5, label_smoothing=0.1)
 MOBILE = Recipe(epochs=150, lr=0.05, batch_size=64, weight_decay=4e-5, label_smoothing=0.1, warmup=5)
 MOBILE_AGAIN = Recipe(epochs=150, lr=0.01, batch_size=256, weight_decay=5e-5)
