@@ -22,12 +22,10 @@ from imagenet import load
 from safetensors.torch import load_file
 from theirs import at_ratio, ratio_for
 
-from zoo.batches import batches, consecutive
-from zoo.evaluate import evaluate
-from zoo.measure import count
-from zoo.memory import keep_freed_memory
+from zoo.evaluate import batches, consecutive, count, evaluate
 from zoo.models import build
 from zoo.prune import prune
+from zoo.utils import keep_freed_memory
 
 OURS, THEIRS = ("local", "combined"), ("magnitude", "taylor")
 SHAPE = (3, 224, 224)

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from zoo import mirrors, store
+from zoo import store
 from zoo.cards import Card, Forward
-from zoo.files import new_file
+from zoo.utils import new_file
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def default_folders() -> tuple[Path, ...]:
     """What is shipped, your own entries, and this repository's mirror/."""
-    return store.shipped(), store.own(), ROOT / "mirror"
+    return store.package_dir(), store.user_dir(), ROOT / "mirror"
 
 
 def entries(folders: Iterable[Path]) -> tuple[dict[str, Card], list[str]]:
@@ -25,7 +25,7 @@ def entries(folders: Iterable[Path]) -> tuple[dict[str, Card], list[str]]:
     said = []
     for folder in folders:
         for place in sorted(folder.glob("[!.]*.json")):
-            if place.name == mirrors.INDEX:
+            if place.name == store.INDEX:
                 continue
             card = store.read_card(place)
             first, where = found.setdefault(card.name, (card, folder))
@@ -40,10 +40,10 @@ def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str] = ()) -> Callab
     def path(card: Card) -> Path:
         for folder in folders:
             if (file := folder / card.saved.name).is_file():
-                store.verify(file, card)
+                store.verify_cache(file, card)
                 return file
         file = store.download(card.name, mirror=mirror or None)
-        store.verify(file, card)  # another entry may have the name there
+        store.verify_cache(file, card)  # another entry may have the name there
         return file
 
     return path

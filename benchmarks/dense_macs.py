@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from zoo import models
-from zoo.measure import count
+from zoo.evaluate import count
 
 
 @click.command()

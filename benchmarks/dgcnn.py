@@ -27,10 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.measure import forward_times
-from zoo.memory import keep_freed_memory
-from zoo.models.dgcnn import DGCNN, dgcnn
-from zoo.models.edgeconv import EdgeConv
+from zoo.evaluate import forward_times
+from zoo.models import DGCNN, EdgeConv, dgcnn
+from zoo.utils import keep_freed_memory
 
 POINTS = 1024
 

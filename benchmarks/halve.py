@@ -4,7 +4,7 @@
 
 The entry is one of your own zoo, or of `--folder`. Its accuracy is measured again, of the network as it is then stored,
 and its card's command gets the `--half` that makes it so from the beginning. What would change a decision stays as
-it is (`zoo.half`).
+it is (`zoo.half_precision`).
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ from pathlib import Path
 
 import click
 
-from zoo import checkpoint, report, store
-from zoo.accuracy import Accuracy
-from zoo.cards import Card
-from zoo.entry import Data, choose_device, measure
+from zoo import checkpoint, display, store
+from zoo.cards import Accuracy, Card
 from zoo.errors import ZooError
-from zoo.half import Halved, halve, held_for_halving
-from zoo.memory import keep_freed_memory
+from zoo.half_precision import Halved, halve, held_for_halving
+from zoo.utils import keep_freed_memory
+from zoo.workflows import Data, choose_device, measure
 
 
 def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str | None = None) -> tuple[Card, Halved]:
     """The entry's card afterwards, and what came of it. Raises ZooError if it is not there or its data is not."""
     card = store.read_card(folder / f"{name}.json")
     path = folder / card.saved.name
-    store.verify(path, card)
+    store.verify_cache(path, card)
     model = checkpoint.load(path, device=choose_device(device), card=card)
     data = Data.of(card, data_dir=data_dir)
     found = halve(model, held_for_halving(data), progress=True)
@@ -52,7 +51,7 @@ def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str |
 @click.option("--device")
 def main(name: str, data_dir: Path | None, folder: Path | None, device: str | None) -> None:
     keep_freed_memory()
-    folder = folder or store.own()
+    folder = folder or store.user_dir()
     try:
         before = store.read_card(folder / f"{name}.json")
         card, found = halve_entry(name, folder, data_dir=data_dir, device=device)
@@ -62,7 +61,7 @@ def main(name: str, data_dir: Path | None, folder: Path | None, device: str | No
     if found.float16:
         rows = [("", "before", "now"), ("bytes", str(before.saved.size), str(card.saved.size))]
         counted = (f"{a.correct}/{a.total}" if a else "" for a in (before.accuracy, card.accuracy))
-        click.echo(report.table([*rows, ("right", *counted)]))
+        click.echo(display.table([*rows, ("right", *counted)]))
 
 
 if __name__ == "__main__":

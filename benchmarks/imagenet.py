@@ -20,9 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from zoo import datasets
-from zoo.batches import batches, consecutive
-from zoo.evaluate import evaluate
-from zoo.measure import count
+from zoo.evaluate import batches, consecutive, count, evaluate
 from zoo.models import build
 from zoo.prune import Search, prune
 
@@ -46,7 +44,7 @@ def done(out: Path) -> dict[str, dict]:
 @click.option("--eps", default=0.02)
 @click.option("--images", default=128, help="Pruning images, drawn from train/ by the seed.")
 @click.option("--batch-size", default=32)
-@click.option("--refresh", default=0.25, help="Of the global search (zoo.prune.network.Search).")
+@click.option("--refresh", default=0.25, help="Of the global search (zoo.prune.Search).")
 @click.option("--methods", default=",".join(METHODS))
 @click.option("--equal", is_flag=True, help="At the combined method's widths instead of at eps.")
 @click.option("--settle/--hurried", default=True, help="Let the weights of a choice converge, or not.")

@@ -21,11 +21,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo import mirrors, store
+from zoo import store
 from zoo.cards import Card
-from zoo.datasets.registry import PRUNING_SAMPLES, record
+from zoo.datasets import PRUNING_SAMPLES, record
 from zoo.errors import ZooError
-from zoo.recipes import recipe_for
+from zoo.train import recipe_for
 
 
 def settings(words: Sequence[str]) -> dict[str, tuple[str | float, ...]]:
@@ -85,7 +85,7 @@ def to_publish(entries: Iterable[str], mirror: Path) -> Iterator[str]:
     """The names of those that lie in the user's own zoo and in the mirror not, or as another; what is too large for a
     repository is named on standard error instead."""
     for name in entries:
-        place, published = store.own() / f"{name}.json", mirror / f"{name}.json"
+        place, published = store.user_dir() / f"{name}.json", mirror / f"{name}.json"
         if not place.exists() or store.is_shipped(name):
             continue
         card = store.read_card(place)
@@ -106,7 +106,7 @@ def _value(word: str) -> str | float:
 
 
 def main(name: str, command: Sequence[str]) -> int:
-    for folder, otherwise in ((store.shipped(), 5), (store.own(), 3)):
+    for folder, otherwise in ((store.package_dir(), 5), (store.user_dir(), 3)):
         place = folder / f"{name}.json"
         if place.exists():
             card = store.read_card(place)
@@ -119,7 +119,7 @@ def main(name: str, command: Sequence[str]) -> int:
 
 def fetched(name: str, command: Sequence[str]) -> bool:
     """Whether a mirror has the entry, made by this command; then it is on this machine."""
-    known = store.cards(mirrors.mirrors())
+    known = store.cards(store.configured_mirrors())
     if name not in known or not same(command, known[name], known):
         return False
     store.download(name)

@@ -10,7 +10,7 @@ import torch
 
 import zoo
 from zoo import datasets
-from zoo.batches import batches, consecutive
+from zoo.evaluate import batches, consecutive
 
 
 @click.command()

@@ -17,12 +17,11 @@ import click
 import torch
 
 import zoo
-from zoo.entry import Data
 from zoo.errors import ZooError
-from zoo.measure import count, device_name, forward_times
-from zoo.memory import keep_freed_memory
+from zoo.evaluate import count, device_name, forward_times
 from zoo.prune import prune
-from zoo.reprune import draw
+from zoo.utils import keep_freed_memory
+from zoo.workflows import Data, draw
 
 
 @click.command()

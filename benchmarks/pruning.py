@@ -21,11 +21,10 @@ import click
 import torch
 
 from zoo import checkpoint, datasets
-from zoo.batches import batches, consecutive
-from zoo.measure import count
-from zoo.memory import keep_freed_memory
+from zoo.evaluate import batches, consecutive, count
 from zoo.models import build
 from zoo.prune import Search, prune
+from zoo.utils import keep_freed_memory
 
 
 def samples(dataset: str, data: Path, size: int, images: int) -> tuple[torch.Tensor, torch.Tensor, int]:

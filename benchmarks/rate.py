@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.models import groups_of, mlp
-from zoo.prune.gram import gram
-from zoo.prune.local import discrepancy, forward_selection, local_imitation
+from zoo.prune.search import discrepancy, forward_selection, local_imitation
+from zoo.prune.statistics import gram
 
 FITTED = range(5, 81)
 SHOWN = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90)

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import click
 
-from zoo import mirrors, names, store
-from zoo.accuracy import Accuracy
-from zoo.cards import Card, Forward
+from zoo import store
+from zoo.cards import DATASETS, Accuracy, Card, Forward, dataset_title, parse_name
+from zoo.display import interval, percent, quantity, speedup
 from zoo.errors import ZooError
-from zoo.report import interval, percent, quantity, speedup
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- entries: python benchmarks/readme_table.py -->\n", "<!-- end of entries -->\n"
@@ -35,7 +34,7 @@ def found(root: Path) -> list[tuple[Card, str]]:
     cards: dict[str, tuple[Card, str]] = {}
     for folder, where in ((root / "zoo" / "checkpoints", "shipped"), (root / "mirror", "mirror")):
         for path in sorted(folder.glob("[!.]*.json")):
-            if path.name == mirrors.INDEX:
+            if path.name == store.INDEX:
                 continue
             card = store.read_card(path)
             if cards.setdefault(card.name, (card, where))[0] != card:
@@ -48,8 +47,8 @@ def tables(cards: Iterable[tuple[Card, str]]) -> str:
     groups: dict[str, dict[str, tuple[Card, str]]] = {}
     for card, where in cards:
         groups.setdefault(card.dataset, {})[card.name] = (card, where)
-    order = [*(d for d in names.DATASETS if d in groups), *sorted(groups.keys() - set(names.DATASETS))]
-    return "\n".join(f"**{names.title(dataset)}**\n\n{_table(groups[dataset])}" for dataset in order)
+    order = [*(d for d in DATASETS if d in groups), *sorted(groups.keys() - set(DATASETS))]
+    return "\n".join(f"**{dataset_title(dataset)}**\n\n{_table(groups[dataset])}" for dataset in order)
 
 
 def renewed(text: str, tables: str) -> str:
@@ -80,7 +79,7 @@ def _lineage(card: Card, cards: dict[str, Card]) -> tuple[tuple[str, str], ...]:
     line = [card]
     while (parent := cards.get(line[0].parent or "")) is not None and parent not in line:
         line.insert(0, parent)
-    return tuple((names.parse(each.name).stem, each.name) for each in line)
+    return tuple((parse_name(each.name).stem, each.name) for each in line)
 
 
 def _row(card: Card, where: str, *, depth: int) -> tuple[str, ...]:

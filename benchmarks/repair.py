@@ -25,15 +25,13 @@ import torch
 from theirs import IMPORTANCES, at_ratio, ratio_for
 
 from zoo import checkpoint, datasets
-from zoo.accuracy import paired
-from zoo.evaluate import evaluate
-from zoo.measure import count
-from zoo.memory import keep_freed_memory
+from zoo.cards import paired
+from zoo.evaluate import count, evaluate
 from zoo.models import build, groups_of
-from zoo.prune import PLAIN, Budget, PruneReport, Repair, prune
-from zoo.prune.costs import macs_of
-from zoo.prune.repair.finish import recalibrate
-from zoo.reprune import draw
+from zoo.prune import PLAIN, Budget, PruneReport, Repair, prune, recalibrate
+from zoo.prune.budget import macs_of
+from zoo.utils import keep_freed_memory
+from zoo.workflows import draw
 
 WEIGHTED = Repair(readers=False)
 RECALIBRATED = Repair(readers=False, weighting="none", recalibrate=True)

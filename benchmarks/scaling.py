@@ -20,10 +20,10 @@ from pathlib import Path
 import click
 import torch
 
-from zoo.memory import keep_freed_memory
 from zoo.models import groups_of, mlp
-from zoo.prune.gram import gram
-from zoo.prune.local import local_imitation, settled
+from zoo.prune.search import local_imitation, settled
+from zoo.prune.statistics import gram
+from zoo.utils import keep_freed_memory
 
 SIZES = [64, 128, 256, 512, 1024, 2048, 4096]
 POSITIONS = 49

@@ -28,12 +28,11 @@ import click
 import torch
 from card_times import ROOT, checkpoint_in, default_folders, entries
 
-from zoo import checkpoint, names, report, store
-from zoo.accuracy import paired, wilson
-from zoo.cards import Card, Forward
-from zoo.entry import Data, choose_device
+from zoo import checkpoint, display, store
+from zoo.cards import Card, Forward, paired, parse_name, wilson
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
+from zoo.workflows import Data, choose_device
 
 TITLES = {"pointnet": "PointNet", "pointnet2": "PointNet++", "dgcnn": "DGCNN"}
 HEAD = ("network", "seeds", "right", "accuracy", "95 %", "params", "MACs", "forward", "speed-up", "points", "epochs")
@@ -88,8 +87,8 @@ class Row:
 def rows(cards: Iterable[Card], dataset: str) -> list[Row]:
     """The table's rows in the paper's order; entries of other names and data sets are left out."""
     found: dict[tuple[str, str, float, int], list[Card]] = {}
-    for card in sorted(cards, key=lambda card: names.parse(card.name).stem):
-        stem = _STEM.fullmatch(names.parse(card.name).stem)
+    for card in sorted(cards, key=lambda card: parse_name(card.name).stem):
+        stem = _STEM.fullmatch(parse_name(card.name).stem)
         if stem is not None and stem["repaired"] and not stem["pruned"]:
             continue
         if card.dataset == dataset and stem is not None and stem["arch"] == card.arch:
@@ -114,7 +113,7 @@ def timed(card: Card, batch: int) -> Forward | None:
 def text(row: Row, batch: int) -> tuple[str, ...]:
     """A line of the table."""
     records = [record for card in row.cards if (record := timed(card, batch))]
-    devices = sorted({report.circumstances(record) for record in records})
+    devices = sorted({display.circumstances(record) for record in records})
     if len(devices) > 1:  # of different machines there is no common number
         records, devices = [], []
     ms = [record.median_ms for record in records if record.median_ms is not None]
@@ -129,8 +128,8 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
         "" if right is None else " ".join([f"{right[0]}/{right[1]}", *(f"({split})" for split in splits)]),
         _mean(row.shares),
         "" if row.interval is None else "{:.1f} to {:.1f}".format(*(100 * end for end in row.interval)),
-        _between([card.parameters for card in row.cards], report.quantity),
-        _between([card.macs for card in row.cards if card.macs is not None], report.quantity),
+        _between([card.parameters for card in row.cards], display.quantity),
+        _between([card.macs for card in row.cards if card.macs is not None], display.quantity),
         _between(ms, lambda value: f"{value:.3f} ms") + (where if ms else ""),
         _between(ratios, lambda value: f"{value:.2f}x") + (where if ratios else ""),
         str(row.points),
@@ -179,7 +178,7 @@ def beside(table: Sequence[Row], judged: Judge | None = None) -> list[str]:
         line = f"{row.width:g}x{several}: the {row.kind} network has {points} of accuracy against the dense one"
         most, least = max(c.macs or 0 for c in row.cards), min(c.macs or 0 for c in other.cards)
         if most > least > 0:
-            line += f", and costs more ({report.quantity(most)} against {report.quantity(least)} MACs)"
+            line += f", and costs more ({display.quantity(most)} against {display.quantity(least)} MACs)"
         said.append(line)
     return said
 
@@ -228,7 +227,7 @@ def _between(values: Sequence[Any], written: Callable[[Any], str]) -> str:
 def main(
     folders: tuple[Path, ...], dataset: str, batch: int, again: bool, data_dir: Path | None, in_json: bool
 ) -> None:  # fmt: skip
-    places = folders or (*default_folders(), store.cache(), ROOT / "benchmarks" / "seeds")
+    places = folders or (*default_folders(), store.cache_dir(), ROOT / "benchmarks" / "seeds")
     try:
         table = rows(entries(places)[0].values(), dataset)
     except ZooError as error:
@@ -242,7 +241,7 @@ def main(
     if in_json:
         click.echo(json.dumps(as_json(table, batch), indent=2))
         return
-    click.echo(report.table([HEAD, *(text(row, batch) for row in table)]))
+    click.echo(display.table([HEAD, *(text(row, batch) for row in table)]))
     try:
         said = beside(table, judge(places, data_dir) if again else None)
     except ZooError as error:

@@ -7,7 +7,7 @@ import copy
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.measure import count
+from zoo.evaluate import count
 
 IMPORTANCES = {"magnitude": "GroupMagnitudeImportance", "taylor": "GroupTaylorImportance"}
 

@@ -4,7 +4,7 @@
     python benchmarks/zoo_times.py --device cpu --modes eager --batches 8 --dtypes float32    speed-ups on a quiet CPU
 
 Entries are those that are shipped, your own and those of this repository's mirror/, or those of the folders that are
-named; parents may come from anywhere. A parent and its children run interleaved (`zoo.measure.forward_times`: device
+named; parents may come from anywhere. A parent and its children run interleaved (`zoo.evaluate.measure.forward_times`: device
 events, warm-up, an order shuffled anew each round) on the same random samples: batch 32 and 1, float32 and bfloat16,
 eager, as a CUDA graph and compiled. What is cheap comes first for all entries, and before that what no card states yet;
 what is measured again begins with what was longest ago, by the lines of --out. A setting that the rest of the time
@@ -28,12 +28,12 @@ import click
 import torch
 from card_times import checkpoint_in, default_folders, entries, setting, write
 
-from zoo import checkpoint, mirrors, report, store
+from zoo import checkpoint, display, store
 from zoo.cards import Card, Forward
-from zoo.entry import forward_record
 from zoo.errors import ZooError
-from zoo.measure import Times, device_name, forward_times
-from zoo.memory import keep_freed_memory
+from zoo.evaluate import Times, device_name, forward_times
+from zoo.utils import keep_freed_memory
+from zoo.workflows import forward_record
 
 MODES = {"eager": 2.0, "cuda_graph": 3.0, "compiled": 60.0}  # seconds that a network may take, before any is measured
 DTYPES = ("float32", "bfloat16")
@@ -257,19 +257,19 @@ def table(results: Results) -> str:
         for batch, dtype in dict.fromkeys((r.batch, r.dtype) for r in records):
             cells = {r.mode: _cell(r) for r in records if (r.batch, r.dtype) == (batch, dtype)}
             rows.append((name, str(batch), dtype, *(cells.get(mode, "") for mode in modes)))
-    return report.table(rows)
+    return display.table(rows)
 
 
 def _cell(record: Forward) -> str:
     ms = "" if record.median_ms is None else f"{record.median_ms:.3f} ms (95 %: {record.p95_ms:.3f})"
-    return "  ".join(part for part in (ms, report.speedup(record)) if part)
+    return "  ".join(part for part in (ms, display.speedup(record)) if part)
 
 
 def parents_of(cards: Mapping[str, Card], mirror: Sequence[str]) -> tuple[dict[str, Card], list[str]]:
     """The cards of parents that are not among these, from this machine's zoo or a mirror; and a sentence for every
     entry that has to be timed alone."""
     wanted = {card.parent for card in cards.values() if card.parent} - cards.keys()
-    known = store.cards(mirrors.mirrors(mirror or None)) if wanted else {}
+    known = store.cards(store.configured_mirrors(mirror or None)) if wanted else {}
     parents = {name: card for name, card in known.items() if name in wanted}
     said, both = [], {**parents, **cards}
     for card in cards.values():

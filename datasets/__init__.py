@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.datasets.registry import Record, check_split, list_datasets, record
+from zoo.datasets.registry import PRUNING_SAMPLES, Record, check_split, list_datasets, record
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
+    from zoo.datasets.splits import hold_out
 
-__all__ = ["LabelledDataset", "Record", "list_datasets", "load", "record"]
+__all__ = ["PRUNING_SAMPLES", "LabelledDataset", "Record", "hold_out", "list_datasets", "load", "record"]
+
+_LAZY = {"LabelledDataset": "base", "hold_out": "splits"}  # these import torch
 
 
 def __getattr__(name: str) -> Any:
-    if name == "LabelledDataset":
-        from zoo.datasets.base import LabelledDataset
-
-        return LabelledDataset
+    if name in _LAZY:
+        return getattr(import_module(f"zoo.datasets.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.images import apply, open_image, to_tensor
+from zoo.datasets.image_transforms import apply, open_image, to_tensor
 from zoo.datasets.registry import check_split
 from zoo.errors import ZooError
 

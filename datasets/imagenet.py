@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.images import MEAN, STD, apply, open_image, to_tensor
+from zoo.datasets.image_transforms import MEAN, STD, apply, open_image, to_tensor
 from zoo.datasets.registry import check_split
 from zoo.errors import ZooError
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo.datasets.base import mix
-from zoo.datasets.clouds import check_cloud, normalise
+from zoo.datasets.point_transforms import check_cloud, normalise
 from zoo.errors import ZooError
 
 

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from zoo.datasets import clouds, files
+from zoo.datasets import download, point_transforms
 from zoo.datasets.base import LabelledDataset
 from zoo.datasets.meshes import sample_mesh
 from zoo.datasets.registry import Record, check_split, record
 from zoo.errors import ZooError
-from zoo.files import new_file
+from zoo.utils import new_file
 
 STORED = 2048  # points sampled from a mesh, as many as Stanford's clouds hold
 
@@ -81,7 +81,7 @@ def read_hdf5(folder: Path, split: str, classes: tuple[str, ...]) -> tuple[Tenso
             raise ZooError(f"{path}, row {row}, holds NaN or infinite coordinates; remove or repair it")
         target = place[torch.from_numpy(label.astype(np.int64))]
         wanted = target >= 0
-        found.append((clouds.normalise(torch.from_numpy(data)[wanted].mT.contiguous()), target[wanted]))
+        found.append((point_transforms.normalise(torch.from_numpy(data)[wanted].mT.contiguous()), target[wanted]))
     if not found:
         raise ZooError(f"{folder}/{split}_files.txt lists no file")
     sizes = sorted({cloud.shape[2] for cloud, _ in found})
@@ -154,15 +154,15 @@ def fetch(known: Record, root: Path, kind: str | None, *, mirror: str | None, sh
             f"{', '.join(source.layout for source in known.sources)}"
         )
     source = sources[0]
-    url = files.mirrored(source.url, mirror)
+    url = download.mirrored(source.url, mirror)
     print(f"{known.name}: {known.terms}. Downloading {url}", file=sys.stderr)
     expected = sha256 or source.sha256
     archive = root / source.url.rsplit("/", 1)[-1]
-    found = files.download(url, archive, sha256=expected)
+    found = download.download(url, archive, sha256=expected)
     if expected is None:
         print(f"{archive.name}: no checksum is on record to compare with; its SHA-256 is {found}", file=sys.stderr)
     try:
-        files.unzip(archive, root)
+        download.unzip(archive, root)
     finally:
         archive.unlink(missing_ok=True)
 
@@ -211,8 +211,8 @@ class _ModelNet(LabelledDataset):
         return self.clouds[index, :, : self.points].clone()
 
     def vary(self, index: int, generator: torch.Generator) -> Tensor:
-        chosen = clouds.subsample(self.clouds[index], self.points, generator)
-        return clouds.scale_and_translate(chosen, generator)
+        chosen = point_transforms.subsample(self.clouds[index], self.points, generator)
+        return point_transforms.scale_and_translate(chosen, generator)
 
 
 class ModelNet40(_ModelNet):

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from zoo.datasets import clouds
+from zoo.datasets import point_transforms
 from zoo.datasets.base import LabelledDataset, seeded
 from zoo.datasets.registry import check_split
 from zoo.datasets.solids import SOLIDS, solid
@@ -25,12 +25,12 @@ SIGMA = (0.02, 0.04)  # noise, in radii of the normalised cloud
 def make_cloud(name: str, points: int, generator: torch.Generator) -> Tensor:
     """One cloud of the class `name`: float32 (3, points), centred, in the unit sphere."""
     corners = solid(name, generator)
-    missing, sigma = (float(clouds.uniform(1, *span, generator)) for span in (MISSING, SIGMA))
+    missing, sigma = (float(point_transforms.uniform(1, *span, generator)) for span in (MISSING, SIGMA))
     # Drawn in excess and cut, not cut and drawn again, so that no point comes twice.
-    whole = clouds.sample_surface(corners, math.ceil(points / (1 - missing)), generator)
-    seen = clouds.partial_view(whole, points, generator)
-    seen = clouds.normalise(clouds.rotate_randomly(seen, generator))
-    return clouds.normalise(clouds.jitter(seen, generator, sigma=sigma, limit=4 * sigma))
+    whole = point_transforms.sample_surface(corners, math.ceil(points / (1 - missing)), generator)
+    seen = point_transforms.partial_view(whole, points, generator)
+    seen = point_transforms.normalise(point_transforms.rotate_randomly(seen, generator))
+    return point_transforms.normalise(point_transforms.jitter(seen, generator, sigma=sigma, limit=4 * sigma))
 
 
 class Shapes(LabelledDataset):
@@ -75,4 +75,4 @@ class Shapes(LabelledDataset):
         return made.clone()
 
     def vary(self, index: int, generator: torch.Generator) -> Tensor:
-        return clouds.shuffle(clouds.scale_and_translate(self.read(index), generator), generator)
+        return point_transforms.shuffle(point_transforms.scale_and_translate(self.read(index), generator), generator)

@@ -18,7 +18,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from zoo.datasets.clouds import uniform
+from zoo.datasets.point_transforms import uniform
 
 SEGMENTS = 32
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from zoo.errors import ZooError
 from zoo.models.edgeconv import EdgeConv
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
-from zoo.models.points import piecewise
+from zoo.models.point_ops import piecewise
 
 WIDTHS = {"edge1": 64, "edge2": 64, "edge3": 128, "edge4": 256, "conv5": 1024, "linear1": 512, "linear2": 256}
 EDGES = ("edge1", "edge2", "edge3", "edge4")

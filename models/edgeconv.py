@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo import synchronised
-from zoo.models import choice
-from zoo.models.points import gather, knn, piecewise, written_down
+from zoo import distributed
+from zoo.models import autotune
+from zoo.models.point_ops import gather, knn, piecewise, written_down
 
 # So many numbers of a running maximum stay in a CPU's caches for k rounds: 2 MiB in float32.
 CACHED = 512 * 1024
@@ -79,15 +79,15 @@ class EdgeConv(nn.Module):
             # Not bincount, whose size depends on its values, so that a GPU would be waited for.
             ones = neighbour.new_ones(edges)
             degree = neighbour.new_zeros(len(neighbour)).scatter_add_(0, rows.flatten(), ones)
-            shift_n, shift_c = synchronised.means(degree @ neighbour / edges, centre.mean(0))
+            shift_n, shift_c = distributed.means(degree @ neighbour / edges, centre.mean(0))
         n, c = neighbour - shift_n, centre - shift_c
         s = F.embedding_bag(rows, n, mode="sum")
         first = (degree @ n + self.k * c.sum(0)) / edges
         second = (degree @ n.square() + (c * torch.add(self.k * c, s, alpha=2)).sum(0)) / edges
-        first, second = synchronised.means(first, second)
+        first, second = distributed.means(first, second)
         mean, var = first + (shift_n + shift_c), (second - first.square()).clamp_min(0)
         with torch.no_grad():
-            edges = synchronised.number(edges)
+            edges = distributed.number(edges)
             bn.num_batches_tracked.add_(1)
             # Without a momentum the running statistics are plain averages, as in nn.BatchNorm2d.
             momentum = 1 / int(bn.num_batches_tracked) if bn.momentum is None else bn.momentum
@@ -140,12 +140,12 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
     grad = torch.is_grad_enabled() and any(each.requires_grad for each in (neighbour, centre, gain, shift))
     if neighbour.device.type != "cuda" or grad or neighbour.dtype == torch.float64 or written_down():
         return plain()
-    kernels = choice.kernels()
+    kernels = autotune.kernels()
     if kernels is None:
         return plain()
     key = ("edge_max", *neighbour.shape, rows.shape[1], neighbour.dtype, shift.dtype, neighbour.device)
     ways = {"torch": plain, "triton": lambda: kernels.edge_max(neighbour, centre, rows, gain, shift, slope)}
-    return choice.fastest(key, ways, neighbour.device)
+    return autotune.fastest(key, ways, neighbour.device)
 
 
 def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:

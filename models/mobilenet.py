@@ -17,7 +17,7 @@ from torchvision.models import mobilenetv2, mobilenetv3
 from torchvision.ops.misc import SqueezeExcitation
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
-from zoo.models.narrow import narrow
+from zoo.models.surgery import narrow
 
 
 class _Inverted:

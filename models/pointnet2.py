@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
-from zoo.models.points import ball, farthest_points, gather
+from zoo.models.point_ops import ball, farthest_points, gather
 
 LAYERS = ("sa1", "sa2", "sa3")
 WIDTHS = {

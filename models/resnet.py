@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
-from zoo.models.narrow import narrow
+from zoo.models.surgery import narrow
 
 
 class ResNet34(ResNet):  # type: ignore[misc]

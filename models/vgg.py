@@ -17,7 +17,7 @@ from torchvision.models import vgg
 
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
-from zoo.models.narrow import narrow
+from zoo.models.surgery import narrow
 
 HEADS = ("linear", "full")
 

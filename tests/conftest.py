@@ -7,7 +7,7 @@ import pytest
 from http_mirror import Mirror, serving
 from store_entries import make, write_index
 
-from zoo import store
+from zoo.store import store
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ZOO_MIRROR", raising=False)
     monkeypatch.delenv("ZOO_OFFLINE", raising=False)
-    monkeypatch.setattr(store, "shipped", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(store, "package_dir", lambda: tmp_path / "shipped")
     return tmp_path / "home"
 
 

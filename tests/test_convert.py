@@ -15,7 +15,7 @@ from zoo import checkpoint, models
 from zoo.cli import main
 from zoo.convert import convert
 from zoo.errors import ZooError
-from zoo.files import sha256_of
+from zoo.utils import sha256_of
 
 
 def narrow(arch: str, **options: Any) -> nn.Module:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import export as module
-from zoo import models, store
+from zoo import models
 from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.export import export
+from zoo.store import store
 
 SHAPES = {"mlp": (5,), "dgcnn": (3, 20), "pointnet": (3, 20), "pointnet2": (3, 8)}  # the others take images
 OPTIONS: dict[str, dict[str, Any]] = {"mlp": {"in_features": 5}, "dgcnn": {"k": 3}}

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from store_entries import make, plain
 
 import zoo
-from zoo import checkpoint, models, store
+from zoo import checkpoint, models
 from zoo.cards import Card
 from zoo.errors import ZooError
+from zoo.store import store
 
 ROOT = Path(__file__).parent.parent
 X = torch.linspace(-1, 1, 20).view(4, 5)
@@ -36,20 +37,20 @@ def saved() -> tuple[torch.nn.Module, Card]:
 
 def test_by_name_file_and_folder_it_is_the_same_network(saved: tuple[torch.nn.Module, Card], tmp_path: Path) -> None:
     model, card = saved
-    file = store.own() / card.saved.name
+    file = store.user_dir() / card.saved.name
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(file, alone / "w.safetensors")
-    for name in ("net", "net.shapes", file, str(file), store.own(), alone, f"{alone}/w.safetensors"):
+    for name in ("net", "net.shapes", file, str(file), store.user_dir(), alone, f"{alone}/w.safetensors"):
         found = zoo.get(name)
         assert not found.training
         torch.testing.assert_close(found(X), model(X), rtol=0, atol=0)
 
 
 def test_a_file_is_compared_with_the_card_beside_it(saved: tuple[torch.nn.Module, Card]) -> None:
-    path = store.own() / saved[1].saved.name
+    path = store.user_dir() / saved[1].saved.name
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    for name in ("net", path, store.own()):
+    for name in ("net", path, store.user_dir()):
         with pytest.raises(ZooError, match="is damaged"):
             zoo.get(name)
 
@@ -70,10 +71,10 @@ def test_paths_that_lead_to_no_single_checkpoint_are_refused(tmp_path: Path) -> 
 
 def test_from_a_mirror(mirror: Path, saved: tuple[torch.nn.Module, Card], tmp_path: Path) -> None:
     public = tmp_path / "public"
-    from zoo.publish import publish
+    from zoo.store import publish
 
     publish(public)
-    shutil.rmtree(store.own())
+    shutil.rmtree(store.user_dir())
     torch.testing.assert_close(zoo.get("net", mirror=str(public))(X), saved[0](X), rtol=0, atol=0)
 
 
@@ -174,16 +175,16 @@ def test_torch_hub_loads_from_a_clone_that_is_not_installed(tmp_path: Path) -> N
 
 
 def test_a_card_that_describes_another_network_is_refused(saved: tuple[torch.nn.Module, Card]) -> None:
-    place = store.own() / "net.shapes.json"
+    place = store.user_dir() / "net.shapes.json"
     text = place.read_text()
     for key, other in (("arch", "vgg11"), ("num_classes", 999), ("widths", {"hidden1": 9}), ("options", {})):
         place.write_text(json.dumps({**json.loads(text), key: other}))
-        for name in ("net", store.own()):
+        for name in ("net", store.user_dir()):
             with pytest.raises(ZooError, match=f"contradict each other: {key} is"):
                 zoo.get(name)
     place.write_text("{")
     with pytest.raises(ZooError, match="is not a card that can be used"):  # no reason to leave the check out
-        zoo.get(store.own() / saved[1].saved.name)
+        zoo.get(store.user_dir() / saved[1].saved.name)
 
 
 def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:

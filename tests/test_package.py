@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from zoo.cards import Card, File
-from zoo.terms import Licences
+from zoo.cards.licences import Licences
 
 ROOT = Path(__file__).parent.parent
 TREES = ("zoo", "models", "datasets", "prune")
@@ -137,16 +137,16 @@ def python(site: Path, tmp_path: Path) -> Callable[..., str]:
 
 def test_the_installed_package_finds_its_entries(python: Callable[..., str], site: Path) -> None:
     assert Path(python(sys.executable, "-c", "import zoo; print(zoo.__file__)").strip()).is_relative_to(site)
-    listed = {card["name"] for card in json.loads(python(sys.executable, "-m", "zoo.cli", "list", "--json"))}
+    listed = {card["name"] for card in json.loads(python(sys.executable, "-m", "zoo", "list", "--json"))}
     shipped = {path.stem for path in (ROOT / "zoo" / "checkpoints").glob("*.json")}
     assert listed == shipped | {"planted.shapes"}
-    path = Path(python(sys.executable, "-m", "zoo.cli", "download", "planted").strip())
+    path = Path(python(sys.executable, "-m", "zoo", "download", "planted").strip())
     assert path.parent == site / "zoo" / "checkpoints"
     assert path.read_bytes() == b"no network, and nobody loads it"
 
 
 def test_the_installed_package_finds_its_recipes(python: Callable[..., str]) -> None:
-    code = "from zoo.recipes import recipe_for; print(recipe_for('finetune', 'resnet34', 'imagenet').lr)"
+    code = "from zoo.train.recipe import recipe_for; print(recipe_for('finetune', 'resnet34', 'imagenet').lr)"
     assert python(sys.executable, "-c", code) == "0.001\n"
 
 

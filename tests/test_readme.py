@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from store_entries import make, plain, write_index
 
-from zoo.accuracy import Accuracy
-from zoo.cards import Card, Forward
-from zoo.terms import Licences
+from zoo.cards import Accuracy, Card, Forward
+from zoo.cards.licences import Licences
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -42,10 +42,9 @@ def get(
         ZooError: no such entry (names near ones), CUDA asked for and absent, a download that fails, a damaged file.
     """
     from zoo import checkpoint
-    from zoo.paths import checkpoint_at, is_path
-    from zoo.store import obtain
+    from zoo.store import checkpoint_at, fetch, is_path
 
     # Before a download that would be for nothing.
     target, kind = checkpoint.device_of(device), checkpoint.dtype_of(dtype)
-    path, card = checkpoint_at(name) if is_path(name) else obtain(str(name), mirror=mirror)
+    path, card = checkpoint_at(name) if is_path(name) else fetch(str(name), mirror=mirror)
     return checkpoint.load(path, device=target, dtype=kind, num_classes=num_classes, card=card)

@@ -2,7 +2,7 @@
 
 The header's metadata has one key, ``zoo``, with a JSON object of arch, num_classes, options and widths: one key,
 because several would be written in an order that is not defined, and the same network must give the same file.
-Large weights may be float16 in the file (`zoo.half`); the network that is built from it has them in float32 again.
+Large weights may be float16 in the file (`zoo.half_precision`); the network that is built from it has them in float32 again.
 Nothing here runs code from a file: other people's .pt and .pth files are read with ``weights_only=True``.
 """
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from zoo import models
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.files import new_file
+from zoo.utils import new_file
 
 _LOG = logging.getLogger("zoo")
 MOST_CLASSES = 1_000_000
@@ -84,7 +84,7 @@ def pack(
 
     Raises:
         ZooError: the model has no widths, or no matrix or kernel of such a name, or float16 does not have it:
-            `zoo.half.halve` rounds.
+            `zoo.half_precision.halve` rounds.
     """
     widths = getattr(model, "widths", None)
     if not isinstance(widths, Mapping):
@@ -113,7 +113,7 @@ def _exact(name: str, tensor: Tensor) -> Tensor:
     """The same numbers as float16."""
     as_half = tensor.half()
     if not torch.equal(as_half.to(tensor.dtype), tensor):
-        raise ZooError(f"{name} holds numbers that float16 does not have: round them first with zoo.half.halve")
+        raise ZooError(f"{name} holds numbers that float16 does not have: round them first with zoo.half_precision.halve")
     return as_half
 
 

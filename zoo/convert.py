@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import checkpoint, models, report
+from zoo import checkpoint, display, models
 from zoo.errors import ZooError, suggest
 from zoo.models import groups_of
 
@@ -43,7 +43,7 @@ class Converted:
         """What was found, the groups that are narrower than the dense network's, and the file with its SHA-256."""
         options = ", ".join(f"{name} {value}" for name, value in self.options.items())
         narrow = [f"{name} {n} of {self.dense[name]}" for name, n in self.widths.items() if n != self.dense[name]]
-        return report.table(
+        return display.table(
             [
                 ("network", f"{self.arch}{f' ({options})' if options else ''}"),
                 ("classes", str(self.num_classes)),
@@ -122,7 +122,7 @@ def read_weights(path: Path, arch: str) -> dict[str, Tensor]:
     """
     state = checkpoint.read_state(path)
     if arch == "dgcnn" and "conv1.0.weight" in state:
-        from zoo.models.dgcnn import from_authors
+        from zoo.models import from_authors
 
         return from_authors(state)
     return state

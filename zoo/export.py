@@ -20,12 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import checkpoint, report, store
+from zoo import checkpoint, display, store
 from zoo.cards import Card
 from zoo.errors import ZooError, suggest
-from zoo.files import new_file
-from zoo.models.edgeconv import EdgeConv
-from zoo.models.pointnet2 import SetAbstraction
+from zoo.models import EdgeConv, SetAbstraction
+from zoo.utils import new_file
 
 # Batch sizes: the one that is traced, and others at which the file must give the network's logits.
 _TRACED, _CHECKED = 3, (1, 5)
@@ -53,7 +52,7 @@ class Exported:
     def table(self) -> str:
         """The file and its bytes, and the relative error at each batch size."""
         shape = ", ".join(map(str, self.card.sample_shape))
-        return report.table(
+        return display.table(
             [
                 ("file", str(self.path)),
                 ("format", f"{self.format}, input (batch, {shape}), any batch"),
@@ -99,7 +98,7 @@ def export(
     `format` is onnx, torch.export or torchscript. The file, ``<name>.onnx``, ``<name>.pt2`` or
     ``<name>.torchscript.pt`` in the current folder unless `out` says otherwise, appears whole or not at all, and only
     after it has been loaded (by onnxruntime, torch.export.load or torch.jit.load) and has given the network's logits
-    for random inputs at two batch sizes other than the traced one. Mirrors are asked as by `zoo.store.obtain`.
+    for random inputs at two batch sizes other than the traced one. Mirrors are asked as by `zoo.store.fetch`.
 
     Raises:
         ZooError: no such entry or format, packages that are missing, a file that is there already and `overwrite` is
@@ -112,7 +111,7 @@ def export(
     if out is not None:
         _check_out(Path(out), format, overwrite=overwrite)
     _check_packages(format)
-    source, card = store.obtain(name, mirror=mirror)
+    source, card = store.fetch(name, mirror=mirror)
     path = Path(f"{card.name}{form.suffix}" if out is None else out).expanduser()
     _check_out(path, format, overwrite=overwrite)
     # Where parameters wait for a gradient, steps that write over their input could not run in the file.

@@ -18,7 +18,7 @@ def torchrun(
 
 
 def together(processes: int, body: str, folder: Path, **values: object) -> "subprocess.CompletedProcess[str]":
-    """Run Python text in so many processes, inside `zoo.processes.joined`; it knows `folder` and the names in
+    """Run Python text in so many processes, inside `zoo.distributed.processes.joined`; it knows `folder` and the names in
     `values`."""
     script = folder / "together.py"
     known = "".join(f"{name} = {value!r}\n" for name, value in {"folder": folder, **values}.items())

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from zoo import entry, store
 from zoo.cli import main
 from zoo.datasets import load as real_load
 from zoo.datasets.shapes import Shapes
-from zoo.entry import Data, Run
-from zoo.files import sha256_of
-from zoo.train_entry import train_entry
+from zoo.store import store
+from zoo.utils import sha256_of
+from zoo.workflows import Data, Run, entry, train_entry
 
 SMALL = ["--points", "24", "--device", "cpu"]
 
@@ -45,7 +44,7 @@ def small_home(zoo: Path, home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(entry, "load", load)
     patch.setenv("ZOO_HOME", str(home))
     patch.delenv("ZOO_MIRROR", raising=False)
-    patch.setattr(store, "shipped", lambda: home.parent / "nothing")
+    patch.setattr(store, "package_dir", lambda: home.parent / "nothing")
 
 
 def run(*words: str | Path) -> Result:

@@ -4,9 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from zoo.accuracy import Accuracy
-from zoo.cards import Card, File
-from zoo.terms import NO_PARENT, Licences
+from zoo.cards import NO_PARENT, Accuracy, Card, File
+from zoo.cards.licences import Licences
 
 MODELNET = b"net.modelnet10" * 20_000  # what conftest's mirror has for the most demanding data set
 

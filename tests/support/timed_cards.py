@@ -6,7 +6,7 @@ from typing import Any
 from store_entries import plain
 
 from zoo.cards import Card, File, Forward
-from zoo.terms import Licences
+from zoo.cards.licences import Licences
 
 PARENT = {"licences": Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="Apache-2.0")}
 

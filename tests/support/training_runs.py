@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from zoo import models, processes
+from zoo import models
+from zoo.distributed import processes
 from zoo.evaluate import evaluate
-from zoo.recipes import Recipe
-from zoo.train import train
+from zoo.train import Recipe, train
 
 RECIPE = Recipe(epochs=3, lr=0.1, batch_size=8, weight_decay=1e-3, label_smoothing=0.1, warmup=1, floor=0.01)
 CLASSES = 4

@@ -3,6 +3,6 @@
 import os
 from pathlib import Path
 
-from zoo import store
+from zoo.store import store
 
-store.shipped = lambda: Path(os.environ["SHIPPED"])
+store.package_dir = lambda: Path(os.environ["SHIPPED"])

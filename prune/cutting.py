@@ -1,0 +1,40 @@
+"""Cutting: the smaller network whose logits equal those of the gated one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from zoo.errors import ZooError, suggest
+from zoo.models import groups_of, keep
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def cut(model: Model, scales: Mapping[str, Tensor]) -> Model:
+    """A new, ordinary network without the neurons whose scale is zero; the others' scales are folded into weights.
+
+    scales: group name -> (N,), non-negative, not all zero; a group that is not named stays whole. The model itself
+    is not touched. The result is the same class with other widths, in the model's mode (train or eval).
+
+    Raises ZooError for an unknown group, a wrong length, a negative scale, or a group with nothing left.
+    """
+    small = copy.deepcopy(model)
+    names = [group.name for group in groups_of(small)]
+    for name in scales:
+        if name not in names:
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, names)}.")
+    for name in (name for name in names if name in scales):
+        group = {group.name: group for group in groups_of(small)}[name]
+        scale = scales[name].detach().cpu()
+        if scale.shape != (group.size,) or bool((scale < 0).any()):
+            raise ZooError(f"Group {name} takes {group.size} scales that are not negative; got {tuple(scale.shape)}.")
+        kept = scale.nonzero().squeeze(1)
+        if len(kept) == 0:
+            raise ZooError(f"Group {name} would lose all of its {group.size} neurons.")
+        if len(kept) < group.size or bool((scale != 1).any()):
+            keep(group, kept, scale[kept])
+    return small

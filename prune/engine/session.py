@@ -1,0 +1,108 @@
+"""The copy of a network that a pruning pass works on, and its data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+from zoo.models import NeuronGroup, Stage, groups_of, stages_of
+from zoo.prune.engine.activation_cache import Chain
+from zoo.prune.engine.discrepancy import Target
+from zoo.prune.engine.gates import Gates
+from zoo.prune.engine.group_evaluator import Layer
+from zoo.prune.options import Repair
+from zoo.prune.reconstruct import Repairer
+from zoo.prune.statistics import output_weights
+
+CPU_BATCH = 32
+# So many samples tell what errors do at the output.
+WEIGHT_SAMPLES = 256
+
+
+class Workspace:
+    """A context manager: while it is open every reader of the copy can be gated.
+
+    inputs (M, ...), labels (M,) or None; the samples are put into a random order by the seed, for the first batches
+    stand for all when a look ends early (`Layer.gap`). precision: of its chains.
+    """
+
+    def __init__(
+        self, model: nn.Module, inputs: Tensor, labels: Tensor | None, *, discrepancy: str, batch_size: int,
+        memory: int, seed: int, precision: str = "float32",
+    ) -> None:  # fmt: skip
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.groups = groups_of(self.model)
+        self.discrepancy, self.batch_size, self.memory = discrepancy, batch_size, memory
+        self.precision: torch.dtype = getattr(torch, precision)
+        order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed)).to(inputs.device)
+        self.labels = None if labels is None else labels[order]
+        layout = torch.contiguous_format
+        if inputs.dim() == 4:  # convolutions on images run faster so; values do not change
+            layout = torch.channels_last
+            self.model.to(memory_format=layout)
+        # On a CPU what runs at a time should stay in its caches.
+        self.together = batch_size if inputs.is_cuda else min(batch_size, CPU_BATCH)
+        self.inputs = inputs[order].contiguous(memory_format=layout)
+        self.batches = list(torch.split(self.inputs, self.together))  # views
+        self.gates = Gates(self.groups)
+
+    def __enter__(self) -> Workspace:
+        self.gates.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+                 ) -> None:
+        self.gates.__exit__(kind, error, trace)
+
+    def chain(self) -> Chain:
+        return Chain(stages_of(self.model), self.batches, memory=self.memory, precision=self.precision)
+
+    @torch.no_grad()
+    def logits(self, chain: Chain) -> Tensor:
+        """(M, C) of the network as it is now."""
+        logits = torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
+        if not bool(torch.isfinite(logits).all()):
+            raise ZooError(
+                "The network's outputs on the pruning data are not all finite numbers: mend the weights first."
+            )
+        return logits
+
+    @torch.no_grad()
+    def run(self, model: nn.Module) -> Tensor:
+        """(M, C) what another network gives for the same samples."""
+        chain = Chain([Stage("network", model, ())], self.batches, memory=0)
+        return torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
+
+    def layer(self, group: NeuronGroup, chain: Chain, reference: Tensor) -> Layer:
+        """The group in its network, the chain moved in front of it, held against `reference`: logits of all samples, or
+        the first of them."""
+        chain.advance(chain.span(group)[0])
+        target = Target(self.discrepancy, reference, None if self.labels is None else self.labels[: len(reference)])
+        return Layer(group, chain, self.gates, target, batch_size=self.batch_size)
+
+    def output_weights(self, repair: Repair, seed: int) -> Mapping[str, Sequence[Tensor]] | None:
+        """Gamma of every reader (`zoo.prune.statistics.fisher`), or None where the weighting is off."""
+        if repair.weighting == "none":
+            return None
+        # A backward pass keeps every activation, so a few samples at a time.
+        few = max(1, self.together // 4)
+        some = [part for batch in self.batches for part in torch.split(batch, few)][: -(-WEIGHT_SAMPLES // few)]
+        labels = None
+        if self.labels is not None:
+            labels = [part for batch in torch.split(self.labels, self.together) for part in torch.split(batch, few)]
+        generator = torch.Generator().manual_seed(seed)
+        return output_weights(
+            self.model, self.groups, some, generator, kind=self.discrepancy, labels=labels,
+            discrimination=repair.discrimination,
+        )  # fmt: skip
+
+
+def repairer(layer: Layer, weights: Mapping[str, Sequence[Tensor]] | None) -> Repairer:
+    """What solves a layer's readers, from one pass over the data."""
+    of_group = None if weights is None else weights[layer.group.name]
+    return Repairer(layer.group, layer.moments(), of_group, sum(layer.chain.sizes))

@@ -1,0 +1,7 @@
+"""Readers' weights by least squares for the neurons that are kept, and neurons chosen for that."""
+
+from zoo.prune.reconstruct.reconstruction import Repairer
+
+__all__ = [
+    "Repairer",
+]

@@ -1,1 +1,0 @@
-"""Beyond the paper: readers solved anew for the neurons that are kept, and neurons chosen for that."""

@@ -1,0 +1,19 @@
+"""Greedy searches and baselines: for one group, which neurons to keep."""
+
+from zoo.prune.search.local_imitation import discrepancy, forward_selection, local_imitation, settled
+from zoo.prune.search.methods import PATHS, STATISTICAL, Method, Weights, path_of, prune_group
+from zoo.prune.search.uniform import uniform_widths
+
+__all__ = [
+    "PATHS",
+    "STATISTICAL",
+    "Method",
+    "Weights",
+    "discrepancy",
+    "forward_selection",
+    "local_imitation",
+    "path_of",
+    "prune_group",
+    "settled",
+    "uniform_widths",
+]

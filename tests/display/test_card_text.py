@@ -1,0 +1,129 @@
+"""The sentences that `zoo info` begins with: only what the card states, and right."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from zoo.cards import NO_PARENT, Accuracy, Card, Forward
+from zoo.cards.licences import Licences
+from zoo.display.words import what_it_cost, what_it_is
+from zoo.store import store
+
+TIMED: dict[str, Any] = {"torch": "2", "dtype": "float32", "mode": "eager"}
+CARD = Card(
+    name="net-pruned-0.5x.shapes",
+    arch="dgcnn",
+    dataset="shapes",
+    num_classes=20,
+    sample_shape=(3, 512),
+    widths={"a": 1},
+    parent="net.shapes",
+    recipe={"command": "zoo reprune net.shapes --eps 0.02"},
+    accuracy=Accuracy.of("test", 866, 1024),
+    parent_accuracy=Accuracy.of("test", 880, 1024),
+    parameters=310_000,
+    macs=280_000_000,
+    licences=Licences(code="MIT", weights="MIT", data="made up", parent="MIT"),
+)
+PARENT = replace(
+    CARD,
+    name="net.shapes",
+    parent=None,
+    parent_accuracy=None,
+    accuracy=Accuracy.of("test", 880, 1024),
+    parameters=1_000_000,
+    macs=1_000_000_000,
+    recipe={"command": "zoo train dgcnn"},
+    licences=replace(CARD.licences, parent=NO_PARENT),
+)
+
+
+def test_the_shipped_entry_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    card = store.info("dgcnn-pruned-0.5x.shapes")
+    parent, accuracy, forward = store.info("dgcnn.shapes"), card.accuracy, card.forward[0]
+    assert what_it_is(card) == (
+        f"dgcnn-pruned-0.5x.shapes is a DGCNN for point-cloud classification ({card.num_classes} classes of shapes; "
+        "one input is 3 x 512), pruned from dgcnn.shapes."
+    )
+    text = what_it_cost(card, parent)
+    for part in (
+        f"{accuracy.correct} of 1024 right instead of {card.parent_accuracy.correct}",
+        f"{card.macs / parent.macs:.2f} of its MACs",
+        f"{card.parameters / parent.parameters:.2f} of its parameters",
+        f"{forward.ratio:.2f} times as fast on a cpu (batch {forward.batch}, {forward.ratio_low:.2f} to",
+    ):
+        assert part in text
+
+
+def test_cost_and_gain_stand_beside_the_parents() -> None:
+    forward = (
+        Forward(device="cpu", batch=8, **TIMED, ratio=1.6685, ratio_low=1.5218, ratio_high=1.7853),
+        Forward(device="cuda: X1", batch=32, **{**TIMED, "dtype": "bfloat16", "mode": "cuda_graph"}, ratio=0.9),
+        Forward(device="cuda: X1", batch=1, **TIMED, median_ms=0.25),  # no parent beside it
+    )
+    assert what_it_cost(replace(CARD, forward=forward), PARENT) == (
+        "Beside its parent: 866 of 1024 right instead of 880 (84.6 % instead of 85.9 %, -1.4 points; "
+        "95 % intervals 82.2-86.7 and 83.7-87.9), 0.28 of its MACs, 0.31 of its parameters, "
+        "1.67 times as fast on a cpu (batch 8, 1.52 to 1.79), "
+        "0.90 times as fast on a GPU (X1, batch 32, bfloat16, cuda graph)."
+    )
+
+
+def test_what_was_not_measured_is_not_mentioned() -> None:
+    assert "instead" not in what_it_cost(replace(CARD, parent_accuracy=None), PARENT)
+    assert what_it_cost(replace(CARD, accuracy=None, parent_accuracy=None, macs=None), PARENT) == (
+        "Beside its parent: 0.31 of its parameters."
+    )
+    assert what_it_cost(replace(CARD, accuracy=None, parent_accuracy=None)) == ""  # the parent's card is not here
+    other = replace(PARENT, sample_shape=(3, 1024))
+    assert "MACs" not in what_it_cost(CARD, other)  # counted on other inputs
+
+
+@pytest.mark.parametrize(
+    ("own", "parents", "text"),
+    [
+        (900, 880, "900 of 1024 right instead of 880 (87.9 % instead of 85.9 %, +2.0 points;"),
+        (880, 880, "880 of 1024 right, as many (85.9 %; 95 % interval 83.7-87.9)"),
+    ],
+)
+def test_gains_and_ties_are_told_too(own: int, parents: int, text: str) -> None:
+    card = replace(CARD, accuracy=Accuracy.of("test", own, 1024), parent_accuracy=Accuracy.of("test", parents, 1024))
+    assert text in what_it_cost(card)
+
+
+def test_a_difference_is_never_rounded_to_nothing() -> None:
+    many = 100_000
+    card = replace(CARD, accuracy=Accuracy.of("test", 50_000, many), parent_accuracy=Accuracy.of("test", 50_001, many))
+    assert ", -0.001 points;" in what_it_cost(card)
+    tiny = replace(CARD, parameters=1234)
+    assert "0.0012 of its parameters" in what_it_cost(tiny, PARENT)
+
+
+def test_an_entry_without_parent_tells_its_own_numbers() -> None:
+    assert what_it_is(PARENT).endswith("(20 classes of shapes; one input is 3 x 512).")
+    assert what_it_cost(PARENT) == (
+        "It has 880 of 1024 right (85.9 %; 95 % interval 83.7-87.9), 1M parameters, 1G MACs."
+    )
+    assert what_it_cost(replace(PARENT, accuracy=None, macs=None)) == "It has 1M parameters."
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"arch": "mlp", "sample_shape": (5,)}, " is an MLP for classification (20 classes of shapes; one input is 5)"),
+        ({"arch": "own_net"}, " is an own_net for point-cloud"),
+        ({"arch": "my_net", "num_classes": 1}, " is a my_net for point-cloud classification (1 class of shapes;"),
+        ({"sample_shape": (3, 32, 32)}, " for image classification (20 classes of shapes; one input is 3 x 32 x 32)"),
+        ({"recipe": {"command": "zoo finetune net.shapes"}}, ", trained further from net.shapes."),
+        (
+            {"recipe": {"command": "zoo finetune x", "start": "x"}},
+            ", trained further from x and compared with net.shapes.",
+        ),
+        ({"name": "n.cifar10", "dataset": "cifar10"}, "(20 classes of CIFAR-10 (JPEG); one input is"),
+        ({"recipe": {"command": "python my.py"}}, ", made from net.shapes."),
+    ],
+)
+def test_other_networks_and_origins(changes: dict[str, Any], text: str) -> None:
+    assert text in what_it_is(replace(CARD, **changes))

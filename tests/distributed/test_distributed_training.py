@@ -1,0 +1,299 @@
+"""Training and evaluation by several real processes, against the same by one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from pictures import pictures
+from several import environment, launcher, together, torchrun
+from torch.nn import functional as F
+from training_runs import RUNS, Read, dropping, result, samples, seeded
+
+from zoo import ZooError
+from zoo.cli import main
+from zoo.distributed import sync_batch_norm as synchronised
+from zoo.train import train
+from zoo.workflows import choose_device
+
+ALIKE = """
+import os, shutil, signal
+from training_runs import RUNS, Read, dropping, result, samples, seeded
+from zoo.train import train
+
+found = {name: result(name, folder) for name in RUNS}
+
+# What one process began, several go on with.
+build, data, recipe = RUNS["odd"]
+found["from one"] = train(seeded(build, 9), data, recipe, seed=3, checkpoint=state).state_dict()
+
+# A signal that one process gets stops all at the same step; they go on from there.
+at = {10: lambda: processes.rank() == 1 and os.kill(os.getpid(), signal.SIGTERM)}
+reader = Read(data, at)
+try:
+    train(seeded(build), reader, recipe, seed=3, checkpoint=folder / "signal.pt")
+except processes.ZooError as error:
+    found["stopped"] = (str(error), reader.read)
+found["signal"] = train(seeded(build, 9), data, recipe, seed=3, checkpoint=folder / "signal.pt").state_dict()
+
+# Dropout is each process's own.
+masks, model = [], seeded(dropping)
+model[3].register_forward_hook(lambda module, inputs, output: masks.append(output == 0))
+train(model, samples(24 * processes.count(), 5), recipe, seed=3)
+found["mask"] = masks[0][:2]
+
+def fetch():
+    there = (folder / "fetched").exists()
+    (folder / "fetched").touch()
+    return there
+
+found["fetched"] = processes.one_first(fetch)
+found["agreed"] = processes.agreed(processes.rank() == 1, False)
+torch.save(found, folder / f"{processes.rank()}.pt")
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {name: result(name, tmp_path_factory.mktemp("alone")) for name in RUNS}
+
+
+def assert_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_several_processes_train_and_evaluate_as_one(
+    n: int, alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = tmp_path / "begun.pt"
+    build, data, recipe = RUNS["odd"]
+    monkeypatch.setattr("zoo.train.loop.SAVE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(seeded(build), Read(data, {40: interrupt}), recipe, seed=3, checkpoint=begun)
+    assert together(n, ALIKE, tmp_path, state=begun).stdout == ""
+    each = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(n)]
+    for name in RUNS:
+        for found in (every[name] for every in each):
+            assert_weights(found["weights"], alone[name]["weights"])
+            assert all(found["weights"][key].equal(value) for key, value in each[0][name]["weights"].items())
+            assert found["counts"] == alone[name]["counts"]
+            assert all(map(torch.equal, found["hits"], alone[name]["hits"]))
+            assert found["entropy"] == pytest.approx(alone[name]["entropy"], rel=1e-6)
+            assert found["history"] == [pytest.approx(line, rel=1e-9) for line in alone[name]["history"]]
+        if RUNS[name][2].accumulate == 1 and "pairs" not in name:
+            # Each sample is loaded by one process; a first one by all, for its shape.
+            assert sum(every[name]["read"] - 1 for every in each) == alone[name]["read"] - 1
+            assert max(every[name]["read"] for every in each) < 1.5 * alone[name]["read"] / n + 3
+    for every in each:
+        assert_weights(every["from one"], alone["odd"]["weights"])
+        assert_weights(every["signal"], alone["odd"]["weights"])
+        assert "stopped in epoch 1 of 3" in every["stopped"][0]
+        assert every["stopped"][1] < 15
+    assert not each[0]["mask"].equal(each[1]["mask"])
+    assert [every["fetched"] for every in each] == [False] + [True] * (n - 1)
+    assert all(every["agreed"] == [True, False] for every in each)
+
+
+def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.checkpoint.device_of", torch.device)
+    assert choose_device("cuda:0") == torch.device("cuda", 0)
+    monkeypatch.setattr("zoo.distributed.processes.together", lambda: True)
+    with pytest.raises(ZooError, match="cuda:0 is one GPU for several processes: write --device cuda"):
+        choose_device("cuda:0")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 5), (6, 3, 4, 4)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_batch_norm_of_several_is_torchs(shape: tuple[int, ...], affine: bool, dtype: torch.dtype) -> None:
+    """Alone, where torch's own is the truth; autocast gives it inputs of half precision and float32 weights."""
+    torch.manual_seed(0)
+    x, exact = torch.randn(shape, dtype=dtype) + 5, torch.promote_types(dtype, torch.float32)
+    weights = [torch.randn(3, dtype=exact) if affine else None for _ in range(2)]
+    found = []
+    for batch_norm in (F.batch_norm, synchronised._batch_norm):
+        given = [None if each is None else each.clone().requires_grad_() for each in (x, *weights)]
+        running = [torch.zeros(3, dtype=exact), torch.ones(3, dtype=exact)]
+        y = batch_norm(given[0], *running, *given[1:], True, 0.3, 1e-3)
+        y.to(exact).pow(3).sum().backward()
+        found.append([y.detach(), *running, *(each.grad for each in given if each is not None)])
+    close = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 0.02, "atol": 0.05}
+    torch.testing.assert_close(found[1], found[0], **close)
+
+
+LONG = """
+import os, signal, sys, time
+sys.path.insert(0, {support!r})
+from pathlib import Path
+import torch
+from training_runs import RUNS, Read, dropping, samples, seeded
+from zoo import processes
+from zoo.train import loop as module
+
+what, folder = sys.argv[1], Path(sys.argv[2])
+module.SAVE_SECONDS = 0.0  # save after every step
+
+def act():
+    if what == "kill" and processes.rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "wait":
+        (folder / f"waits{{processes.rank()}}").touch()
+        time.sleep(2)
+    if what == "nan" and processes.rank() == 1:
+        data.tensors[0].fill_(torch.nan)
+
+recipe, data = RUNS["parts"][2], samples(29, 5)
+try:
+    with processes.joined():
+        at = {{{{"kill": 12, "wait": 10, "nan": 3}}.get(what, 0): act}}
+        state, log = (None, None) if what == "nan" else (folder / "run.pt", folder / "log.jsonl")
+        teacher = seeded(dropping, 1)
+        made = module.train(
+            seeded(dropping), Read(data, at), recipe, seed=3, checkpoint=state, log=log, teacher=teacher
+        )
+        if what == "finish":
+            whole = module.train(seeded(dropping), data, recipe, seed=3, teacher=teacher)
+            same = all(map(torch.equal, made.state_dict().values(), whole.state_dict().values()))
+            (folder / f"same{{processes.rank()}}").write_text(str(same))
+except processes.ZooError as error:
+    raise SystemExit(f"Error: {{error}}")
+"""
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Path:
+    script = tmp_path / "long.py"
+    script.write_text(LONG.format(support=str(Path(__file__).parents[1] / "support")))
+    return script
+
+
+def test_kill_9_of_one_and_sigterm_to_all_then_the_weights_of_a_whole_run(long: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    killed = torchrun(3, [str(long), "kill", str(tmp_path)])
+    assert killed.returncode != 0
+    assert time.monotonic() - started < 60
+    assert "has lost the others: one of them has ended" in killed.stderr
+    first = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert (first["state"]["epoch"], first["state"]["step"]) == (0, 3)
+
+    command = [*launcher(3), str(long), "wait", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        while process.poll() is None and len(list(tmp_path.glob("waits*"))) < 3:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        stderr = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    assert stderr.count("is saved, and the same command goes on from here") == 3
+    second = torch.load(tmp_path / "run.pt", weights_only=True)
+    assert second["state"]["epoch"] == 1
+    assert len({state[0].numpy().tobytes() for state in [(second["random"],), *second["others"]]}) == 3
+
+    shutil.copytree(tmp_path, tmp_path / "other")
+    finished = torchrun(3, [str(long), "finish", str(tmp_path)])
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert [(tmp_path / f"same{rank}").read_text() for rank in range(3)] == ["True"] * 3
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+
+    # Another number of processes goes on as well, with random states of its own.
+    log, teacher = tmp_path / "other.jsonl", seeded(dropping, 1)
+    state, recipe = tmp_path / "other" / "run.pt", RUNS["parts"][2]
+    train(seeded(dropping), samples(29, 5), recipe, seed=3, checkpoint=state, log=log, teacher=teacher)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines[:1] == second["state"]["history"]
+    assert len(lines) == 3
+
+
+def test_an_error_in_one_process_alone_ends_all_and_is_told(long: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = torchrun(2, [str(long), "nan", str(tmp_path)])
+    assert done.returncode != 0
+    assert time.monotonic() - started < 60
+    assert "of the data holds NaN or infinite values" in done.stderr
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return pictures(tmp_path / "images")
+
+
+def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
+    words = ["train", "vgg11", "--dataset", "imagenet", "--data-dir", str(images), "--size", "32", "--width", "0.1"]
+    words += ["--epochs", "2", "--batch-size", "8", "--device", "cpu", "--json"]
+    alone = CliRunner().invoke(main, words, env={"ZOO_HOME": str(tmp_path / "home1")})
+    home = {"ZOO_HOME": str(tmp_path / "home2")}
+    shared = torchrun(2, ["-m", "zoo.train", *words[1:]], env=home)
+    assert shared.returncode == 0, shared.stderr
+    assert shared.stderr.count("epoch 2/2") == 1
+    assert list((tmp_path / "home2" / "runs").iterdir()) == []
+    one, two = (json.loads(text)["card"] for text in (alone.stdout, shared.stdout))  # printed once
+    assert two["accuracy"] == one["accuracy"]
+    assert two["cross_entropy"] == pytest.approx(one["cross_entropy"], abs=1e-4)
+    assert two["recipe"] == one["recipe"]
+
+    again = ["-m", "zoo", "eval", one["name"], "--data-dir", str(images), "--device", "cpu", "--json"]
+    evaluated = torchrun(2, again, env=home)
+    assert json.loads(evaluated.stdout)["accuracy"]["correct"] == one["accuracy"]["correct"], evaluated.stderr
+    prune = ["reprune", one["name"], "--eps", "0.2", "--images", "19", "--finetune-epochs", "1", "--half"]
+    prune += ["--data-dir", str(images), "--device", "cpu", "--json"]
+    home1 = CliRunner().invoke(main, prune, env={"ZOO_HOME": str(tmp_path / "home1")})
+    made = torchrun(2, ["-m", "zoo", *prune], env=home)
+    assert made.returncode == 0, made.stderr
+    small, other = (json.loads(text) for text in (made.stdout, home1.stdout))
+    assert small["card"]["widths"] == other["card"]["widths"] != one["widths"]
+    assert small["card"]["accuracy"] == other["card"]["accuracy"]
+    assert small["card"]["cross_entropy"] == pytest.approx(other["card"]["cross_entropy"], abs=1e-3)
+    assert small["card"]["recipe"]["command"] == other["card"]["recipe"]["command"]
+    assert small["card"]["file"]["weights"] == other["card"]["file"]["weights"]
+    listed = torchrun(2, ["-m", "zoo", "list"], env=home)
+    assert listed.stderr.count("zoo list is for one process: start it without torchrun") == 1
+    assert listed.stdout == ""
+    unknown = torchrun(3, ["-m", "zoo", "eval", one["name"], "--pints", "8"], env=home)
+    assert unknown.stderr.count("No such option") == 1
+    assert "exitcode  : 2" in unknown.stderr
+    program = ["--no-python", str(Path(sys.executable).with_name("zoo"))]
+    wrong = torchrun(2, [*program, "finetune", one["name"], "--lr", "-1", "--data-dir", str(images)], env=home)
+    assert wrong.returncode != 0
+    assert "a learning rate of -1.0 is not possible" in wrong.stderr
+    assert "exitcode  : 2" in wrong.stderr
+    assert wrong.stdout == ""
+
+
+OTHER = """
+import os
+from zoo.examine import evaluate_entry
+os.environ["ZOO_HOME"] = homes[processes.rank()]
+try:
+    evaluate_entry("vgg11-0.1x.imagenet", data_dir=images, device="cpu")
+except processes.ZooError as error:
+    (folder / f"said{processes.rank()}").write_text(str(error))
+"""
+
+
+def test_unlike_checkpoints_of_one_name_are_not_evaluated_together(images: Path, tmp_path: Path) -> None:
+    homes = []
+    for seed in ("0", "1"):
+        words = ["train", "vgg11", "--dataset", "imagenet", "--data-dir", str(images), "--size", "32", "--width", "0.1"]
+        homes.append(str(tmp_path / seed))
+        done = CliRunner().invoke(
+            main, [*words, "--epochs", "1", "--device", "cpu", "--seed", seed], env={"ZOO_HOME": homes[-1]}
+        )
+        assert done.exit_code == 0, done.output
+    together(2, OTHER, tmp_path, homes=homes, images=str(images))
+    for rank in range(2):
+        assert "the processes must have the checkpoint of vgg11-0.1x.imagenet in common" in (
+            tmp_path / f"said{rank}"
+        ).read_text()

@@ -1,0 +1,131 @@
+"""The Triton kernels in Triton's interpreter, in a process of their own: against plain torch and against the layer."""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from zoo.models import autotune as choice
+from zoo.models.edgeconv import edge_max
+from zoo.models.point_ops import knn
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+NOWHERE = torch.device("cuda:0")
+PRELUDE = """
+import torch
+from zoo.models import kernels
+from zoo.models.points import knn
+torch.manual_seed(0)
+"""
+SEARCH = """
+x = torch.randn({batch}, {channels}, {n})
+found = kernels.nearest(x.transpose(1, 2), {k})
+assert found.shape == ({batch}, {n}, {k})
+assert torch.equal(found.sort(2).values, knn(x, {k}).sort(2).values)
+norms = torch.cdist(x.mT, x.mT, compute_mode="donot_use_mm_for_euclid_dist").gather(2, found)
+assert (norms.diff(dim=2) > -1e-3).all(), "nearest first"
+"""
+MAXIMUM = """
+P, O, k = {points}, {width}, {k}
+neighbour, centre = torch.randn(P, O), torch.randn(P, O)
+rows = torch.randint(0, P, (P, k))
+gain, shift = torch.randn(O), torch.randn(O)
+truth = torch.nn.functional.leaky_relu(gain * (neighbour[rows].amax(1) + centre) + shift, 0.2)
+torch.testing.assert_close(kernels.edge_max(neighbour, centre, rows, gain, shift, 0.2), truth)
+neighbour[rows[0, 0]] = float("nan")
+assert kernels.edge_max(neighbour, centre, rows, gain, shift, 0.2)[0].isnan().all(), "NaN is not swallowed"
+"""
+
+
+def failure(program):
+    """What a program says that fails in the interpreter; nothing of one that passes its own assertions."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + program], capture_output=True, text=True, timeout=240, check=False,
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return "" if done.returncode == 0 else done.stderr[-2000:] or f"exit code {done.returncode}"
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"batch": 2, "channels": 3, "n": 40, "k": 5},
+        {"batch": 1, "channels": 70, "n": 20, "k": 20},
+    ],
+    ids=["several tiles of rows", "channels past one tile, k = N"],
+)
+def test_search_finds_the_neighbours_that_torch_finds(size):
+    assert failure(SEARCH.format(**size)) == ""
+
+
+def test_search_over_several_tiles_of_columns():
+    assert failure(SEARCH.format(batch=1, channels=3, n=70, k=17)) == ""
+
+
+def test_maximum_equals_the_written_out_one():
+    assert failure("".join(MAXIMUM.format(points=p, width=w, k=k) for p, w, k in [(37, 20, 4), (9, 130, 1)])) == ""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize(("batch", "channels", "n", "k"), [(4, 3, 1024, 20), (2, 64, 1000, 20), (1, 128, 333, 40)])
+def test_on_a_gpu_every_way_to_search_finds_the_same(batch, channels, n, k):
+    x = torch.randn(batch, channels, n, generator=torch.Generator().manual_seed(0))
+    truth = torch.cdist(x.double().mT, x.double().mT).sort(2).values[:, :, :k]
+    for way in (knn, lambda x, k: choice.kernels().nearest(x.mT, k)):
+        index = way(x.cuda(), k).cpu()
+        found = torch.cdist(x.double().mT, x.double().mT).gather(2, index).sort(2).values
+        torch.testing.assert_close(found, truth, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_on_a_gpu_the_maximum_is_that_of_torch():
+    P, width, k = 4096, 256, 20
+    torch.manual_seed(0)
+    neighbour, centre, rows = torch.randn(P, width), torch.randn(P, width), torch.randint(0, P, (P, k))
+    gain, shift = torch.randn(width), torch.randn(width)
+    given = (neighbour, centre, rows, gain, shift)
+    truth = edge_max(*given, 0.2)
+    on_gpu = choice.kernels().edge_max(*(each.cuda() for each in given), 0.2)
+    torch.testing.assert_close(on_gpu.cpu(), truth, rtol=1e-5, atol=1e-5)
+
+
+def test_the_choice_is_measured_once_and_the_fastest_way_is_taken(monkeypatch):
+    monkeypatch.setattr(choice, "_CHOSEN", {})
+    times, asked = {"slow": 3.0, "fast": 1.0, "other": 2.0}, []
+    ways = {name: lambda name=name: name for name in times}
+
+    def measure(way, *, must):
+        asked.append((way(), must))
+        return times[way()]
+
+    monkeypatch.setattr(choice, "_milliseconds", measure)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert [choice.fastest("key", ways, NOWHERE) for _ in range(3)] == ["fast"] * 3
+    assert asked == [("slow", True), ("fast", False), ("other", False)]
+    assert choice.chosen() == {"key": "fast"}
+
+
+def test_nothing_is_measured_while_a_graph_is_captured(monkeypatch):
+    monkeypatch.setattr(choice, "_CHOSEN", {"seen": "b"})
+    monkeypatch.setattr(choice, "_milliseconds", lambda way, must: pytest.fail("measured during capture"))
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    ways = {"a": lambda: "a", "b": lambda: "b"}
+    assert choice.fastest("unseen", ways, NOWHERE) == "a"
+    assert choice.fastest("seen", ways, NOWHERE) == "b"
+    assert choice.chosen() == {"seen": "b"}
+
+
+def test_a_way_that_fails_is_out_of_the_race_and_the_plain_one_is_not_excused(monkeypatch):
+    def fails():
+        raise RuntimeError("no compiler")
+
+    assert choice._milliseconds(fails, must=False) == float("inf")
+    with pytest.raises(RuntimeError, match="no compiler"):
+        choice._milliseconds(fails, must=True)

@@ -1,0 +1,174 @@
+"""Looks in half precision: what runs in it, what does not, and what the report says of it."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from classifier import entropy, trained
+from torch import nn
+
+from zoo.errors import ZooError
+from zoo.models import Stage, build, groups_of, stages_of
+from zoo.prune import METHODS, Budget, Repair, Search, prune
+from zoo.prune.engine import Chain, Workspace
+
+LOOK = Search(look_precision="bfloat16")
+
+
+@pytest.fixture(scope="module")
+def case():
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def images():
+    torch.manual_seed(0)
+    model = build("resnet34", num_classes=3).eval()
+    return model, torch.randn(12, 3, 32, 32)
+
+
+def tensors(state):
+    return [state] if isinstance(state, torch.Tensor) else [each for part in state for each in tensors(part)]
+
+
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["kept", "run again"])
+def test_all_stages_but_the_last_run_under_autocast(images, memory):
+    model, x = images
+    stages = stages_of(model)
+    chain = Chain(stages, list(x.split(5)), memory=memory, precision=torch.bfloat16)
+    for position in (0, 3, len(stages) - 2, len(stages) - 1):
+        chain.advance(position)
+        for batch, part in enumerate(x.split(5)):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                for stage in stages[:position]:
+                    part = stage.run(part)
+                state = part
+                for stage in stages[position:-1]:
+                    part = stage.run(part)
+            with torch.no_grad():
+                logits = stages[-1].run(part.float())
+                found = chain.outputs(batch)
+            for one, own in zip(tensors(chain.state(batch)), tensors(state), strict=True):
+                assert one.dtype == (torch.bfloat16 if position else torch.float32)
+                assert torch.equal(one, own)
+            assert found.dtype == torch.float32
+            assert torch.equal(found, logits)
+            assert not torch.equal(found, model(x.split(5)[batch]))
+
+
+def test_a_network_of_one_stage_is_looked_at_in_half_precision_too():
+    torch.manual_seed(0)
+    model, x = nn.Linear(8, 3), torch.randn(6, 8)
+    chain = Chain([Stage("whole", model, (model,))], [x], memory=0, precision=torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(x)
+    found = chain.outputs(0)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected.float())
+    assert not torch.equal(found, model(x))
+
+
+def test_statistics_are_summed_in_full_precision(images):
+    """Those of a 3 x 3 reader, against the explicit product of the patches that it reads under autocast."""
+    model, x = copy.deepcopy(images[0]), images[1]
+    group = groups_of(model)[2]
+    with Workspace(
+        model, x, None, discrepancy="cross_entropy", batch_size=8, memory=2**30, seed=0, precision="bfloat16"
+    ) as space:
+        chain = space.chain()
+        own = next(each for each in space.groups if each.name == group.name)
+        layer = space.layer(own, chain, space.logits(chain))
+        seen = []
+        reader = own.readers[0].module
+        handle = reader.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        G, _ = layer.gram()
+        handle.remove()
+    assert {each.dtype for each in seen} == {torch.bfloat16}
+    patches = torch.cat([F.unfold(each.double(), 3, padding=1, stride=reader.stride) for each in seen])
+    W = reader.weight.double().flatten(1)  # columns: neuron after neuron, nine each
+    parts = [
+        torch.einsum("bkp,ok->bop", patches[:, 9 * i : 9 * i + 9], W[:, 9 * i : 9 * i + 9]).flatten()
+        for i in range(own.size)
+    ]
+    expected = torch.stack(parts) @ torch.stack(parts).T
+    torch.testing.assert_close(G, expected / expected.sum(), rtol=0, atol=1e-6 * float(G.abs().max()))
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"repaired"}))
+def test_eps_is_kept_in_float32_but_for_what_the_report_says(case, method):
+    model, data = case
+    small, report = prune(model, data, eps=0.03, method=method, search=LOOK)
+    rise = entropy(small, data) - entropy(model, data)
+    assert report.look_precision == "bfloat16"
+    assert report.rounded is not None
+    assert report.steps[0].gap == pytest.approx(rise, abs=1e-6)
+    assert rise == pytest.approx(sum(group.gap for group in report.groups) - report.rounded, abs=1e-5)
+    assert 1e-7 < abs(report.rounded) < 0.01
+    assert sum(small.widths.values()) < 70
+    assert f"looked at in bfloat16, which moved the gap of 'pruned' by {report.rounded:+.4f}" in report.table()
+    assert all(weight.dtype == torch.float32 for weight in small.parameters())
+
+
+def test_nothing_is_said_of_float32_nor_where_fewer_samples_were_looked_at(case):
+    model, data = case
+    _, report = prune(model, data, eps=0.03, method="local")
+    assert (report.look_precision, report.rounded) == ("float32", None)
+    assert "looked at in" not in report.table()
+    more = torch.cat([data[0], data[0]]), torch.cat([data[1], data[1]])
+    _, report = prune(model, more, budget=Budget(macs=0.5), method="local", search=LOOK)
+    assert report.rounded is None
+
+
+def test_without_labels_it_is_the_discrepancy_that_was_moved(case):
+    model, (x, _) = case
+    _, report = prune(model, (x, None), eps=0.03, method="local", search=LOOK)
+    assert report.steps[0].gap is None
+    assert report.rounded is not None
+    assert 0 < abs(report.rounded) < 0.01
+
+
+def test_a_killed_pass_goes_on_and_says_the_same(case, tmp_path):
+    model, data = case
+    whole = prune(model, data, eps=0.03, method="local", search=LOOK, checkpoint=tmp_path / "journal")
+    again = prune(model, data, eps=0.03, method="local", search=LOOK, checkpoint=tmp_path / "journal")
+    assert again[0].widths == whole[0].widths
+    assert again[1].rounded == whole[1].rounded
+
+
+def test_the_precision_tells_one_search_from_another():
+    assert LOOK.settings() == {**Search().settings(), "look_precision": "bfloat16"}
+    assert "look_precision" not in Search().settings()
+
+
+def test_what_cannot_be_looked_at_so_is_refused(case):
+    model, data = case
+    with pytest.raises(ZooError, match=r"look_precision is float32 or bfloat16, .* got 'bf16'"):
+        Search(look_precision="bf16")
+    for method, repair in (("repaired", None), ("local", Repair())):
+        with pytest.raises(ZooError, match=r"repair solves for what it sees, .* or take method local"):
+            prune(model, data, eps=0.03, method=method, repair=repair, search=LOOK)
+    double = data[0].double(), data[1]
+    with pytest.raises(ZooError, match="is for a network in float32; this one has float64 weights"):
+        prune(copy.deepcopy(model).double(), double, eps=0.03, method="local", search=LOOK)
+
+
+def test_scales_are_not_rounded(case):
+    """8 bits take 1.003 for 1; the network that is cut has the scale as it is."""
+    model, (x, _) = case
+    with Workspace(
+        model, x, None, discrepancy="cross_entropy", batch_size=64, memory=2**30, seed=0, precision="bfloat16"
+    ) as space:
+        chain = space.chain()
+        layer = space.layer(space.groups[0], chain, space.logits(chain))
+        near, one = (layer.logits(torch.full((40,), scale, dtype=torch.float64)) for scale in (1.003, 1.0))
+    assert not near.equal(one)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_looks_in_half_precision_on_a_gpu(case):
+    model, data = copy.deepcopy(case[0]).cuda(), tuple(each.cuda() for each in case[1])
+    small, report = prune(model, data, eps=0.03, method="combined", search=LOOK)
+    assert entropy(small, data) - entropy(model, data) == pytest.approx(report.steps[0].gap, abs=1e-5)
+    assert report.rounded is not None
+    assert abs(report.rounded) < 0.01

@@ -1,0 +1,25 @@
+"""Cards: the JSON record of a checkpoint and of all that was measured of it. Imports no torch."""
+
+from zoo.cards.accuracy import Accuracy, paired, wilson
+from zoo.cards.card import Card, File, Forward, Value
+from zoo.cards.licences import NO_PARENT, OF_WHAT, UNKNOWN, of_training
+from zoo.cards.names import DATASETS, check_name_text, dataset_title, parse_name, resolve_name
+
+__all__ = [
+    "DATASETS",
+    "NO_PARENT",
+    "OF_WHAT",
+    "UNKNOWN",
+    "Accuracy",
+    "Card",
+    "File",
+    "Forward",
+    "Value",
+    "check_name_text",
+    "dataset_title",
+    "of_training",
+    "paired",
+    "parse_name",
+    "resolve_name",
+    "wilson",
+]

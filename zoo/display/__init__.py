@@ -1,0 +1,24 @@
+"""Cards as text and tables, and the filters of ``zoo list``. Imports no torch."""
+
+from zoo.display.card_text import overview, story
+from zoo.display.columns import COLUMNS, USUAL, parse_columns
+from zoo.display.format import card_row, circumstances, comparison, interval, percent, quantity, row, speedup, table
+from zoo.display.query import Query
+
+__all__ = [
+    "COLUMNS",
+    "USUAL",
+    "Query",
+    "card_row",
+    "circumstances",
+    "comparison",
+    "interval",
+    "overview",
+    "parse_columns",
+    "percent",
+    "quantity",
+    "row",
+    "speedup",
+    "story",
+    "table",
+]

@@ -1,0 +1,98 @@
+"""Numbers as text for people, and the table that shows what a command made beside what it came from.
+
+No torch here: `zoo list` uses this too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zoo.cards import Accuracy, Card, Forward
+
+_HEAD = ("network", "right", "accuracy", "95 % interval", "params", "MACs", "MACs (paper's count)", "speed-up")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as lines, every column as wide as its longest text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def quantity(n: float) -> str:
+    """A count to four digits.
+
+    >>> quantity(300_774_272), quantity(1_814_000), quantity(512)
+    ('300.8M', '1.814M', '512')
+    """
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if n >= size:
+            return f"{n / size:.4g}{unit}"
+    return f"{n:.4g}"
+
+
+def percent(accuracy: Accuracy) -> str:
+    return f"{100 * accuracy.share:.1f} %"
+
+
+def interval(accuracy: Accuracy) -> str:
+    """The 95 % interval in percent.
+
+    >>> interval(Accuracy.of("test", 90, 100))
+    '82.6-94.5'
+    """
+    return f"{100 * accuracy.low:.1f}-{100 * accuracy.high:.1f}"
+
+
+def circumstances(forward: Forward) -> str:
+    """In short what was timed: ``cpu, batch 8``."""
+    return f"{forward.device.partition(':')[0]}, batch {forward.batch}"
+
+
+def speedup(forward: Forward) -> str:
+    """How many times faster than the parent, with the spread over the rounds of the run; empty if not measured.
+
+    >>> timing = {"device": "cpu", "torch": "2", "batch": 8, "dtype": "float32", "mode": "eager"}
+    >>> speedup(Forward(**timing, ratio=1.9, ratio_low=1.8, ratio_high=2.0))
+    '1.90x (1.80 to 2.00)'
+    """
+    if forward.ratio is None:
+        return ""
+    spread = ""
+    if forward.ratio_low is not None and forward.ratio_high is not None:
+        spread = f" ({forward.ratio_low:.2f} to {forward.ratio_high:.2f})"
+    return f"{forward.ratio:.2f}x{spread}"
+
+
+def comparison(rows: Sequence[Sequence[str]]) -> str:
+    """The rows that `row` made under their titles, without columns that are empty in all of them."""
+    filled = [column for column in range(len(_HEAD)) if any(row[column] for row in rows)]
+    return table([[line[column] for column in filled] for line in (_HEAD, *rows)])
+
+
+def row(
+    name: str,
+    accuracy: Accuracy | None,
+    parameters: int,
+    macs: int | None,
+    macs_paper: int | None,
+    forward: Forward | None = None,
+) -> tuple[str, ...]:
+    """One network: right answers, accuracy and its interval, cost in both counts, speed."""
+    right = share = interval = ""
+    if accuracy is not None:
+        right, share = f"{accuracy.correct}/{accuracy.total}", f"{100 * accuracy.share:.2f} %"
+        interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
+    counts = ["" if n is None else quantity(n) for n in (parameters, macs, macs_paper)]
+    where = f", {circumstances(forward)}" if forward and forward.ratio else ""
+    return (name, right, share, interval, *counts, speedup(forward) + where if forward else "")
+
+
+def card_row(card: Card) -> tuple[str, ...]:
+    return row(
+        card.name,
+        card.accuracy,
+        card.parameters,
+        card.macs,
+        card.macs_paper,
+        card.forward[0] if card.forward else None,
+    )

@@ -1,0 +1,13 @@
+"""The training loop, its recipes, losses, log and resume file."""
+
+from zoo.train.log import check_log
+from zoo.train.loop import train
+from zoo.train.recipe import Recipe, read_recipe, recipe_for
+
+__all__ = [
+    "Recipe",
+    "check_log",
+    "read_recipe",
+    "recipe_for",
+    "train",
+]
