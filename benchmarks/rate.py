@@ -20,7 +20,7 @@ from torch import Tensor
 
 from zoo.models import groups_of, mlp
 from zoo.prune.search import discrepancy, forward_selection, local_imitation
-from zoo.prune.statistics import gram
+from zoo.prune.statistics import gram_matrix
 
 FITTED = range(5, 81)
 SHOWN = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90)
@@ -53,7 +53,7 @@ def main(as_json: bool) -> None:
     for seed in range(5):
         model, x = trained(seed)
         with torch.no_grad():
-            G, _ = gram(groups_of(model)[0], [lambda model=model, x=x: model(x)])
+            G, _ = gram_matrix(groups_of(model)[0], [lambda model=model, x=x: model(x)])
         paths = {"local": local_imitation(G, settle=False), "local, settled": local_imitation(G),
                  "gfs": forward_selection(G)}  # fmt: skip
         for name, path in paths.items():

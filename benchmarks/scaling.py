@@ -22,7 +22,7 @@ import torch
 
 from zoo.models import groups_of, mlp
 from zoo.prune.search import local_imitation, settled
-from zoo.prune.statistics import gram
+from zoo.prune.statistics import gram_matrix
 from zoo.utils import keep_freed_memory
 
 SIZES = [64, 128, 256, 512, 1024, 2048, 4096]
@@ -56,8 +56,8 @@ def main(rounds: int, to: Path | None) -> None:
     for N in SIZES:
         model = mlp(in_features=64, num_classes=64, widths={"hidden1": N, "hidden2": 64}).eval()
         group, x = groups_of(model)[0], torch.randn(256 * POSITIONS, 64)
-        columns["statistics"].append(seconds(lambda: gram(group, [lambda: model(x)]), rounds))  # noqa: B023
-        G, _ = gram(group, [lambda: model(x)])  # noqa: B023
+        columns["statistics"].append(seconds(lambda: gram_matrix(group, [lambda: model(x)]), rounds))  # noqa: B023
+        G, _ = gram_matrix(group, [lambda: model(x)])  # noqa: B023
         columns["path"].append(seconds(lambda: local_imitation(G), 1 if N > 1024 else rounds))  # noqa: B023
         hurried = local_imitation(G, settle=False, max_steps=4 * N).scale(3 * N // 4)
         columns["settle"].append(seconds(lambda: settled(G, hurried), rounds))  # noqa: B023
@@ -67,7 +67,7 @@ def main(rounds: int, to: Path | None) -> None:
     group, images = groups_of(model)[0], []
     for M in SIZES:
         x = torch.randn(M * POSITIONS, 64)
-        images.append(seconds(lambda: gram(group, [lambda: model(x)]), rounds))  # noqa: B023
+        images.append(seconds(lambda: gram_matrix(group, [lambda: model(x)]), rounds))  # noqa: B023
         click.echo(f" 1024 neurons, {M:>4} images: statistics {images[-1]:.4f} s")
     rows = {f"{name}, neurons": exponent(SIZES, each) for name, each in columns.items()}
     rows["statistics, images"] = exponent(SIZES, images)

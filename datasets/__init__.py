@@ -21,11 +21,11 @@ from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
-    from zoo.datasets.splits import hold_out
+    from zoo.datasets.splits import train_val_split
 
-__all__ = ["PRUNING_SAMPLES", "LabelledDataset", "Record", "hold_out", "list_datasets", "load", "record"]
+__all__ = ["PRUNING_SAMPLES", "LabelledDataset", "Record", "list_datasets", "load", "record", "train_val_split"]
 
-_LAZY = {"LabelledDataset": "base", "hold_out": "splits"}  # these import torch
+_LAZY = {"LabelledDataset": "base", "train_val_split": "splits"}  # these import torch
 
 
 def __getattr__(name: str) -> Any:

@@ -31,7 +31,7 @@ class Part(LabelledDataset):
         return self.whole.vary(self.indices[index], generator)
 
 
-def hold_out(train: LabelledDataset, part: float) -> tuple[Part, Part]:
+def train_val_split(train: LabelledDataset, part: float) -> tuple[Part, Part]:
     """The training split without a part of it, and that part: of each class as near to `part` as its number allows.
 
     Which samples are held out depends on the data alone, on no run's seed: all choices are made on the same ones.

@@ -79,15 +79,15 @@ class EdgeConv(nn.Module):
             # Not bincount, whose size depends on its values, so that a GPU would be waited for.
             ones = neighbour.new_ones(edges)
             degree = neighbour.new_zeros(len(neighbour)).scatter_add_(0, rows.flatten(), ones)
-            shift_n, shift_c = distributed.means(degree @ neighbour / edges, centre.mean(0))
+            shift_n, shift_c = distributed.all_reduce_mean(degree @ neighbour / edges, centre.mean(0))
         n, c = neighbour - shift_n, centre - shift_c
         s = F.embedding_bag(rows, n, mode="sum")
         first = (degree @ n + self.k * c.sum(0)) / edges
         second = (degree @ n.square() + (c * torch.add(self.k * c, s, alpha=2)).sum(0)) / edges
-        first, second = distributed.means(first, second)
+        first, second = distributed.all_reduce_mean(first, second)
         mean, var = first + (shift_n + shift_c), (second - first.square()).clamp_min(0)
         with torch.no_grad():
-            edges = distributed.number(edges)
+            edges = distributed.global_count(edges)
             bn.num_batches_tracked.add_(1)
             # Without a momentum the running statistics are plain averages, as in nn.BatchNorm2d.
             momentum = 1 / int(bn.num_batches_tracked) if bn.momentum is None else bn.momentum

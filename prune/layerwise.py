@@ -53,7 +53,7 @@ class Walk:
             if known is None:
                 generator = torch.Generator().manual_seed(seed_of(self.seed, index))
                 found = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
-                row, scale = distributed.from_first(found)  # all alike
+                row, scale = distributed.broadcast_object(found)  # all alike
             else:
                 row, scale = known
             if row.winner != "whole":

@@ -23,7 +23,7 @@ class Search:
                  step). At k picks a step moves the layer by 1/(1+k), so the gradient ages slowly; where it serves
                  several steps, the best-ranked neurons are taken without trial
     settle       both: at each number of neurons that is tried the weights converge by local imitation's own steps
-                 (`zoo.prune.search.local_imitation.settled`), whichever search chose the neurons; False is the paper's search as it
+                 (`zoo.prune.search.local_search.settled`), whichever search chose the neurons; False is the paper's search as it
                  stands
     slack        where eps is to be met: a gap below it by at most this part of it ends the search of a group; with 0 it
                  ends where N / 64 neurons fewer miss eps. Fewer looks at the output, for a few neurons more

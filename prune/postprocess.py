@@ -85,7 +85,7 @@ def distil(
             if batch.dim() == 4:
                 batch = _varied(batch, generator).contiguous(memory_format=torch.channels_last)
             optimiser.zero_grad()
-            mine = batch[distributed.own(size)]
+            mine = batch[distributed.shard(size)]
             losses = [_backward(model, teacher, part, size, kind) for part in torch.split(mine, together) if len(part)]
             divergence = _shared(parameters, sum(losses))
             optimiser.step()
@@ -117,10 +117,10 @@ def _backward(model: nn.Module, teacher: nn.Module, part: Tensor, size: int, kin
 
 def _shared(parameters: Sequence[Tensor], divergence: float) -> float:
     """Add up the gradients, and the divergence, of all processes."""
-    if not distributed.together():
+    if not distributed.is_distributed():
         return divergence
     gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-    flat = distributed.total(torch.cat([each.flatten() for each in (*gradients, gradients[0].new_tensor(divergence))]))
+    flat = distributed.all_reduce(torch.cat([each.flatten() for each in (*gradients, gradients[0].new_tensor(divergence))]))
     for parameter, part in zip(parameters, torch.split(flat[:-1], [each.numel() for each in parameters]), strict=True):
         parameter.grad = part.view_as(parameter)
     return float(flat[-1])

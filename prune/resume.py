@@ -50,7 +50,7 @@ class Journal:
     def __init__(self, path: Path | None, identity: Identity) -> None:
         self.path = path
         self.identity = identity
-        self.widths, self.done = distributed.on_first(self._load)
+        self.widths, self.done = distributed.run_on_rank0(self._load)
 
     def _load(self) -> tuple[dict[str, int] | None, list[tuple[GroupReport, Tensor]]]:
         path = self.path
@@ -95,7 +95,7 @@ class Record:
     def __init__(self, path: Path | None, identity: Identity) -> None:
         self.path = path
         self.identity = identity
-        self.values = distributed.on_first(self._load)
+        self.values = distributed.run_on_rank0(self._load)
 
     def _load(self) -> dict[str, list[float]]:
         if self.path is None or not self.path.exists():

@@ -55,10 +55,10 @@ def check_steps(model: nn.Module, inputs: Tensor, repair: Repair, batch_size: in
 def alike(model: nn.Module, inputs: Tensor, labels: Tensor | None, settings: Mapping[str, object]) -> None:
     """Raise ZooError unless all processes were given the same, on processors that round alike: each makes every choice
     itself, from sums that all share."""
-    if not distributed.together():
+    if not distributed.is_distributed():
         return
-    distributed.check_alike("the kind of processor and its threads", _rounding(inputs.device))
-    if len(set(distributed.gathered(fingerprint(model, inputs, labels, dict(settings))))) > 1:
+    distributed.check_same("the kind of processor and its threads", _rounding(inputs.device))
+    if len(set(distributed.all_gather_object(fingerprint(model, inputs, labels, dict(settings))))) > 1:
         raise ZooError(
             "The processes were given different networks, samples or settings: give each the same, and all samples; it "
             "takes its own part of them."

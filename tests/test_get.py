@@ -17,6 +17,7 @@ from zoo import checkpoint, models
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import store
+from zoo.workflows import save_entry
 
 ROOT = Path(__file__).parent.parent
 X = torch.linspace(-1, 1, 20).view(4, 5)
@@ -32,7 +33,7 @@ def saved() -> tuple[torch.nn.Module, Card]:
     """A small entry of the user's own."""
     torch.manual_seed(0)
     model = models.build("mlp", num_classes=3, widths={"hidden1": 7, "hidden2": 4}, in_features=5).eval()
-    return model, store.save_entry(model, plain("net.shapes"))
+    return model, save_entry(model, plain("net.shapes"))
 
 
 def test_by_name_file_and_folder_it_is_the_same_network(saved: tuple[torch.nn.Module, Card], tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ import zoo
 from zoo import checkpoint, datasets, models
 from zoo.cards import Card
 from zoo.cli import app as cli
-from zoo.datasets import hold_out
+from zoo.datasets import train_val_split
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
-from zoo.half_precision import Halved, decisions, halve, held_for_halving
+from zoo.half_precision import Halved, decisions, halve
 from zoo.store import store
-from zoo.workflows import Data
+from zoo.workflows import Data, save_entry
+from zoo.workflows.entry import held_for_halving
 
 ARCH: dict[str, Any] = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 5}}
 
@@ -250,7 +251,7 @@ def test_data_that_cannot_be_decided_on() -> None:
 def test_what_is_held_out_for_choices_decides(validation: float | None, part: float) -> None:
     held = held_for_halving(Data(dataset="shapes", points=32, validation=validation))
     assert not held.augment
-    assert held.indices == hold_out(datasets.load("shapes", "train", points=32), part)[1].indices
+    assert held.indices == train_val_split(datasets.load("shapes", "train", points=32), part)[1].indices
 
 
 def test_training_mode_and_batches_do_not_matter() -> None:
@@ -294,7 +295,7 @@ def test_weights_that_were_not_rounded_are_not_stored_in_half() -> None:
 
 def test_an_entry_in_half_precision(empty_home: Path) -> None:
     model, other = net(), net(seed=1)
-    card = store.save_entry(model, plain("net.shapes"), float16=halve(model, samples()).float16)
+    card = save_entry(model, plain("net.shapes"), float16=halve(model, samples()).float16)
     assert card.saved.weights == "float16"
     assert zoo.info("net") == card == Card.from_json(card.to_json())
     for dtype in ("float32", "float64", "float16", "bfloat16"):
@@ -304,11 +305,11 @@ def test_an_entry_in_half_precision(empty_home: Path) -> None:
             assert torch.equal(loaded.out.weight.float(), model.out.weight)
     x, _ = samples()
     assert torch.equal(zoo.get("net")(x), model(x))
-    whole = store.save_entry(other, plain("other.shapes"))
+    whole = save_entry(other, plain("other.shapes"))
     assert whole.saved.weights is None
     assert "float16" not in whole.to_json()
     with pytest.raises(ZooError, match="round them first"):
-        store.save_entry(other, plain("third.shapes"), float16=["out.weight"])
+        save_entry(other, plain("third.shapes"), float16=["out.weight"])
     assert zoo.list_models() == ["net.shapes", "other.shapes"]
 
 
@@ -317,7 +318,7 @@ def test_an_entry_of_which_a_part_is_in_half_precision(empty_home: Path) -> None
     with torch.no_grad():
         model.hidden2.weight[1, 2] = 1e6
     found = halve(model, samples())
-    card = store.save_entry(model, plain("net.shapes"), float16=found.float16)
+    card = save_entry(model, plain("net.shapes"), float16=found.float16)
     assert (card.saved.weights, zoo.info("net")) == ("mixed", card)
     with safe_open(store.user_dir() / card.saved.name, framework="pt") as file:
         kinds = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
@@ -346,7 +347,7 @@ def test_an_entry_that_is_there_is_stored_in_half(empty_home: Path, monkeypatch:
     assert CliRunner().invoke(cli.main, words).exit_code == 0
     before, as_trained = zoo.info("dgcnn"), zoo.get("dgcnn")
     done = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
-    held = hold_out(datasets.load("shapes", "train", points=32), 0.1)[1]
+    held = train_val_split(datasets.load("shapes", "train", points=32), 0.1)[1]
     assert f"float16 weights: all {len(held)} decisions are the same" in done.output
     card, stored = zoo.info("dgcnn"), zoo.get("dgcnn")
     assert (card.saved.weights, before.saved.weights) == ("float16", None)

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +21,6 @@ from tqdm import tqdm
 from zoo.checkpoint import large_weights
 from zoo.errors import ZooError
 from zoo.evaluate import Samples, as_dataset, batches, check_logits, consecutive, eval_mode, model_device, size_of
-
-if TYPE_CHECKING:
-    from zoo.datasets import LabelledDataset
-    from zoo.workflows import Data
 
 PART = 0.1  # of the training split, to decide on where nothing is held out for choices
 LARGEST = torch.finfo(torch.float16).max
@@ -107,14 +102,6 @@ def halve(
         changed, len(before), tuple(name for name in weights if name in halves),
         tuple(name for name in weights if name not in halves), beyond[0] if beyond else None,
     )  # fmt: skip
-
-
-def held_for_halving(data: Data) -> LabelledDataset:
-    """The part of the training split that is held out for choices; `PART` of it where none is.
-
-    Raises ZooError where the split is too small for that.
-    """
-    return replace(data, validation=data.validation or PART).load("test")
 
 
 def decisions(

@@ -52,7 +52,7 @@ def latency_of(space: Workspace, groups: Sequence[NeuronGroup], *, progress: boo
     Each group is timed alone at eighths of its width, the widths in turn so that a slow moment hits all alike, and the
     median of 15 rounds is taken; widths between are interpolated, and more neurons are never taken to be faster.
     """
-    return distributed.on_first(lambda: _measured(space, groups, progress=progress))
+    return distributed.run_on_rank0(lambda: _measured(space, groups, progress=progress))
 
 
 @torch.no_grad()

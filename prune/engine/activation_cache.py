@@ -25,7 +25,7 @@ class Chain:
     precision  what products are taken in (autocast), and so the type of most states; the last of several stages is
              float32, for its outputs are what is compared
 
-    Of several processes each has its own rows of every batch (`zoo.distributed.processes.own`); one without any runs the first
+    Of several processes each has its own rows of every batch (`zoo.distributed.processes.shard`); one without any runs the first
     sample all the same, and what comes of it is left out.
     """
 
@@ -41,7 +41,7 @@ class Chain:
         self.mine: list[range] = []  # the numbers of this process's samples, batch by batch
         self._states: list[Any] = []
         for first, batch in zip(accumulate(self.sizes, initial=0), batches, strict=False):
-            own = distributed.own(len(batch))
+            own = distributed.shard(len(batch))
             self.mine.append(range(first + own.start, first + own.stop))
             self._states.append(batch[own] if self.mine[-1] else batch[:1])
         self._place = {
@@ -89,7 +89,7 @@ class Chain:
     def outputs(self, batch: int) -> Tensor:
         """(b, C) what the network gives for a batch, from the current stage on; of all processes."""
         part: Tensor = self.rest(self.state(batch))
-        return distributed.whole(part[: len(self.mine[batch])], self.sizes[batch])
+        return distributed.all_gather_rows(part[: len(self.mine[batch])], self.sizes[batch])
 
     def rest(self, state: Any, *, until: int | None = None) -> Any:
         """From the current stage to the network's output, or to in front of stage `until`."""

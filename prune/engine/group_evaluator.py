@@ -21,7 +21,7 @@ from zoo.prune.engine.gates import Gates
 from zoo.prune.engine.partial_sums import Looks, Sums
 from zoo.prune.path import Path, smallest
 from zoo.prune.reconstruct import Repairer
-from zoo.prune.statistics import ReaderMoments, finite, gram
+from zoo.prune.statistics import ReaderMoments, finite, gram_matrix
 
 
 class Layer:
@@ -128,7 +128,7 @@ class Layer:
         )  # fmt: skip
         return None if n == N else path.scale(n)
 
-    def gram(
+    def gram_matrix(
         self,
         *,
         part: float = 1.0,
@@ -136,8 +136,8 @@ class Layer:
         weights: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, float | None]:
         """The statistics G (N, N) of local imitation over the whole pruning data, on the CPU, and their sampling error
-        (`zoo.prune.statistics.gram.gram`)."""
-        G, error = gram(
+        (`zoo.prune.statistics.gram.gram_matrix`)."""
+        G, error = gram_matrix(
             self.group, self._passes(), part=part, generator=generator, weights=weights, samples=self.samples
         )
         return G.cpu(), error
@@ -212,7 +212,7 @@ class Layer:
                 float(self.target.discrepancies(self._forward(state, gate), numbers).double().sum())
                 for state, numbers in self._picked[1]
             ]
-        return float(distributed.total(torch.tensor(sum(sums), dtype=torch.float64))) / len(samples)
+        return float(distributed.all_reduce(torch.tensor(sum(sums), dtype=torch.float64))) / len(samples)
 
     def _parts(self, scale: Tensor) -> Iterator[Tensor]:
         """Logits (b, C) of one batch after another, of all processes, with the group scaled by s (N,)."""
@@ -245,7 +245,7 @@ class Layer:
             losses.append(D.view(-1, b).sum(1).double())
         device = self.target.reference.device
         D = torch.cat(losses) if b else torch.zeros(len(scales), dtype=torch.float64, device=device)
-        return torch.nan_to_num(distributed.total(D) / min(self.batch_size, self.samples), nan=math.inf, posinf=math.inf)
+        return torch.nan_to_num(distributed.all_reduce(D) / min(self.batch_size, self.samples), nan=math.inf, posinf=math.inf)
 
     def gradient(self, state: Any, samples: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient (N,) of a mini-batch's mean discrepancy with respect to the scales, from one backward pass
@@ -257,7 +257,7 @@ class Layer:
                 logits = self._forward(state, scale)
                 (gradient,) = torch.autograd.grad(self.target.discrepancies(logits, samples).sum(), scale)
             sums[:-1], sums[-1] = gradient, self.target.gaps(logits.detach(), samples).sum()
-        mean = distributed.total(sums) / min(self.batch_size, self.samples)
+        mean = distributed.all_reduce(sums) / min(self.batch_size, self.samples)
         return mean[:-1], mean[-1]
 
     def importance(self) -> Tensor:
@@ -272,7 +272,7 @@ class Layer:
             with torch.enable_grad():
                 logits = self._forward(self.chain.state(batch), scale)[: len(labels)]
                 (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum") / size, scale)
-            total += distributed.total(gradient.double()).square().cpu()
+            total += distributed.all_reduce(gradient.double()).square().cpu()
         return total / len(self.chain.sizes)
 
     @torch.no_grad()

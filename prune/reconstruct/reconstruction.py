@@ -33,7 +33,7 @@ class Repairer:
         self.samples = samples
         self._ridges: list[float] | None = None
 
-    def gram(self) -> Tensor:
+    def gram_matrix(self) -> Tensor:
         """G (N, N) of local imitation from the same statistics."""
         total = torch.zeros(())
         for reader, statistics, factor in zip(self.group.readers, self.moments, self._factors(), strict=True):

@@ -1,6 +1,6 @@
 """Greedy searches and baselines: for one group, which neurons to keep."""
 
-from zoo.prune.search.local_imitation import discrepancy, forward_selection, local_imitation, settled
+from zoo.prune.search.local_search import discrepancy, forward_selection, local_imitation, settled
 from zoo.prune.search.methods import PATHS, STATISTICAL, Method, Weights, path_of, prune_group
 from zoo.prune.search.uniform import uniform_widths
 

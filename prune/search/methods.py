@@ -15,8 +15,8 @@ from zoo.prune.options import Budget, Repair, Search
 from zoo.prune.path import Path
 from zoo.prune.report import GroupReport
 from zoo.prune.search.criteria import geometric_median, l1_norm, taylor
-from zoo.prune.search.global_imitation import global_imitation
-from zoo.prune.search.local_imitation import discrepancy, forward_selection, local_imitation, settled
+from zoo.prune.search.global_search import global_imitation
+from zoo.prune.search.local_search import discrepancy, forward_selection, local_imitation, settled
 
 STATISTICAL = ("combined", "gfs", "global", "local", "repaired")  # choose by local errors
 PATHS = ("fpgm", "gfs", "l1", "local", "repaired", "taylor")
@@ -72,9 +72,9 @@ def path_of(how: Method, layer: Layer, weights: Weights | None) -> Path:
 
 def _gram(how: Method, layer: Layer, weights: Weights | None, drawn: torch.Generator) -> tuple[Tensor, float | None]:
     if layer.repairer is not None:
-        return layer.repairer.gram(), None
+        return layer.repairer.gram_matrix(), None
     of_group = None if weights is None else weights[layer.group.name]
-    return layer.gram(part=how.search.positions, generator=drawn, weights=of_group)
+    return layer.gram_matrix(part=how.search.positions, generator=drawn, weights=of_group)
 
 
 def prune_group(

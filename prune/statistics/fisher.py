@@ -60,7 +60,7 @@ def output_weights(
     try:
         for batch in batches:
             samples += len(batch)
-            own = distributed.own(len(batch))
+            own = distributed.shard(len(batch))
             mine = batch[own]
             with torch.enable_grad():
                 # Without a sample of its own a process runs one all the same, and the gradients are 0.
@@ -76,7 +76,7 @@ def output_weights(
             handle.remove()
     zero = {key: reader.weight.new_zeros(len(reader.weight), len(reader.weight), dtype=torch.float64)
             for key, reader in readers.items()}  # fmt: skip
-    total = {key: distributed.total(total.get(key, zero[key])) for key in readers}
+    total = {key: distributed.all_reduce(total.get(key, zero[key])) for key in readers}
     return {
         group.name: [total[id(r.module)] / max(samples, 1) for r in group.readers]
         for group in groups
@@ -88,11 +88,11 @@ def _drawn(kind: str, logits: Tensor, size: int, generator: torch.Generator) -> 
 
     logits (b, C) are this process's own of a batch of `size`; what is drawn is drawn for all, by all alike.
     """
-    own = distributed.own(size)
+    own = distributed.shard(size)
     if kind == "squared_error":
         signs = torch.randint(0, 2, (size, logits.shape[1]), generator=generator)[own].mul(2).sub(1).to(logits)
         return 2**0.5 * (logits * signs).sum()
-    every = distributed.whole(logits.detach(), size)
+    every = distributed.all_gather_rows(logits.detach(), size)
     labels = torch.multinomial(every.softmax(1).cpu(), 1, generator=generator).squeeze(1)[own]
     return F.cross_entropy(logits, labels.to(logits.device), reduction="sum")
 

@@ -55,20 +55,20 @@ class ReaderGram:
     def _add(self, half: int, phi: Tensor) -> None:
         if not self.all:
             phi = phi[:, self.columns.flatten().to(phi.device)]
-        gram = square(phi).double()
+        gram_matrix = square(phi).double()
         total = self.halves[half]
-        self.halves[half] = gram if total is None else total.add_(gram)
+        self.halves[half] = gram_matrix if total is None else total.add_(gram_matrix)
 
     def total(self) -> None:
         """Take in what the other processes have; this one may have had no sample."""
-        if not distributed.together():
+        if not distributed.is_distributed():
             return
-        called, self.sampled = distributed.agreed(self.halves[0] is not None, self.sampled)
+        called, self.sampled = distributed.any_rank(self.halves[0] is not None, self.sampled)
         K, weight = self.columns.numel(), self.reader.weight
         for half in range(called + self.sampled):
             mine = self.halves[half]
             zeros = torch.zeros(K, K, dtype=torch.float64, device=weight.device)
-            self.halves[half] = distributed.total(zeros if mine is None else mine)
+            self.halves[half] = distributed.all_reduce(zeros if mine is None else mine)
 
     def contributions(self, gamma: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """G (N, N), float64, of each half; the second is 0 where nothing was sampled. gamma: see `contributions`."""
@@ -125,7 +125,7 @@ def finite(group: NeuronGroup, reader: Reader, *statistics: Tensor) -> None:
         )
 
 
-def gram(
+def gram_matrix(
     group: NeuronGroup,
     passes: Iterable[Callable[[], object]],
     *,

@@ -106,16 +106,16 @@ class ReaderMoments:
     def total(self) -> None:
         """Take in what the other processes have."""
         for part in (self.fit, self.held):
-            distributed.total(part.H)
+            distributed.all_reduce(part.H)
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
         """One input of the reader: as many entries for each of the samples, sample after sample."""
         if not self._begun:
             self._begun = True
-            first = distributed.total(next(pieces(self.reader, x)).mean(0)) / distributed.count()
+            first = distributed.all_reduce(next(pieces(self.reader, x)).mean(0)) / distributed.world_size()
             self.fit.centre = self.held.centre = first.float().double()  # as `add` takes it off
-        own = distributed.own(self._size)
+        own = distributed.shard(self._size)
         if own.start == own.stop:
             return
         entries = max(1, len(x) // (own.stop - own.start))  # of one sample

@@ -18,6 +18,7 @@ import zoo
 from zoo.cards import Accuracy, Forward, wilson
 from zoo.cards.licences import Licences
 from zoo.store import store
+from zoo.workflows import save_entry
 
 table3 = script("table3")
 OF_PARENT = Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="Apache-2.0")
@@ -200,7 +201,7 @@ def beside_one(home: Path) -> dict[str, list[int]]:
         if name != card.name:
             counted = Accuracy.of("test", sum(found[name]), 60)
             child = {"parent": card.name, "licences": OF_PARENT, "accuracy": counted, "file": None}
-            store.save_entry(model, replace(card, name=name, **child))
+            save_entry(model, replace(card, name=name, **child))
     return found
 
 
@@ -234,6 +235,6 @@ def test_paired_are_only_the_networks_of_the_table(beside_one: dict[str, list[in
     alone = lines(store.user_dir(), "--dataset", "shapes", "--paired")  # its row is of two splits
     assert not any("pruned network has" in line for line in alone)
     model = zoo.get("dgcnn-0.25x")
-    store.save_entry(model, replace(card, file=None), overwrite=True)
+    save_entry(model, replace(card, file=None), overwrite=True)
     next((tmp_path / "own").glob("dgcnn-pruned-0.25x.shapes-*.safetensors")).unlink()
     assert "dgcnn-pruned-0.25x.shapes" in refused("--cards", str(tmp_path / "own"))

@@ -219,8 +219,8 @@ def test_a_log_that_was_lost_is_written_again(home, tmp_path, monkeypatch):
 def test_the_module_is_the_command(home, monkeypatch, capsys):
     """torchrun -m zoo.train ... starts it."""
     monkeypatch.setattr(sys, "argv", ["train.py", "dgcn"])
-    monkeypatch.delitem(sys.modules, "zoo.train")  # or runpy warns that it is imported twice
+    monkeypatch.delitem(sys.modules, "zoo.train.__main__", raising=False)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module("zoo.train", run_name="__main__")
+        runpy.run_module("zoo.train.__main__", run_name="__main__")
     assert ended.value.code == 2
     assert "did you mean dgcnn" in capsys.readouterr().err

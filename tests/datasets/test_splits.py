@@ -12,14 +12,14 @@ from click.testing import CliRunner
 
 from zoo import ZooError
 from zoo.cli import main
-from zoo.datasets import hold_out, load
+from zoo.datasets import load, train_val_split
 from zoo.store import store
 from zoo.workflows import entry
 
 
 def test_both_parts_are_the_whole_and_every_class_is_held_out_alike() -> None:
     train = load("shapes", "train", points=16)
-    kept, held = hold_out(train, 0.1)
+    kept, held = train_val_split(train, 0.1)
     assert sorted(kept.indices + held.indices) == list(range(len(train)))
     assert len(kept) + len(held) == len(train)
     of_class = Counter(train.label(i) for i in range(len(train)))
@@ -29,13 +29,13 @@ def test_both_parts_are_the_whole_and_every_class_is_held_out_alike() -> None:
         x, y = held[i]
         assert torch.equal(x, train[held.indices[i]][0])
         assert y == train[held.indices[i]][1]
-    assert hold_out(train, 0.1)[1].indices == held.indices
+    assert train_val_split(train, 0.1)[1].indices == held.indices
     assert held.num_classes == train.num_classes
     assert held.sample_shape == train.sample_shape
 
 
 def test_what_is_kept_is_varied_by_the_epoch() -> None:
-    kept, _ = hold_out(load("shapes", "train", points=16, augment=True), 0.5)
+    kept, _ = train_val_split(load("shapes", "train", points=16, augment=True), 0.5)
     first = kept[3][0]
     assert torch.equal(first, kept[3][0])
     kept.set_epoch(1)
@@ -45,7 +45,7 @@ def test_what_is_kept_is_varied_by_the_epoch() -> None:
 @pytest.mark.parametrize("part", [0.0, 1.0, -0.1, 1e-9, 0.9999999])
 def test_parts_that_leave_nothing(part: float) -> None:
     with pytest.raises(ZooError, match=r"validation part is|leaves nothing on one side"):
-        hold_out(load("shapes", "train", points=16), part)
+        train_val_split(load("shapes", "train", points=16), part)
 
 
 def test_with_a_validation_part_no_command_looks_at_the_test_split(

@@ -75,20 +75,21 @@ import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {support!r})
 from pruning_runs import results
-from zoo import processes
+from zoo import distributed
+from zoo.distributed import processes
 
 folder = Path({folder!r})
-total = processes.total
+all_reduce = distributed.all_reduce
 
 def dying(tensor):
     journal = folder / "combined.json"
     if processes.rank() == 1 and journal.exists() and len(json.loads(journal.read_text())["groups"]) >= 2:
         os.kill(os.getpid(), signal.SIGKILL)
-    return total(tensor)
+    return all_reduce(tensor)
 
-processes.total = dying
+distributed.all_reduce = dying
 try:
-    with processes.joined():
+    with processes.process_group():
         list(results("vgg", ["combined"], folder))
 except processes.ZooError as error:
     raise SystemExit(f"Error: {{error}}")

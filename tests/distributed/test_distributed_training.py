@@ -48,7 +48,7 @@ found["signal"] = train(seeded(build, 9), data, recipe, seed=3, checkpoint=folde
 # Dropout is each process's own.
 masks, model = [], seeded(dropping)
 model[3].register_forward_hook(lambda module, inputs, output: masks.append(output == 0))
-train(model, samples(24 * processes.count(), 5), recipe, seed=3)
+train(model, samples(24 * processes.world_size(), 5), recipe, seed=3)
 found["mask"] = masks[0][:2]
 
 def fetch():
@@ -57,7 +57,7 @@ def fetch():
     return there
 
 found["fetched"] = processes.one_first(fetch)
-found["agreed"] = processes.agreed(processes.rank() == 1, False)
+found["agreed"] = processes.any_rank(processes.rank() == 1, False)
 torch.save(found, folder / f"{processes.rank()}.pt")
 """
 
@@ -107,7 +107,7 @@ def test_several_processes_train_and_evaluate_as_one(
 def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo.checkpoint.device_of", torch.device)
     assert choose_device("cuda:0") == torch.device("cuda", 0)
-    monkeypatch.setattr("zoo.distributed.processes.together", lambda: True)
+    monkeypatch.setattr("zoo.distributed.processes.is_distributed", lambda: True)
     with pytest.raises(ZooError, match="cuda:0 is one GPU for several processes: write --device cuda"):
         choose_device("cuda:0")
 
@@ -141,7 +141,7 @@ sys.path.insert(0, {support!r})
 from pathlib import Path
 import torch
 from training_runs import RUNS, Read, dropping, samples, seeded
-from zoo import processes
+from zoo.distributed import processes
 from zoo.train import loop as module
 
 what, folder = sys.argv[1], Path(sys.argv[2])
@@ -158,7 +158,7 @@ def act():
 
 recipe, data = RUNS["parts"][2], samples(29, 5)
 try:
-    with processes.joined():
+    with processes.process_group():
         at = {{{{"kill": 12, "wait": 10, "nan": 3}}.get(what, 0): act}}
         state, log = (None, None) if what == "nan" else (folder / "run.pt", folder / "log.jsonl")
         teacher = seeded(dropping, 1)
@@ -274,7 +274,7 @@ def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
 
 OTHER = """
 import os
-from zoo.examine import evaluate_entry
+from zoo.workflows import evaluate_entry
 os.environ["ZOO_HOME"] = homes[processes.rank()]
 try:
     evaluate_entry("vgg11-0.1x.imagenet", data_dir=images, device="cpu")

@@ -13,13 +13,13 @@ from zoo.distributed import processes
 
 def test_alone_everything_is_as_it_is() -> None:
     x = torch.arange(6.0)
-    assert (processes.count(), processes.rank(), processes.together()) == (1, 0, False)
-    assert processes.total(x) is x
-    assert processes.summed(x) is x
-    assert processes.whole(x, 6) is x
-    assert x[processes.own(6)].equal(x)
-    assert processes.on_first(lambda: 3) == 3
-    assert processes.gathered("a") == ["a"]
+    assert (processes.world_size(), processes.rank(), processes.is_distributed()) == (1, 0, False)
+    assert processes.all_reduce(x) is x
+    assert processes.all_reduce_with_grad(x) is x
+    assert processes.all_gather_rows(x, 6) is x
+    assert x[processes.shard(6)].equal(x)
+    assert processes.run_on_rank0(lambda: 3) == 3
+    assert processes.all_gather_object("a") == ["a"]
 
 
 BODY = """
@@ -30,18 +30,18 @@ def work():
         raise processes.ZooError("no")
 
 x = torch.arange(14.0).view(7, 2)
-rows, few = x[processes.own(7)], x[:1][processes.own(1)]  # the second: fewer samples than processes
+rows, few = x[processes.shard(7)], x[:1][processes.shard(1)]  # the second: fewer samples than processes
 weight = torch.tensor([1.0, 2.0], requires_grad=True)
-sums = processes.summed((rows * weight).sum(0))
+sums = processes.all_reduce_with_grad((rows * weight).sum(0))
 (rows * weight * sums).sum().backward()  # each process's loss is that of its own rows
 seen = {
-    "whole": processes.whole(rows, 7).tolist(), "few": processes.whole(few, 1).tolist(),
-    "total": processes.total(rows.sum(0)).tolist(), "count": processes.count(), "rows": len(rows),
-    "gathered": processes.gathered(processes.rank()), "first": processes.on_first(processes.rank),
-    "sums": sums.tolist(), "gradient": processes.total(weight.grad).tolist(),
+    "whole": processes.all_gather_rows(rows, 7).tolist(), "few": processes.all_gather_rows(few, 1).tolist(),
+    "total": processes.all_reduce(rows.sum(0)).tolist(), "count": processes.world_size(), "rows": len(rows),
+    "gathered": processes.all_gather_object(processes.rank()), "first": processes.run_on_rank0(processes.rank),
+    "sums": sums.tolist(), "gradient": processes.all_reduce(weight.grad).tolist(),
 }
 try:
-    processes.on_first(work)
+    processes.run_on_rank0(work)
 except processes.ZooError as error:
     seen["error"] = str(error)
 (folder / f"{processes.rank()}.json").write_text(json.dumps(seen))
@@ -70,7 +70,7 @@ import os, signal, time
 if processes.rank() == 1:
     time.sleep(3)
     os.kill(os.getpid(), signal.SIGKILL)
-processes.total(torch.ones(1))
+processes.all_reduce(torch.ones(1))
 """
 
 
@@ -78,8 +78,8 @@ def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path: Path) -> N
     script = tmp_path / "dies.py"
     lines = "".join(f"        {line}\n" for line in WAITING.strip().splitlines())
     script.write_text(
-        "import torch\nfrom zoo import processes\n"
-        f"try:\n    with processes.joined():\n{lines}"
+        "import torch\nfrom zoo.distributed import processes\n"
+        f"try:\n    with processes.process_group():\n{lines}"
         "except processes.ZooError as error:\n    raise SystemExit(f'Error: {error}')\n"
     )
     started = time.monotonic()
@@ -97,7 +97,7 @@ def note():
     names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     (folder / f"threads{os.environ['RANK']}").write_text("\\n".join(names))
 
-processes.total(torch.ones(1))
+processes.all_reduce(torch.ones(1))
 atexit.register(note)
 """
 

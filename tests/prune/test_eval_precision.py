@@ -82,7 +82,7 @@ def test_statistics_are_summed_in_full_precision(images):
         seen = []
         reader = own.readers[0].module
         handle = reader.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        G, _ = layer.gram()
+        G, _ = layer.gram_matrix()
         handle.remove()
     assert {each.dtype for each in seen} == {torch.bfloat16}
     patches = torch.cat([F.unfold(each.double(), 3, padding=1, stride=reader.stride) for each in seen])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from zoo.models import EdgeConv, NeuronGroup, Reader, dgcnn, groups_of, mobilenet_v3_small
-from zoo.prune.statistics import gram
+from zoo.prune.statistics import gram_matrix
 from zoo.prune.statistics.gram import square
 from zoo.prune.statistics.input_matrix import pieces, rows, sampled
 
@@ -42,7 +42,7 @@ def case(request):
 def test_gram_is_the_explicit_one(case):
     reader, x = case
     group = NeuronGroup("g", (), (reader,))
-    G, _ = gram(group, [lambda: reader.module(x)])
+    G, _ = gram_matrix(group, [lambda: reader.module(x)])
     expected = explicit(reader, x)
     torch.testing.assert_close(G, expected / expected.sum(), rtol=1e-9, atol=1e-12)
 
@@ -85,7 +85,7 @@ def test_batches_add_up_and_readers_add_their_normalised_statistics():
     for handle in handles:
         handle.remove()
     expected = sum(explicit(r, seen[r]) / explicit(r, seen[r]).sum() for r in group.readers)
-    G, _ = gram(group, [lambda: model(x[:4]), lambda: model(x[4:])])
+    G, _ = gram_matrix(group, [lambda: model(x[:4]), lambda: model(x[4:])])
     torch.testing.assert_close(G, expected, rtol=1e-9, atol=1e-12)
     assert len(group.readers) == 2
 
@@ -94,7 +94,7 @@ def test_the_energy_of_squeeze_excitation_groups_counts_both_readers():
     model = mobilenet_v3_small(num_classes=3).eval()
     group = groups_of(model)[0]
     with torch.no_grad():
-        G, _ = gram(group, [lambda: model(torch.randn(2, 3, 32, 32))])
+        G, _ = gram_matrix(group, [lambda: model(torch.randn(2, 3, 32, 32))])
     assert len(group.readers) == 2
     assert G.sum().item() == pytest.approx(2)
 
@@ -128,9 +128,9 @@ def test_a_map_of_few_positions_is_used_whole():
     group = NeuronGroup("g", (), (Reader.of(conv, 6),))
     for side in (1, 2):
         x = torch.randn(9, 6, side, side)
-        G, error = gram(group, [lambda x=x: conv(x)], part=0.25 if side == 1 else 0.9)
+        G, error = gram_matrix(group, [lambda x=x: conv(x)], part=0.25 if side == 1 else 0.9)
         assert error is None
-        torch.testing.assert_close(G, gram(group, [lambda x=x: conv(x)])[0])
+        torch.testing.assert_close(G, gram_matrix(group, [lambda x=x: conv(x)])[0])
 
 
 def test_the_error_told_for_sampled_positions_is_that_of_many_draws():
@@ -138,11 +138,11 @@ def test_the_error_told_for_sampled_positions_is_that_of_many_draws():
     conv = nn.Conv2d(6, 5, 3, padding=1)
     x = torch.nn.functional.avg_pool2d(torch.randn(4, 6, 40, 40), 5, 1).relu()
     group = NeuronGroup("g", (), (Reader.of(conv, 6),))
-    truth, none = gram(group, [lambda: conv(x)])
+    truth, none = gram_matrix(group, [lambda: conv(x)])
     assert none is None
     told, real = [], []
     for seed in range(40):
-        G, error = gram(group, [lambda: conv(x)], part=0.1, generator=torch.Generator().manual_seed(seed))
+        G, error = gram_matrix(group, [lambda: conv(x)], part=0.1, generator=torch.Generator().manual_seed(seed))
         told.append(error**2)
         real.append(float((G - truth).norm() / truth.norm()) ** 2)
     assert 0.6 < (sum(told) / sum(real)) ** 0.5 < 1.6
@@ -153,13 +153,13 @@ def test_a_reader_of_single_columns_is_never_sampled():
     linear = nn.Linear(6, 3)
     x = torch.randn(10, 6)
     group = NeuronGroup("g", (), (Reader.of(linear, 6),))
-    G, error = gram(group, [lambda: linear(x)], part=0.1)
+    G, error = gram_matrix(group, [lambda: linear(x)], part=0.1)
     assert error is None
-    torch.testing.assert_close(G, gram(group, [lambda: linear(x)])[0])
+    torch.testing.assert_close(G, gram_matrix(group, [lambda: linear(x)])[0])
 
 
 def test_blocks_above_the_diagonal_and_their_mirror_are_the_square(monkeypatch):
-    monkeypatch.setattr("zoo.prune.statistics.gram.WIDE", 4)
+    monkeypatch.setattr("zoo.prune.statistics.gram_matrix.WIDE", 4)
     for K in (4, 7, 8, 33):
         phi = torch.randn(20, K, dtype=torch.float64)
         torch.testing.assert_close(square(phi), phi.t() @ phi)

@@ -263,7 +263,7 @@ def test_the_gram_of_the_repairer_is_that_of_the_explicit_contributions():
         c = [phi[:, reader.columns(i)] @ reader.weight[:, reader.columns(i)].t() for i in range(6)]
         for i, j in itertools.product(range(6), range(6)):
             total[i, j] += 0.5 / 50 * ((c[i].t() @ c[j]) * gammas[k]).sum()
-    torch.testing.assert_close(repairer.gram(), total)
+    torch.testing.assert_close(repairer.gram_matrix(), total)
 
 
 def test_gamma_is_the_second_moment_of_the_gradients():

@@ -177,7 +177,7 @@ def test_nothing_is_published_where_one_entry_may_not_be(tmp_path: Path) -> None
 DYING = """
 import os, sys
 from pathlib import Path
-from zoo import publish, store
+from zoo.store import publishing as publish, store
 store.shipped = lambda: Path(sys.argv[1])
 replace, unlink = os.replace, Path.unlink
 def dying(source, target):

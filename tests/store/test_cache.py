@@ -17,7 +17,7 @@ from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.store import cache as caching
 from zoo.store import store
-from zoo.store import verify as verified
+from zoo.store import verify_file as verified
 from zoo.transfer import DAMAGED
 from zoo.utils import sha256_of
 

@@ -28,7 +28,7 @@ KILLS = 50 if os.environ.get("ZOO_LONG_TESTS") else 6
 START = """
 import sys
 from pathlib import Path
-from zoo import bundle, publish, store
+from zoo.store import bundles as bundle, publishing as publish, store
 store.shipped = lambda: Path(sys.argv[1])
 print("ready", flush=True)
 """

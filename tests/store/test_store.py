@@ -20,6 +20,7 @@ from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import store
 from zoo.utils import files
+from zoo.workflows import save_entry
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +116,7 @@ def model_and_card(name: str = "net.shapes", seed: int = 0) -> tuple[torch.nn.Mo
 
 def test_a_saved_entry_is_got_again() -> None:
     model, card = model_and_card()
-    saved = store.save_entry(model, card)
+    saved = save_entry(model, card)
     assert zoo.info("net") == saved
     loaded, x = zoo.get("net"), torch.randn(6, 5)
     assert torch.equal(loaded(x), model(x))
@@ -124,12 +125,12 @@ def test_a_saved_entry_is_got_again() -> None:
 
 
 def test_a_name_that_is_taken_is_not_given_again_unless_asked() -> None:
-    first = store.save_entry(*model_and_card())
-    assert store.save_entry(*model_and_card()) == first  # the same entry again is no clash
+    first = save_entry(*model_and_card())
+    assert save_entry(*model_and_card()) == first  # the same entry again is no clash
     with pytest.raises(ZooError, match=r"holds an entry net\.shapes already"):
-        store.save_entry(*model_and_card(seed=1))
+        save_entry(*model_and_card(seed=1))
     assert zoo.info("net") == first
-    second = store.save_entry(*model_and_card(seed=1), overwrite=True)
+    second = save_entry(*model_and_card(seed=1), overwrite=True)
     assert zoo.info("net") == second != first
     assert sorted(path.name for path in store.user_dir().iterdir()) == sorted(["net.shapes.json", second.saved.name])
 
@@ -138,7 +139,7 @@ def test_an_own_entry_cannot_hide_behind_a_shipped_one() -> None:
     make(store.package_dir(), "net.shapes")
     for overwrite in (False, True):
         with pytest.raises(ZooError, match="shipped and would hide yours"):
-            store.save_entry(*model_and_card(), overwrite=overwrite)
+            save_entry(*model_and_card(), overwrite=overwrite)
     assert not store.user_dir().exists()
 
 
@@ -146,7 +147,7 @@ def test_widths_of_card_and_model_must_agree() -> None:
     model, card = model_and_card()
     card.widths["hidden1"] = 8
     with pytest.raises(ZooError, match="its widths are not those of the model"):
-        store.save_entry(model, card)
+        save_entry(model, card)
     assert not store.user_dir().exists()
 
 
@@ -199,7 +200,7 @@ ADDER = """
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from zoo import store
+from zoo.store import store
 from zoo.cards import Card
 versions = [Path(folder) for folder in sys.argv[1:]]
 print("ready", flush=True)

@@ -18,15 +18,15 @@ def torchrun(
 
 
 def together(processes: int, body: str, folder: Path, **values: object) -> "subprocess.CompletedProcess[str]":
-    """Run Python text in so many processes, inside `zoo.distributed.processes.joined`; it knows `folder` and the names in
+    """Run Python text in so many processes, inside `zoo.distributed.processes.process_group`; it knows `folder` and the names in
     `values`."""
     script = folder / "together.py"
     known = "".join(f"{name} = {value!r}\n" for name, value in {"folder": folder, **values}.items())
     script.write_text(
         f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from pathlib import Path, PosixPath\nimport torch\nfrom zoo import processes\n"
+        "from pathlib import Path, PosixPath\nimport torch\nfrom zoo.distributed import processes\n"
         + known
-        + "with processes.joined():\n"
+        + "with processes.process_group():\n"
         + textwrap.indent(textwrap.dedent(body), "    ")
     )
     done = torchrun(processes, [str(script)])

@@ -107,7 +107,7 @@ def result(name: str, folder: Path) -> dict[str, Any]:
     teacher = seeded(build, 1) if recipe.distil else None
     # Weights that differ before: those of the first process count.
     model = train(seeded(build, processes.rank()), counted, recipe, seed=3, teacher=teacher, log=log)
-    processes.gathered(None)  # the first writes it
+    processes.all_gather_object(None)  # the first writes it
     history = [{**json.loads(line), "seconds": 0} for line in log.read_text().splitlines()]
     found = [evaluate(model, (data.tensors[0][:m], data.tensors[1][:m]), batch_size=4) for m in (1, 2, len(data))]
     return {

@@ -73,7 +73,7 @@ def _together(command: F) -> F:
     def run(*args: Any, **given: Any) -> Any:
         from zoo import distributed
 
-        with distributed.joined():
+        with distributed.process_group():
             return command(*args, **given)
 
     return run  # type: ignore[return-value]

@@ -28,38 +28,38 @@ T = TypeVar("T")
 PATIENCE = timedelta(hours=3)
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether there are others."""
-    return count() > 1
+    return world_size() > 1
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes there are; 1 outside torch.distributed."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
     """The number of this one, from 0."""
-    return dist.get_rank() if together() else 0
+    return dist.get_rank() if is_distributed() else 0
 
 
-def own(size: int) -> slice:
+def shard(size: int) -> slice:
     """This process's rows of a batch of `size` samples: consecutive, as many as the others have, or one fewer."""
-    base, more = divmod(size, count())
+    base, more = divmod(size, world_size())
     start = rank() * base + min(rank(), more)
     return slice(start, start + base + (rank() < more))
 
 
-def total(tensor: Tensor) -> Tensor:
+def all_reduce(tensor: Tensor) -> Tensor:
     """The sum over all processes, in the tensor's own memory."""
-    if together():
+    if is_distributed():
         dist.all_reduce(tensor)
     return tensor
 
 
-def summed(tensor: Tensor) -> Tensor:
+def all_reduce_with_grad(tensor: Tensor) -> Tensor:
     """The sum over all processes, which gradients go through."""
-    result: Tensor = _Summed.apply(tensor) if together() else tensor
+    result: Tensor = _Summed.apply(tensor) if is_distributed() else tensor
     return result
 
 
@@ -68,34 +68,34 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        return total(tensor.clone())
+        return all_reduce(tensor.clone())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return total(gradient.clone())
+        return all_reduce(gradient.clone())
 
 
-def whole(part: Tensor, size: int) -> Tensor:
+def all_gather_rows(part: Tensor, size: int) -> Tensor:
     """(size, ...) of a batch from every process's own rows of it."""
-    if not together():
+    if not is_distributed():
         return part
     rows = part.new_zeros(size, *part.shape[1:])
-    rows[own(size)] = part
-    return total(rows)
+    rows[shard(size)] = part
+    return all_reduce(rows)
 
 
-def as_first(tensors: Iterable[Tensor]) -> None:
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     """Give tensors the values that the first process has."""
-    if together():
+    if is_distributed():
         for tensor in tensors:
             same = tensor.contiguous()
             dist.broadcast(same, 0)
             tensor.copy_(same)
 
 
-def on_first(work: Callable[[], T]) -> T:
+def run_on_rank0(work: Callable[[], T]) -> T:
     """What `work` gives, done by the first process alone; its ZooError is raised by all."""
-    if not together():
+    if not is_distributed():
         return work()
     found: list[Any] = [None, None]
     if rank() == 0:
@@ -111,45 +111,45 @@ def on_first(work: Callable[[], T]) -> T:
     return result
 
 
-def from_first(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """The first process's value."""
-    return on_first(lambda: value)
+    return run_on_rank0(lambda: value)
 
 
-def gathered(value: T) -> list[T]:
+def all_gather_object(value: T) -> list[T]:
     """Every process's value, in the order of their numbers."""
-    if not together():
+    if not is_distributed():
         return [value]
-    values: list[Any] = [None] * count()
+    values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def agreed(*flags: bool) -> list[bool]:
+def any_rank(*flags: bool) -> list[bool]:
     """For each flag whether it is set in any process."""
-    return [count > 0 for count in total(torch.tensor(flags, dtype=torch.int32)).tolist()]
+    return [total > 0 for total in all_reduce(torch.tensor(flags, dtype=torch.int32)).tolist()]
 
 
-def check_alike(what: str, value: object) -> None:
+def check_same(what: str, value: object) -> None:
     """Raise ZooError, in all processes, unless all have the same value of `what`."""
-    if not together():
+    if not is_distributed():
         return
-    values = gathered(value)
+    values = all_gather_object(value)
     if any(each != values[0] for each in values):
         several = ", ".join(str(each) for each in values)
         raise ZooError(f"the processes must have {what} in common; they have, one after another: {several}")
 
 
-def one_first(work: Callable[[], T]) -> T:
+def local_rank0_first(work: Callable[[], T]) -> T:
     """What `work` gives, done by every process; on each machine by one before the others, as it may fetch files."""
-    first = not together() or int(os.environ.get("LOCAL_RANK", 0)) == 0
+    first = not is_distributed() or int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
         done = work()
-    gathered(None)
+    all_gather_object(None)
     return done if first else work()
 
 
-def device(name: str) -> torch.device:
+def local_device(name: str) -> torch.device:
     """The device of a name; of several processes on one machine each has a GPU of its own.
 
     Raises ZooError if there are fewer GPUs than processes.
@@ -166,7 +166,7 @@ def device(name: str) -> torch.device:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that torchrun started, if it started this one, and leave them at the end.
 
     Raises ZooError when another process has ended before its time: then the connection to it breaks, or torchrun sends
@@ -186,7 +186,7 @@ def joined() -> Iterator[None]:
     before, failed = _on_sigterm(_told_to_stop), False
     try:
         if int(os.environ.get("LOCAL_RANK", 0)) < torch.cuda.device_count():
-            torch.cuda.set_device(device("cuda"))
+            torch.cuda.set_device(local_device("cuda"))
         # This module keeps the group of the moment of its import in default arguments. torch's compiler imports it,
         # and after the start below that would keep gloo's threads alive while the interpreter ends: it may abort.
         importlib.import_module("torch.distributed.nn.functional")

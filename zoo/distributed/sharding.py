@@ -26,7 +26,7 @@ def shares(batch: list[int], parts: int) -> list[Share]:
     cut, start = [], 0
     for size in (base + (part < more) for part in range(parts)):
         part = batch[start : start + size]
-        own = part[processes.own(size)]
+        own = part[processes.shard(size)]
         cut.append(Share(own or part[:1], size, bool(own)))
         start += size
     return cut

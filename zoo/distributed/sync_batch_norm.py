@@ -31,16 +31,16 @@ _batch: _Batch | None = None
 
 
 @contextmanager
-def whole_batch(size: int) -> Iterator[None]:
+def sync_batch_norms(size: int) -> Iterator[None]:
     """Here the model runs this process's own rows of a batch of `size` samples, all as large as each other.
 
     A process that has no row of it runs any one sample, which then counts for nothing. Alone, nothing changes.
     """
     global _batch
-    if not processes.together():
+    if not processes.is_distributed():
         yield
         return
-    own = len(range(size)[processes.own(size)])
+    own = len(range(size)[processes.shard(size)])
     before, _batch = _batch, _Batch(size, max(own, 1), own / size)
     try:
         with _BatchNorms():
@@ -49,14 +49,14 @@ def whole_batch(size: int) -> Iterator[None]:
         _batch = before
 
 
-def means(*local: Tensor) -> tuple[Tensor, ...]:
+def all_reduce_mean(*local: Tensor) -> tuple[Tensor, ...]:
     """Means over the whole batch from those over this process's rows, all of one shape; gradients go through."""
     if _batch is None:
         return local
-    return processes.summed(torch.stack(local) * _batch.weight).unbind()
+    return processes.all_reduce_with_grad(torch.stack(local) * _batch.weight).unbind()
 
 
-def number(local: int) -> int:
+def global_count(local: int) -> int:
     """How many things the whole batch has where this process's rows have so many."""
     return local if _batch is None else local // _batch.rows * _batch.size
 
@@ -89,7 +89,7 @@ def _batch_norm(
         return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
     y: Tensor
     y, mean, var = _Normalise.apply(x, weight, bias, eps)
-    count = number(x.numel() // x.shape[1])
+    count = global_count(x.numel() // x.shape[1])
     for running, now in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
         if running is not None:
             running.lerp_(now.to(running.dtype), momentum)
@@ -111,11 +111,11 @@ class _Normalise(torch.autograd.Function):
         axes = [axis for axis in range(x.ndim) if axis != 1]
         own_var, own_mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), axes, correction=0)
         # Two sums, not one of squares: the variance is no difference of two large numbers.
-        (mean,) = means(own_mean)
-        (var,) = means(own_var + (own_mean - mean).square())
+        (mean,) = all_reduce_mean(own_mean)
+        (var,) = all_reduce_mean(own_var + (own_mean - mean).square())
         ctx.save_for_backward(x, weight, mean, var)
         ctx.eps, ctx.needs = eps, (True, weight is not None, bias is not None)
-        ctx.count = number(x.numel() // x.shape[1])
+        ctx.count = global_count(x.numel() // x.shape[1])
         ctx.counts = _batch is None or _batch.weight > 0
         ctx.mark_non_differentiable(mean, var)
         return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), mean, var
@@ -128,7 +128,7 @@ class _Normalise(torch.autograd.Function):
         own, along, plain = torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, mean, var, mean, scale, False, ctx.eps, (True, True, True)
         )
-        sums = processes.total(torch.stack([along, plain]))
+        sums = processes.all_reduce(torch.stack([along, plain]))
         if ctx.counts:
             gain = scale if weight is None else scale * weight
             slope = -gain * scale * sums[0] / ctx.count

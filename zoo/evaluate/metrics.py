@@ -65,10 +65,10 @@ def evaluate(
     total = size_of(dataset)
     if total == 0:
         raise ZooError("there is nothing to evaluate on: the data set is empty")
-    distributed.check_alike("the number of samples", total)
+    distributed.check_same("the number of samples", total)
     device = model_device(model)
     entropy = torch.zeros((), dtype=torch.float64, device=device)
-    own = range(total)[distributed.own(total)]
+    own = range(total)[distributed.shard(total)]
     hits = [torch.empty(0, dtype=torch.bool, device=device)]
     order = [[own[i] for i in batch] for batch in consecutive(len(own), batch_size)]
     shown = progress and distributed.rank() == 0
@@ -79,8 +79,8 @@ def evaluate(
             check_logits(logits, labels)
             entropy += F.cross_entropy(logits, labels, reduction="sum").double()
             hits.append(logits.argmax(1) == labels)
-    entropy = distributed.total(entropy)
-    right = distributed.whole(torch.cat(hits).cpu().byte(), total).bool()
+    entropy = distributed.all_reduce(entropy)
+    right = distributed.all_gather_rows(torch.cat(hits).cpu().byte(), total).bool()
     correct = int(right.sum())
     low, high = wilson(correct, total)
     return Evaluation(correct, total, entropy.item() / total, low, high, right)

@@ -7,24 +7,26 @@ from zoo.store.mirrors import INDEX, configured_mirrors
 from zoo.store.places import locations
 from zoo.store.publishing import publish
 from zoo.store.store import (
+    add,
     cache_dir,
     cards,
     download,
     fetch,
     home,
     info,
+    install_entry,
     is_shipped,
     list_models,
     package_dir,
     read_card,
-    save_entry,
     user_dir,
-    verify,
+    verify_file,
 )
 
 __all__ = [
     "INDEX",
     "Item",
+    "add",
     "bundle",
     "cache_dir",
     "cards",
@@ -36,6 +38,7 @@ __all__ = [
     "home",
     "info",
     "install",
+    "install_entry",
     "is_path",
     "is_shipped",
     "list_cache",
@@ -44,8 +47,7 @@ __all__ = [
     "package_dir",
     "publish",
     "read_card",
-    "save_entry",
     "user_dir",
-    "verify",
     "verify_cache",
+    "verify_file",
 ]

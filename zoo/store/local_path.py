@@ -47,5 +47,5 @@ def checkpoint_at(place: str | os.PathLike[str]) -> tuple[Path, Card | None]:
     card = store.read_card(beside)
     if card.saved.name != path.name:  # another version's card
         return path, None
-    store.verify(path, card)
+    store.verify_file(path, card)
     return path, card

@@ -7,18 +7,16 @@ which an entry appears or changes: a process killed at any other moment leaves t
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from zoo.cards import Card, File, check_name_text, parse_name, resolve_name
+from zoo.cards import Card, check_name_text, parse_name, resolve_name
 from zoo.errors import ZooError
 from zoo.store import mirrors
 from zoo.store.verify import sha256_of_known
@@ -26,7 +24,7 @@ from zoo.transfer import FetchError, offline, set_aside, shown
 from zoo.utils import expanded, locked, new_file, sha256_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 _LOG = logging.getLogger("zoo")
 
@@ -132,7 +130,7 @@ def info(name: str, *, mirror: str | os.PathLike[str] | Sequence[str | os.PathLi
 def path_of(card: Card) -> Path:
     """The entry's checkpoint on this machine, its whole content compared with the card's SHA-256.
 
-    A file whose size and times are those of the last comparison is not read again (`zoo.store.verify`).
+    A file whose size and times are those of the last comparison is not read again (`zoo.store.verify_file`).
 
     Raises:
         ZooError: it is not here, or damaged; says what to type.
@@ -140,7 +138,7 @@ def path_of(card: Card) -> Path:
     path = find_local(card)
     if path is None:
         raise ZooError(f"{card.saved.name}, the checkpoint, is not on this machine: type zoo download {card.name}")
-    verify(path, card)
+    verify_file(path, card)
     return path
 
 
@@ -200,38 +198,6 @@ def fetch(
     return folder / card.saved.name, card
 
 
-def save_entry(
-    model: nn.Module, card: Card, folder: Path | None = None, *, overwrite: bool = False, float16: Collection[str] = ()
-) -> Card:  # fmt: skip
-    """Write a model and its card as an entry of a folder, the user's own zoo by default.
-
-    Returns the card with its ``file`` filled in. Its arch, num_classes, options and widths go into the checkpoint.
-    The weights that ``float16`` names, rounded by `zoo.half_precision.halve`, are stored in that type, and the card says so.
-
-    Raises:
-        ZooError: the card's widths are not the model's; a weight that ``float16`` names is none of its matrices and
-            kernels, or float16 does not have it; or as `add`.
-    """
-    from zoo import checkpoint
-
-    if card.widths != dict(getattr(model, "widths", {})):
-        raise ZooError(f"card {card.name!r}: its widths are not those of the model that is saved with it")
-    data = checkpoint.pack(model, arch=card.arch, num_classes=card.num_classes, options=card.options, float16=float16)
-    sha256 = hashlib.sha256(data).hexdigest()
-    name = f"{card.name}-{sha256[:8]}.safetensors"
-    weights = None
-    if float16:
-        weights = "float16" if checkpoint.large_weights(model).keys() <= set(float16) else "mixed"
-    file = File(name=name, size=len(data), sha256=sha256, weights=weights)
-    card = dataclasses.replace(card, file=file)
-
-    def write(out: BinaryIO) -> None:
-        out.write(data)
-
-    _install(card, user_dir() if folder is None else folder, write, overwrite=overwrite)
-    return card
-
-
 def add(model_path: Path, card: Card, folder: Path | None = None, *, overwrite: bool = False) -> None:
     """Copy a checkpoint and its card into a folder, the user's own zoo by default.
 
@@ -241,16 +207,16 @@ def add(model_path: Path, card: Card, folder: Path | None = None, *, overwrite: 
         ZooError: the file is not the one that the card describes; the folder holds another entry of this
             name and ``overwrite`` is not given; a shipped entry has the name; the folder cannot be written to.
     """
-    verify(model_path, card)
+    verify_file(model_path, card)
 
     def write(out: BinaryIO) -> None:
         with open(model_path, "rb") as file:
             shutil.copyfileobj(file, out)
 
-    _install(card, user_dir() if folder is None else folder, write, overwrite=overwrite)
+    install_entry(card, user_dir() if folder is None else folder, write, overwrite=overwrite)
 
 
-def _install(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, overwrite: bool) -> None:
+def install_entry(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, overwrite: bool) -> None:
     card = Card.from_json(card.to_json())  # what is written can be read
     place, path = folder / f"{card.name}.json", folder / card.saved.name
     old = _card_in(place)
@@ -302,7 +268,7 @@ def find_local(card: Card) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def verify(path: Path, card: Card) -> None:
+def verify_file(path: Path, card: Card) -> None:
     """Compare a checkpoint with its card: raise ZooError unless it is there with that size and SHA-256."""
     if not path.is_file():
         raise ZooError(f"there is no file {path}")

@@ -73,7 +73,7 @@ def train(
     if distributed.rank() > 0:
         progress, log = False, None
     check_seed(seed)
-    distributed.check_alike("the number of training samples", size_of(dataset))
+    distributed.check_same("the number of training samples", size_of(dataset))
     run = _Run(model, dataset, recipe, seed, workers, teacher, validation)
     with state.own_randomness(run.device, seed), state.signals(checkpoint is not None) as stopped:
         if checkpoint is not None:
@@ -84,7 +84,7 @@ def train(
         with run.bar(progress) as bar:
             while run.state.epoch < recipe.epochs:
                 for finished in run.epoch(bar):
-                    due, stop = distributed.agreed(time.monotonic() - saved > SAVE_SECONDS, bool(stopped))
+                    due, stop = distributed.any_rank(time.monotonic() - saved > SAVE_SECONDS, bool(stopped))
                     if checkpoint is not None and (finished or due or stop):
                         run.save(checkpoint)
                         saved = time.monotonic()
@@ -113,7 +113,7 @@ class _Run:
         self.steps = len(self.order(0))  # of one epoch
         if self.steps == 0:
             raise ZooError(f"{size_of(dataset)} training samples are too few: batch norm needs 2 or more")
-        distributed.as_first(tensor for tensor in model.state_dict().values())
+        distributed.broadcast_tensors(tensor for tensor in model.state_dict().values())
         self.images = dataset[0][0].ndim == 3
         if self.images:
             model.to(memory_format=torch.channels_last)
@@ -160,7 +160,7 @@ class _Run:
             bar.update()
             last = state.step == self.steps
             if last or self.device.type == "cpu" or state.step % LOOK_STEPS == 0:
-                loss, correct, seen = distributed.total(own.clone()).tolist()
+                loss, correct, seen = distributed.all_reduce(own.clone()).tolist()
                 state.loss, state.correct, state.seen = loss, int(correct), int(seen)
                 state.seconds = time.monotonic() - begin
                 self.check(rate)
@@ -195,7 +195,7 @@ class _Run:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         size, sizes = sum(part.size for part in parts), [len(part.numbers) for part in parts]
         for part, some, wanted in zip(parts, torch.split(inputs, sizes), torch.split(labels, sizes), strict=True):
-            with self.losses.precision(self.device), distributed.whole_batch(part.size):
+            with self.losses.precision(self.device), distributed.sync_batch_norms(part.size):
                 logits = self.model(some)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             if self.state.epoch == self.state.step == 0:
@@ -207,7 +207,7 @@ class _Run:
                 correct = (logits.detach().argmax(1) == wanted).sum()
                 counts = [loss.detach() * counted, correct, torch.full_like(correct, counted)]
                 sums += torch.stack(counts).double()
-        if distributed.together():
+        if distributed.is_distributed():
             _sum_gradients(self.model)
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -247,7 +247,7 @@ class _Run:
             return {}
         model = self.model if self.average is None else self.average.module
         # No larger than what a part of a training step holds, which fits.
-        size = max(1, min(64, self.recipe.batch_size // self.recipe.accumulate // distributed.count()))
+        size = max(1, min(64, self.recipe.batch_size // self.recipe.accumulate // distributed.world_size()))
         found = evaluate(model, self.validation, batch_size=size, workers=self.workers)
         return {"validation_accuracy": found.accuracy, "validation_loss": found.cross_entropy}
 
@@ -288,6 +288,6 @@ def _sum_gradients(model: nn.Module) -> None:
     """
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     sizes = [gradient.numel() for gradient in gradients]
-    summed = distributed.total(torch.cat([gradient.flatten() for gradient in gradients]))
+    summed = distributed.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]))
     for gradient, new in zip(gradients, torch.split(summed, sizes), strict=True):
         gradient.copy_(new.view_as(gradient))

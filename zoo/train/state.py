@@ -38,7 +38,7 @@ class State:
 
 def save(path: Path, content: Mapping[str, Any], device: torch.device) -> None:
     """Write a run's content, which has its "identity", and the random states of all processes."""
-    first, *others = distributed.gathered(_random(device))
+    first, *others = distributed.all_gather_object(_random(device))
 
     def write() -> None:
         buffer = io.BytesIO()
@@ -46,7 +46,7 @@ def save(path: Path, content: Mapping[str, Any], device: torch.device) -> None:
         with new_file(path) as out:
             out.write(buffer.getvalue())
 
-    distributed.on_first(write)
+    distributed.run_on_rank0(write)
 
 
 def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any] | None:
@@ -56,7 +56,7 @@ def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[
 
     Raises ZooError if the file cannot be read or is of another run.
     """
-    data = distributed.on_first(lambda: _read(path))
+    data = distributed.run_on_rank0(lambda: _read(path))
     if data is None:
         return None
     try:
@@ -71,7 +71,7 @@ def load(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[
             "give the arguments of that run, or remove the file (as --no-resume does) to start anew"
         )
     random = [(saved["random"], saved["random_cuda"]), *saved.get("others", [])]
-    if len(random) == distributed.count():
+    if len(random) == distributed.world_size():
         cpu, cuda = random[distributed.rank()]
         torch.set_rng_state(cpu.cpu())
         if cuda is not None and device.type == "cuda":

@@ -4,6 +4,7 @@ from zoo.workflows.entry import Data, Run, choose_device, forward_record, measur
 from zoo.workflows.evaluation import bench_entries, evaluate_entry
 from zoo.workflows.pruning import draw, reprune
 from zoo.workflows.pruning_options import budget_of, repair_of
+from zoo.workflows.save import save_entry
 from zoo.workflows.training import finetune_entry, train_entry
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "measure",
     "repair_of",
     "reprune",
+    "save_entry",
     "train_entry",
 ]

@@ -22,11 +22,12 @@ from torch import nn
 
 from zoo import checkpoint, display, distributed, store
 from zoo.cards import NO_PARENT, UNKNOWN, Accuracy, Card, Forward, Value, of_training, parse_name
-from zoo.datasets import LabelledDataset, hold_out, load
+from zoo.datasets import LabelledDataset, load, train_val_split
 from zoo.errors import ZooError
 from zoo.evaluate import Counts, Evaluation, Times, count, device_name, evaluate, forward_times
-from zoo.half_precision import halve
+from zoo.half_precision import PART, halve
 from zoo.utils import check_folder
+from zoo.workflows.save import save_entry
 
 _LOG = logging.getLogger("zoo")
 
@@ -65,14 +66,14 @@ class Data:
         Every process has the data itself. What is fetched first is fetched once on each machine.
         """
         if self.download:
-            return distributed.one_first(lambda: self._load(split, augment))
+            return distributed.local_rank0_first(lambda: self._load(split, augment))
         return self._load(split, augment)
 
     def _load(self, split: str, augment: bool) -> LabelledDataset:
         given = {key: value for key, value in vars(self).items() if key not in ("dataset", "validation")}
         if not self.validation:
             return load(self.dataset, split, augment=augment, **given)
-        kept, held = hold_out(load(self.dataset, "train", augment=augment, **given), self.validation)
+        kept, held = train_val_split(load(self.dataset, "train", augment=augment, **given), self.validation)
         return kept if split == "train" else held
 
     @property
@@ -159,11 +160,11 @@ def choose_device(name: str | None) -> torch.device:
     """The device of that name, or the first GPU if there is one and nothing was named; of several processes each has
     a GPU of its own."""
     found = checkpoint.device_of(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if found.index is not None and distributed.together():
+    if found.index is not None and distributed.is_distributed():
         raise ZooError(
             f"--device {found} is one GPU for several processes: write --device cuda, and each takes its own"
         )
-    return distributed.device(str(found))
+    return distributed.local_device(str(found))
 
 
 def warn_of_seen(card: Card, data: Data) -> None:
@@ -229,8 +230,8 @@ def run_folder(command: str, arguments: Mapping[str, Any], *, resume: bool) -> I
 
 
 def _remove(folder: Path) -> None:
-    distributed.gathered(None)  # nobody works in it any more
-    distributed.on_first(lambda: shutil.rmtree(folder, ignore_errors=True))
+    distributed.all_gather_object(None)  # nobody works in it any more
+    distributed.run_on_rank0(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def check_name(name: str, command: str, out: Path | None, *, overwrite: bool) -> bool:
@@ -238,19 +239,27 @@ def check_name(name: str, command: str, out: Path | None, *, overwrite: bool) ->
 
     An entry that the same command made may be: making it again is no loss. The first process looks, for all.
     """
-    return distributed.on_first(lambda: _may_replace(name, command, out, overwrite))
+    return distributed.run_on_rank0(lambda: _may_replace(name, command, out, overwrite))
 
 
 def check_out(out: Path | None) -> None:
     """Make the folder that entries go to; raise ZooError, before what takes long, if nothing can be written there."""
-    distributed.on_first(lambda: check_folder(store.user_dir() if out is None else out))
+    distributed.run_on_rank0(lambda: check_folder(store.user_dir() if out is None else out))
 
 
 def save(
     model: nn.Module, card: Callable[[], Card], out: Path | None, *, overwrite: bool, float16: Collection[str] = ()
 ) -> Card:  # fmt: skip
     """Save the entry and return its card as saved; the first process makes the card, with its times, and writes."""
-    return distributed.on_first(lambda: store.save_entry(model, card(), out, overwrite=overwrite, float16=float16))
+    return distributed.run_on_rank0(lambda: save_entry(model, card(), out, overwrite=overwrite, float16=float16))
+
+
+def held_for_halving(data: Data) -> LabelledDataset:
+    """The part of the training split that is held out for choices; `PART` of it where none is.
+
+    Raises ZooError where the split is too small for that.
+    """
+    return replace(data, validation=data.validation or PART).load("test")
 
 
 def halved(model: nn.Module, held: LabelledDataset | None, run: Run) -> tuple[str, ...]:
@@ -259,8 +268,8 @@ def halved(model: nn.Module, held: LabelledDataset | None, run: Run) -> tuple[st
     if held is None:
         return ()
     found = halve(model, held, workers=run.workers, progress=run.progress and distributed.rank() == 0)
-    found = distributed.from_first(found)
-    distributed.as_first(parameter.data for parameter in model.parameters())
+    found = distributed.broadcast_object(found)
+    distributed.broadcast_tensors(parameter.data for parameter in model.parameters())
     if run.progress and distributed.rank() == 0:
         print(found.sentence(), file=sys.stderr, flush=True)
     return found.float16

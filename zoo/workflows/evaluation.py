@@ -65,7 +65,7 @@ def evaluate_entry(
     place = choose_device(device)
     path, card = store.fetch(name)
     data = Data.of(card, **given)
-    distributed.check_alike(f"the checkpoint of {card.name}", card.saved.name)  # which has the hash in it
+    distributed.check_same(f"the checkpoint of {card.name}", card.saved.name)  # which has the hash in it
     test = data.load("test")
     warn_of_seen(card, data)
     same_classes(card.name, card.num_classes, data.dataset, test.num_classes)

@@ -19,7 +19,6 @@ from zoo.convert import read_weights
 from zoo.datasets import PRUNING_SAMPLES, LabelledDataset
 from zoo.errors import ZooError, suggest
 from zoo.evaluate import batches, consecutive, count
-from zoo.half_precision import held_for_halving
 from zoo.models import groups_of
 from zoo.prune import MEMORY, METHODS, Budget, PruneReport, Repair, Search, prune
 from zoo.prune.search import Method
@@ -35,6 +34,7 @@ from zoo.workflows.entry import (
     choose_device,
     command_line,
     halved,
+    held_for_halving,
     make_card,
     measure,
     run_folder,

@@ -14,7 +14,6 @@ from zoo import checkpoint, distributed, models, store
 from zoo.cards import Card, Value, parse_name
 from zoo.datasets import LabelledDataset
 from zoo.errors import ZooError, suggest
-from zoo.half_precision import held_for_halving
 from zoo.train import Recipe, read_recipe, recipe_for, train
 from zoo.utils import check_seed
 from zoo.workflows.entry import (
@@ -27,6 +26,7 @@ from zoo.workflows.entry import (
     command_line,
     fitting,
     halved,
+    held_for_halving,
     make_card,
     measure,
     run_folder,

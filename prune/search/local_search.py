@@ -35,7 +35,7 @@ def greedy_steps(G: Tensor, *, tolerance: float = TOLERANCE) -> Iterator[tuple[T
     for a neuron outside and [-a_i / (1 - a_i), 1] for one inside, so a step adds, adjusts or removes a neuron. All
     candidates together cost O(N). It ends when no step lowers D by more than `tolerance` of the target's energy.
 
-    G (N, N) from `zoo.prune.statistics.gram.gram`. The search runs on the CPU: G is fetched from a GPU once.
+    G (N, N) from `zoo.prune.statistics.gram.gram_matrix`. The search runs on the CPU: G is fetched from a GPU once.
     """
     for a, loss in _steps(G.double().numpy(force=True), tolerance):
         yield torch.from_numpy(a.copy()), loss

@@ -13,7 +13,7 @@ from zoo.errors import ZooError
 from zoo.models import build, groups_of, mlp, stages_of
 from zoo.prune.engine import Chain, Gates, Layer, Target
 from zoo.prune.options import PAPER, Search
-from zoo.prune.search.global_imitation import _step, global_imitation
+from zoo.prune.search.global_search import _step, global_imitation
 from zoo.prune.search.picks import Picks
 
 N, M = 10, 48
@@ -195,7 +195,7 @@ def test_steps_queued_before_a_look_pick_the_same_neurons(layer, monkeypatch, se
     layer.batch_size = 16  # mini-batches differ
 
     def found(queued):
-        monkeypatch.setattr("zoo.prune.search.global_imitation._queued", lambda device: queued)
+        monkeypatch.setattr("zoo.prune.search.global_search._queued", lambda device: queued)
         return global_imitation(layer, search=search, start=3, generator=torch.Generator().manual_seed(1),
                                 refine=(lambda scale: scale * 1.01) if refined else None, **goal)  # fmt: skip
 
@@ -270,8 +270,8 @@ def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch
     layer, _, _ = layer
     steps = []
     real = _step
-    monkeypatch.setattr("zoo.prune.search.global_imitation._queued", lambda device: 1000)
-    monkeypatch.setattr("zoo.prune.search.global_imitation._step", lambda picks, *rest: steps.append(picks.made) or real(picks, *rest))
+    monkeypatch.setattr("zoo.prune.search.global_search._queued", lambda device: 1000)
+    monkeypatch.setattr("zoo.prune.search.global_search._step", lambda picks, *rest: steps.append(picks.made) or real(picks, *rest))
     global_imitation(layer, search=Search(), start=0, eps=0.02, neurons=None, generator=torch.Generator(),
                      refine=lambda scale: scale)  # fmt: skip
     assert 2 < len(steps) < 2 * N

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zoo.prune.search import discrepancy, forward_selection, local_imitation, settled
-from zoo.prune.search.local_imitation import greedy_steps
+from zoo.prune.search.local_search import greedy_steps
 
 
 def contributions(n, seed, rows=60, outputs=3):
