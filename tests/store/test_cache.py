@@ -48,7 +48,7 @@ def littered(home: Path) -> dict[str, Path]:
 
 
 def test_what_is_there_is_listed(littered: dict[str, Path]) -> None:
-    found = caching.items()
+    found = caching.list_cache()
     assert {item.kind for item in found} == set(littered)
     sizes = {item.kind: item.size for item in found}
     assert sizes.pop("downloaded") == 5000 + (store.cache_dir() / "net.shapes.json").stat().st_size
@@ -57,14 +57,14 @@ def test_what_is_there_is_listed(littered: dict[str, Path]) -> None:
 
 
 def test_cleaning_removes_what_is_broken_and_what_was_named(littered: dict[str, Path]) -> None:
-    assert {item.kind for item in caching.clean()} == {"damaged", "unfinished"}
+    assert {item.kind for item in caching.clean_cache()} == {"damaged", "unfinished"}
     assert {kind for kind, place in littered.items() if place.exists()} == {"downloaded", "measured", "checked", "run"}
-    assert [item.name for item in caching.clean(["net"])] == ["net.shapes"]
+    assert [item.name for item in caching.clean_cache(["net"])] == ["net.shapes"]
     assert zoo.list_models() == ["mine.shapes"]
-    assert {item.kind for item in caching.clean(everything=True)} == {"measured", "checked"}
+    assert {item.kind for item in caching.clean_cache(everything=True)} == {"measured", "checked"}
     assert littered["run"].exists()
     with pytest.raises(ZooError, match="'mine' was not downloaded"):  # the user's own are never in the way
-        caching.clean(["mine"])
+        caching.clean_cache(["mine"])
     assert (store.user_dir() / "mine.shapes.json").exists()
 
 
@@ -75,22 +75,22 @@ def test_a_download_that_is_under_way_is_left_alone(http: Mirror, home: Path) ->
         deadline = time.monotonic() + 20
         while not list(store.cache_dir().glob(".net*.part")) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert caching.clean() == []
+        assert caching.clean_cache() == []
         assert process.wait() == 0
     assert zoo.list_models() == ["net.modelnet10"]
 
 
 def test_verifying_reads_every_file_whole(littered: dict[str, Path]) -> None:
-    assert [each.problem for each in caching.verify()] == [None, None]
+    assert [each.problem for each in caching.verify_cache()] == [None, None]
     path = littered["downloaded"]
     state = path.stat()
     path.write_bytes(b"x" * 4999 + b"?")
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    (bad,) = (each for each in caching.verify() if each.problem)
+    (bad,) = (each for each in caching.verify_cache() if each.problem)
     assert bad.name == "net.shapes"
     assert "zoo download net.shapes" in str(bad.problem)
     path.unlink()
-    assert "not here" in str(next(each.problem for each in caching.verify() if each.name == "net.shapes"))
+    assert "not here" in str(next(each.problem for each in caching.verify_cache() if each.name == "net.shapes"))
 
 
 def run(*words: str) -> Result:
