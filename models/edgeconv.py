@@ -11,6 +11,7 @@ against which this is tested.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -132,20 +133,28 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
 
     neighbour, centre (P, O), rows (P, k) indices into P, gain, shift (O,) -> (P, O).
     """
-
-    def plain() -> Tensor:
-        y = torch.addcmul(shift, gain, neighbour_max(neighbour, rows) + centre)
-        return F.leaky_relu(y, slope, inplace=True)
-
     grad = torch.is_grad_enabled() and any(each.requires_grad for each in (neighbour, centre, gain, shift))
     if neighbour.device.type != "cuda" or grad or neighbour.dtype == torch.float64 or written_down():
-        return plain()
-    kernels = autotune.kernels()
-    if kernels is None:
-        return plain()
+        return _edge_max(neighbour, centre, rows, gain, shift, slope)
+    implementations = edge_max_implementations(neighbour, centre, rows, gain, shift, slope)
     key = ("edge_max", *neighbour.shape, rows.shape[1], neighbour.dtype, shift.dtype, neighbour.device)
-    ways = {"torch": plain, "triton": lambda: kernels.edge_max(neighbour, centre, rows, gain, shift, slope)}
-    return autotune.fastest(key, ways, neighbour.device)
+    return autotune.fastest(key, implementations, neighbour.device)
+
+
+def edge_max_implementations(
+    neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shift: Tensor, slope: float
+) -> dict[str, Callable[[], Tensor]]:
+    """The implementations of `edge_max` by name, plain torch first."""
+    operands = (neighbour, centre, rows, gain, shift, slope)
+    implementations = {"torch": lambda: _edge_max(*operands)}
+    if (kernels := autotune.kernels()) is not None:
+        implementations["triton"] = lambda: kernels.edge_max(*operands)
+    return implementations
+
+
+def _edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shift: Tensor, slope: float) -> Tensor:
+    y = torch.addcmul(shift, gain, neighbour_max(neighbour, rows) + centre)
+    return F.leaky_relu(y, slope, inplace=True)
 
 
 def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ torch_geometric's versions need compiled extensions that pip does not bring.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -53,13 +54,21 @@ def knn(x: Tensor, k: int) -> Tensor:
     x = x.detach()
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
-        ways = {"two levels": lambda: _blocks(x, k, _folds(N, k)), "one level": lambda: _blocks(x, k, 1)}
         if x.device.type != "cuda" or written_down():
-            return ways["two levels"]()
-        kernels = autotune.kernels()
-        if kernels is not None and x.dtype == torch.float32 and k <= kernels.MAX_NEIGHBOURS:
-            ways["triton"] = lambda: kernels.nearest(x.transpose(1, 2), k)
-        return autotune.fastest(("knn", *x.shape, k, x.dtype, x.device), ways, x.device)
+            return _blocks(x, k, _folds(N, k))
+        return autotune.fastest(("knn", *x.shape, k, x.dtype, x.device), knn_implementations(x, k), x.device)
+
+
+def knn_implementations(x: Tensor, k: int) -> dict[str, Callable[[], Tensor]]:
+    """The implementations of `knn` by name, plain torch first: x (B, C, N) float32 or float64."""
+    implementations = {
+        "two levels": lambda: _blocks(x, k, _folds(x.shape[2], k)),
+        "one level": lambda: _blocks(x, k, 1),
+    }
+    kernels = autotune.kernels()
+    if kernels is not None and x.dtype == torch.float32 and k <= kernels.MAX_NEIGHBOURS:
+        implementations["triton"] = lambda: kernels.nearest(x.transpose(1, 2), k)
+    return implementations
 
 
 def _folds(N: int, k: int) -> int:

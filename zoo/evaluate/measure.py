@@ -11,7 +11,7 @@ import copy
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -121,11 +121,9 @@ def forward_times(
 ) -> dict[str, Times]:
     """Time the forward pass of every model on the batch x (B, ...), interleaved.
 
-    Every round runs each model once, in an order that is shuffled anew, so that slow moments of the machine hit
-    all alike. On CUDA the time is between two device events, on a CPU it is the wall clock. The models run as
-    copies on x's device in eval mode, without autograd; images in the channels-last format. `dtype` is that of
-    weights and activations; float32 follows PyTorch's settings for TF32. `mode`: "eager", "compiled"
-    (torch.compile) or "cuda_graph" (a captured graph is replayed).
+    The rounds are those of `time_calls`. The models run as copies on x's device in eval mode, without autograd; images
+    in the channels-last format. `dtype` is that of weights and activations; float32 follows PyTorch's settings for
+    TF32. `mode` is one of MODES, see `prepare_call`.
 
     Raises ZooError for an unknown dtype or mode, or a mode that the device cannot run.
     """
@@ -135,25 +133,37 @@ def forward_times(
         raise ZooError(f"unknown mode {mode!r}: {suggest(mode, MODES)}")
     if mode == "cuda_graph" and x.device.type != "cuda":
         raise ZooError("CUDA graphs need a CUDA GPU: use --mode eager or --mode compiled")
-    if not models or repeats < 1:
-        raise ZooError("timing needs one model or more and one repeat or more")
     x = x.to(DTYPES[dtype])
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)
-    shuffle = random.Random(seed)
     # Events, streams and graphs belong to the current device, which x need not be on.
     current = torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
     with torch.inference_mode(), current:
-        calls = {name: _call(model, x, mode) for name, model in models.items()}
-        order = list(calls)
-        seconds: dict[str, list[float]] = {name: [] for name in calls}
-        for turn in range(warmup + repeats):
-            shuffle.shuffle(order)
-            for name in order:
-                spent = _seconds(calls[name], x.device)
-                if turn >= warmup:
-                    seconds[name].append(spent)
-    first = seconds[next(iter(models))]
+        calls = {name: prepare_call(model, x, mode) for name, model in models.items()}
+        return time_calls(calls, x.device, repeats=repeats, warmup=warmup, seed=seed)
+
+
+def time_calls(
+    calls: Mapping[str, Callable[[], object]], device: torch.device, *, repeats: int, warmup: int, seed: int = 0
+) -> dict[str, Times]:
+    """Time functions without arguments, interleaved; the first is the one that speed-ups refer to.
+
+    Every round runs each function once, in a newly shuffled order, so that slow moments of the machine hit all alike.
+    The time is between two device events on CUDA, and the wall clock on a CPU. `warmup` rounds are not counted.
+
+    Raises ZooError without a function or a round to time.
+    """
+    if not calls or repeats < 1:
+        raise ZooError("timing needs one model or more and one repeat or more")
+    shuffle, order = random.Random(seed), list(calls)
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(warmup + repeats):
+        shuffle.shuffle(order)
+        for name in order:
+            spent = _seconds(calls[name], device)
+            if turn >= warmup:
+                seconds[name].append(spent)
+    first = seconds[next(iter(calls))]
     return {name: _summary(first, each) for name, each in seconds.items()}
 
 
@@ -162,8 +172,14 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def _call(model: nn.Module, x: Tensor, mode: str) -> Callable[[], object]:
-    """A function without arguments that runs the model on x in the wanted mode."""
+def prepare_call(model: nn.Module, x: Tensor, mode: str) -> Callable[[], Tensor]:
+    """A function without arguments that returns the output of a copy of the model for the current content of x.
+
+    "eager" calls the copy, "compiled" what torch.compile makes of it, "cuda_graph" replays a captured graph, whose
+    output tensor is the same one each time. Call this under torch.inference_mode.
+
+    Raises ZooError for a network that cannot be captured as a CUDA graph.
+    """
     model = copy.deepcopy(model).eval().to(x.device, x.dtype)
     if x.ndim == 4:
         model.to(memory_format=torch.channels_last)
@@ -181,12 +197,16 @@ def _call(model: nn.Module, x: Tensor, mode: str) -> Callable[[], object]:
     graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(x.device)
     try:
         with torch.cuda.graph(graph, stream=side):
-            model(x)
+            output: Tensor = model(x)
     except RuntimeError as error:
         torch.cuda.set_stream(before)  # a capture that fails may leave its own stream behind as the current one
         raise ZooError(f"this network cannot be captured as a CUDA graph: {error}") from error
-    # The weights' copy must live as long as the graph that reads it.
-    return lambda kept=model: graph.replay()  # type: ignore[misc]
+
+    def replay(model: nn.Module = model) -> Tensor:  # the copy's weights must live as long as the graph that reads them
+        graph.replay()
+        return output
+
+    return replay
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
