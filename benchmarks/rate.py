@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.models import groups_of, mlp
-from zoo.prune.search import discrepancy, forward_selection, local_imitation
+from zoo.prune.search import forward_selection, local_discrepancy, local_imitation
 from zoo.prune.statistics import gram_matrix
 
 FITTED = range(5, 81)
@@ -57,7 +57,7 @@ def main(as_json: bool) -> None:
         paths = {"local": local_imitation(G, settle=False), "local, settled": local_imitation(G),
                  "gfs": forward_selection(G)}  # fmt: skip
         for name, path in paths.items():
-            D = {n: float(discrepancy(G, path.scale(n) / 100) / G.sum()) for n in {*FITTED, *SHOWN}}
+            D = {n: float(local_discrepancy(G, path.scale(n) / 100) / G.sum()) for n in {*FITTED, *SHOWN}}
             logs = [torch.tensor(max(D[n], 1e-16)).log().item() for n in FITTED]
             found.setdefault(name, []).append({
                 "D": {n: D[n] for n in SHOWN},

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from zoo import distributed
 from zoo.models import NeuronGroup
-from zoo.prune.engine import Layer, Looks, Workspace, repairer
+from zoo.prune.engine import EvaluationCache, GroupEvaluator, PruningSession, repairer
 from zoo.prune.report import PruneReport
 from zoo.prune.resume import Journal, Record
 from zoo.prune.search import PATHS, Method, Weights, prune_group
@@ -25,7 +25,7 @@ class Walk:
     """Group after group, from input to output, in the workspace."""
 
     def __init__(
-        self, space: Workspace, how: Method, weights: Weights | None, eps: float | None,
+        self, space: PruningSession, how: Method, weights: Weights | None, eps: float | None,
         wanted: Mapping[str, int] | None, seed: int,
     ) -> None:  # fmt: skip
         self.space, self.how, self.weights, self.eps, self.wanted, self.seed = space, how, weights, eps, wanted, seed
@@ -37,15 +37,15 @@ class Walk:
     ) -> dict[str, Tensor]:  # fmt: skip
         """The scales (N,) of the groups that changed. reference (M, C): the unpruned network's logits."""
         scales: dict[str, Tensor] = {}
-        chain = self.space.chain()
+        chain = self.space.activation_cache()
         if self.wanted is not None and self.how.name in PATHS and self.how.name != "taylor":
             reference = reference[:REPORTED]  # the output is looked at for the report alone
         bar = tqdm(chosen, "prune", disable=None if progress else True, leave=False)
         for index, group in enumerate(bar):
             bar.set_postfix_str(group.name)
             started = time.perf_counter()
-            layer = self.space.layer(group, chain, reference)
-            layer.looks = Looks(record, group.name, scales) if self.wanted is None else None
+            layer = self.space.evaluator(group, chain, reference)
+            layer.looks = EvaluationCache(record, group.name, scales) if self.wanted is None else None
             keep = None if self.wanted is None else self.wanted.get(group.name, group.size)
             known = journal.done[index] if index < len(journal.done) else None
             if self.how.repair.readers and keep != group.size and not (known and known[0].winner == "whole"):
@@ -59,7 +59,7 @@ class Walk:
             if row.winner != "whole":
                 gate, reference = self._settle(layer, scale)
                 scales[group.name] = gate
-                gap, discrepancy = layer.target.compare(reference)
+                gap, discrepancy = layer.target.gap_and_discrepancy(reference)
                 row = replace(row, discrepancy=discrepancy, gap=gap)
             if known is None:
                 row = replace(row, seconds=time.perf_counter() - started)
@@ -71,7 +71,7 @@ class Walk:
         self.logits = reference
         return scales
 
-    def _settle(self, layer: Layer, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def _settle(self, layer: GroupEvaluator, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Leave the group as it was found best; its gate (N,), and the logits with it, as many as the reference has."""
         samples = len(layer.target.reference)
         if layer.repairer is None:
@@ -80,7 +80,7 @@ class Walk:
         else:
             kept = scale > 0
             scale = kept.double()
-            layer.repairer.put(layer.repairer.solve(kept, anew=True))
+            layer.repairer.apply(layer.repairer.solve(kept, warm_start=False))
             reference = layer.forward(scale, samples)
         self.space.gates.set(layer.group.name, scale)
         return scale, reference

@@ -15,11 +15,11 @@ from zoo import distributed
 from zoo.errors import ZooError
 
 TEMPERATURE = 2.0
-RATE = 3e-5
-BATCH = 32
+LEARNING_RATE = 3e-5
+BATCH_SIZE = 32
 # A backward pass keeps every activation: on a CPU so many samples of a batch at a time. Batch norms being still, the
 # gradient is that of the whole batch.
-CPU_TOGETHER = 8
+CPU_CHUNK = 8
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -28,9 +28,9 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, inputs: Tensor, *, together: int = 64) -> None:
+def recalibrate(model: nn.Module, inputs: Tensor, *, batch_size: int = 64) -> None:
     """Every batch norm takes its mean and variance from inputs (M, ...), in place: the plain average over batches of
-    equal size, of at most `together` samples. Of several processes each does it all.
+    equal size, of at most `batch_size` samples. Of several processes each does it all.
 
     Raises ZooError for a single sample, of which there is no variance.
     """
@@ -43,7 +43,7 @@ def recalibrate(model: nn.Module, inputs: Tensor, *, together: int = 64) -> None
         norm.momentum = None
         norm.train()
     try:
-        for batch in torch.tensor_split(inputs, -(-len(inputs) // max(2, together))):
+        for batch in torch.tensor_split(inputs, -(-len(inputs) // max(2, batch_size))):
             model(batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -68,10 +68,10 @@ def distil(
     before = {key: value.clone() for key, value in model.state_dict().items()}
     asked = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     parameters = [parameter.requires_grad_(True) for parameter in model.parameters()]
-    size = min(BATCH, len(inputs))
-    together = size if inputs.is_cuda else CPU_TOGETHER
+    size = min(BATCH_SIZE, len(inputs))
+    together = size if inputs.is_cuda else CPU_CHUNK
     steps = epochs * (len(inputs) // size)
-    optimiser = torch.optim.AdamW(parameters, RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min(1.0, (step + 1) / 10) * (1 + math.cos(math.pi * step / steps)) / 2
     )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zoo.models import NeuronGroup
 from zoo.prune.budget import Tried, allocate, at_one_eps, costs_of, curves
 from zoo.prune.cutting import cut
-from zoo.prune.engine import Layer, Target, Workspace, repairer
+from zoo.prune.engine import GroupEvaluator, PruningSession, Target, repairer
 from zoo.prune.layerwise import Walk
 from zoo.prune.network_report import Steps
 from zoo.prune.options import PLAIN, Budget, Repair, Search
@@ -136,8 +136,8 @@ class _Pass(Generic[Model]):
         """Of the pass with what else a result depends on."""
         return fingerprint(self.model, self.inputs, self.labels, {**self.settings(), **more})
 
-    def opened(self) -> Workspace:
-        return Workspace(
+    def opened(self) -> PruningSession:
+        return PruningSession(
             self.model, self.inputs, self.labels, discrepancy=self.discrepancy, batch_size=self.batch_size,
             memory=self.memory, seed=self.seed, precision=self.how.search.look_precision,
         )  # fmt: skip
@@ -165,14 +165,14 @@ class _Pass(Generic[Model]):
 
             journal = Journal(None if checkpoint is None else FilePath(checkpoint), identity(checkpoint, goal))
             record = Record(None if self.known is None else FilePath(self.known), identity(self.known, {}))
-            weights = space.output_weights(how.repair, seed) if how.name in STATISTICAL else None
+            weights = space.fisher_matrices(how.repair, seed) if how.name in STATISTICAL else None
             resumed = len(journal.done)
             if budget is not None:
                 wanted = _within(space, chosen, how, weights, budget, journal, record, report, progress=progress)
             elif how.name == "uniform" and wanted is None:
                 assert eps is not None  # for the type checker
                 target = Target(self.discrepancy, steps.seen, space.labels)
-                wanted = uniform_widths(chosen, space.chain(), space.gates, target, eps * len(chosen), how.search.slack)
+                wanted = uniform_widths(chosen, space.activation_cache(), space.gates, target, eps * len(chosen), how.search.slack)
             walk = Walk(space, how, weights, eps, wanted, seed)
             scales = walk.run(chosen, steps.seen, journal, record, report, progress=progress)
             small = _cut(self.model, space, scales, repaired=how.repair.readers)
@@ -183,11 +183,11 @@ class _Pass(Generic[Model]):
 
 
 def _finish(
-    small: nn.Module, model: nn.Module, space: Workspace, repair: Repair, steps: Steps, *, seed: int, progress: bool
+    small: nn.Module, model: nn.Module, space: PruningSession, repair: Repair, steps: Steps, *, seed: int, progress: bool
 ) -> None:
     """The last steps on the network that is cut, each reported apart."""
     if repair.recalibrate:
-        recalibrate(small, space.inputs, together=space.together)
+        recalibrate(small, space.inputs, batch_size=space.forward_batch)
         steps.note("batch norms recalibrated", small)
     if repair.distil_epochs:
         teacher = copy.deepcopy(model).eval().requires_grad_(False)
@@ -199,13 +199,13 @@ def _finish(
 
 
 def _within(
-    space: Workspace, chosen: list[NeuronGroup], how: Method, weights: Weights | None,
+    space: PruningSession, chosen: list[NeuronGroup], how: Method, weights: Weights | None,
     budget: Budget, journal: Journal, record: Record, report: PruneReport, *, progress: bool,
 ) -> dict[str, int]:  # fmt: skip
     """The widths that meet the budget, and what they cost in the report."""
     costs = costs_of(space, chosen, budget, progress=progress)
 
-    def paths(layer: Layer) -> Path:
+    def paths(layer: GroupEvaluator) -> Path:
         if how.repair.readers or how.name == "repaired":
             layer.repairer = repairer(layer, weights)
         return path_of(how, layer, weights)
@@ -223,7 +223,7 @@ def _within(
     return widths
 
 
-def _cut(model: Model, space: Workspace, scales: Mapping[str, Tensor], *, repaired: bool) -> Model:
+def _cut(model: Model, space: PruningSession, scales: Mapping[str, Tensor], *, repaired: bool) -> Model:
     """The smaller network: that of the model given, with the readers' weights of the workspace if they were solved."""
     if not repaired:
         return cut(model, scales).eval()

@@ -15,7 +15,7 @@ from zoo.prune.budget.allocation import Costs
 from zoo.prune.budget.cost_model import macs_of, parameters_of
 from zoo.prune.budget.eps_search import eps_within
 from zoo.prune.budget.latency_table import latency_of
-from zoo.prune.engine import Workspace
+from zoo.prune.engine import PruningSession
 from zoo.prune.options import Budget, Repair
 from zoo.prune.report import PruneReport
 from zoo.prune.resume import Identity, Record
@@ -34,7 +34,7 @@ class Tried:
 
     @classmethod
     def of(
-        cls, space: Workspace, groups: Sequence[str] | None, budget: Budget, known: Path | str | None,
+        cls, space: PruningSession, groups: Sequence[str] | None, budget: Budget, known: Path | str | None,
         same: Callable[[Mapping[str, object]], str], *, progress: bool,
     ) -> Tried:  # fmt: skip
         """For a workspace; `known` is that of `zoo.prune.prune`, the record lies beside it. `same` gives the
@@ -44,7 +44,7 @@ class Tried:
         costs = costs_of(space, chosen, budget, progress=progress)
         if known is None:
             return cls(costs, names, Record(None, Identity("", ())))
-        outputs = tuple(space.logits(space.chain())[0].flatten().tolist())
+        outputs = tuple(space.logits(space.activation_cache())[0].flatten().tolist())
         identity = Identity(same({"groups": names}), outputs)
         return cls(costs, names, Record(Path(known).with_suffix(".eps.json"), identity))
 
@@ -56,7 +56,7 @@ class Tried:
         return found
 
 
-def costs_of(space: Workspace, chosen: Sequence[NeuronGroup], budget: Budget, *, progress: bool) -> Costs:
+def costs_of(space: PruningSession, chosen: Sequence[NeuronGroup], budget: Budget, *, progress: bool) -> Costs:
     """What widths cost, in the budget's unit."""
     if budget.kind == "macs":
         return macs_of(space.model, space.groups, space.inputs[:1])

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from zoo import distributed
 from zoo.models import NeuronGroup, Stage, groups_of, keep, run, stages_of
-from zoo.prune.engine import Workspace
+from zoo.prune.engine import PruningSession
 
 STEPS = 8  # widths looked at: so many parts of the group
 ROUNDS = 15
@@ -45,7 +45,7 @@ class LatencyTable:
         return self.tables[group]
 
 
-def latency_of(space: Workspace, groups: Sequence[NeuronGroup], *, progress: bool = False) -> LatencyTable:
+def latency_of(space: PruningSession, groups: Sequence[NeuronGroup], *, progress: bool = False) -> LatencyTable:
     """Measure on the workspace's device, with a batch of 8 samples or on a GPU of 32: what a card's forward time is of;
     of several processes on the first one's.
 
@@ -56,7 +56,7 @@ def latency_of(space: Workspace, groups: Sequence[NeuronGroup], *, progress: boo
 
 
 @torch.no_grad()
-def _measured(space: Workspace, groups: Sequence[NeuronGroup], *, progress: bool) -> LatencyTable:
+def _measured(space: PruningSession, groups: Sequence[NeuronGroup], *, progress: bool) -> LatencyTable:
     few = BATCH_GPU if space.inputs.is_cuda else BATCH
     batch = space.inputs[torch.arange(few) % len(space.inputs)]
     stages = stages_of(space.model)

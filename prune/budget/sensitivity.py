@@ -11,10 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zoo.models import NeuronGroup
-from zoo.prune.engine import ENOUGH, Layer, Workspace
+from zoo.prune.engine import MIN_SAMPLES, GroupEvaluator, PruningSession
 from zoo.prune.path import Path
 from zoo.prune.resume import Record
-from zoo.prune.statistics import HELD
+from zoo.prune.statistics import VAL_EVERY
 
 # Parts of a group at which the divergence is looked at; between them it goes with the local error.
 PARTS = (0.9, 0.75, 0.6, 0.4, 0.2)
@@ -25,7 +25,7 @@ ROUNDING = 1e-8  # of the largest local error: below it errors are rounding
 
 
 def curves(
-    space: Workspace, groups: Sequence[NeuronGroup], path_of: Callable[[Layer], Path], record: Record, *, progress: bool
+    space: PruningSession, groups: Sequence[NeuronGroup], path_of: Callable[[GroupEvaluator], Path], record: Record, *, progress: bool
 ) -> dict[str, Tensor]:
     """Group name -> (N + 1,) divergence in nats with n = 0 ... N neurons of this group and all of the others.
 
@@ -34,23 +34,23 @@ def curves(
     repairer if it has one. A group that is in the record already is not computed again.
     """
     found: dict[str, Tensor] = {}
-    chain = space.chain()
+    chain = space.activation_cache()
     reference = None
     for group in tqdm(groups, "prices", disable=None if progress else True, leave=False):
         if len(record.values.get(group.name, [])) != group.size + 1:
             reference = space.logits(chain) if reference is None else reference
-            layer = space.layer(group, chain, reference)
+            layer = space.evaluator(group, chain, reference)
             record.update({group.name: _curve(layer, path_of(layer)).tolist()})
         found[group.name] = torch.tensor(record.values[group.name], dtype=torch.float64)
     return found
 
 
-def _curve(layer: Layer, path: Path) -> Tensor:
+def _curve(layer: GroupEvaluator, path: Path) -> Tensor:
     N = path.size
     total = sum(layer.chain.sizes)
-    held = torch.arange(total)[HELD - 1 :: HELD][:LOOK]
-    samples = held if len(held) >= ENOUGH else torch.arange(min(total, LOOK))
-    part = "fit" if len(held) >= ENOUGH else "all"
+    held = torch.arange(total)[VAL_EVERY - 1 :: VAL_EVERY][:LOOK]
+    samples = held if len(held) >= MIN_SAMPLES else torch.arange(min(total, LOOK))
+    split = "train" if len(held) >= MIN_SAMPLES else "all"
     local = path.profile()
     errors = torch.ones(N, dtype=torch.float64)
     if local is not None and float(local.max()) > NOTHING:
@@ -58,7 +58,7 @@ def _curve(layer: Layer, path: Path) -> Tensor:
     looks = sorted({n for share in PARTS if 1 <= (n := round(share * N)) < N})
     ratios = []
     for n in looks:
-        divergence = layer.discrepancy_of(samples, path.scale(n), part=part)
+        divergence = layer.sample_discrepancy(samples, path.scale(n), split=split)
         seen = divergence if math.isfinite(divergence) else 1e6
         ratios.append(math.log(max(seen, SMALLEST)) - math.log(float(errors[n - 1])))
     seen_at = np.interp(np.arange(1, N + 1), looks, ratios) if looks else np.zeros(N)

@@ -1,20 +1,20 @@
 """Running a gated network on the pruning data: discrepancies, gradients, cached activations."""
 
-from zoo.prune.engine.activation_cache import Chain
+from zoo.prune.engine.activation_cache import ActivationCache
 from zoo.prune.engine.discrepancy import DISCREPANCIES, Target
 from zoo.prune.engine.gates import Gates
-from zoo.prune.engine.group_evaluator import Layer
-from zoo.prune.engine.partial_sums import ENOUGH, Looks
-from zoo.prune.engine.session import Workspace, repairer
+from zoo.prune.engine.group_evaluator import GroupEvaluator
+from zoo.prune.engine.partial_sums import MIN_SAMPLES, EvaluationCache
+from zoo.prune.engine.session import PruningSession, repairer
 
 __all__ = [
     "DISCREPANCIES",
-    "ENOUGH",
-    "Chain",
+    "MIN_SAMPLES",
+    "ActivationCache",
+    "EvaluationCache",
     "Gates",
-    "Layer",
-    "Looks",
+    "GroupEvaluator",
+    "PruningSession",
     "Target",
-    "Workspace",
     "repairer",
 ]

@@ -17,7 +17,7 @@ from zoo import distributed
 from zoo.models import NeuronGroup, Stage, run
 
 
-class Chain:
+class ActivationCache:
     """States of all batches in front of stage `position`.
 
     batches  inputs, a list of tensors (b, ...)
@@ -38,12 +38,12 @@ class Chain:
         self.sizes = [len(batch) for batch in batches]  # of all processes
         self.position = 0
         self._kept_at = 0
-        self.mine: list[range] = []  # the numbers of this process's samples, batch by batch
+        self.local_samples: list[range] = []  # the numbers of this process's samples, batch by batch
         self._states: list[Any] = []
         for first, batch in zip(accumulate(self.sizes, initial=0), batches, strict=False):
             own = distributed.shard(len(batch))
-            self.mine.append(range(first + own.start, first + own.stop))
-            self._states.append(batch[own] if self.mine[-1] else batch[:1])
+            self.local_samples.append(range(first + own.start, first + own.stop))
+            self._states.append(batch[own] if self.local_samples[-1] else batch[:1])
         self._place = {
             id(module): index
             for index, stage in enumerate(self.stages)
@@ -51,7 +51,7 @@ class Chain:
             for module in top.modules()
         }
 
-    def span(self, group: NeuronGroup) -> tuple[int, int]:
+    def stage_range(self, group: NeuronGroup) -> tuple[int, int]:
         """The first stage that reads a group, and the one after the last that does.
 
         A reader that no stage names may be called anywhere: then the span is the whole chain.
@@ -77,7 +77,7 @@ class Chain:
 
     def states(self) -> Iterator[Any]:
         """The state in front of the current stage of every batch of which this process has samples."""
-        for batch, numbers in enumerate(self.mine):
+        for batch, numbers in enumerate(self.local_samples):
             if numbers:
                 yield self.state(batch)
 
@@ -88,10 +88,10 @@ class Chain:
 
     def outputs(self, batch: int) -> Tensor:
         """(b, C) what the network gives for a batch, from the current stage on; of all processes."""
-        part: Tensor = self.rest(self.state(batch))
-        return distributed.all_gather_rows(part[: len(self.mine[batch])], self.sizes[batch])
+        part: Tensor = self.run_from(self.state(batch))
+        return distributed.all_gather_rows(part[: len(self.local_samples[batch])], self.sizes[batch])
 
-    def rest(self, state: Any, *, until: int | None = None) -> Any:
+    def run_from(self, state: Any, *, until: int | None = None) -> Any:
         """From the current stage to the network's output, or to in front of stage `until`."""
         return self._run(self.stages[self.position : until], state)
 
@@ -112,25 +112,25 @@ def _in_float32(state: Any) -> Any:
     return type(state)(_in_float32(part) for part in state)
 
 
-def take(state: Any, samples: Tensor) -> Any:
+def take_samples(state: Any, samples: Tensor) -> Any:
     """Some samples of a state: every tensor's rows (b, ...) -> (len(samples), ...)."""
     if isinstance(state, Tensor):
         return state[samples]
-    return type(state)(take(part, samples) for part in state)
+    return type(state)(take_samples(part, samples) for part in state)
 
 
-def repeat(state: Any, times: int) -> Any:
+def repeat_samples(state: Any, times: int) -> Any:
     """The same samples several times, one round after another: rows (b, ...) -> (times b, ...)."""
     if times == 1:
         return state
-    return join([state] * times)
+    return concatenate([state] * times)
 
 
-def join(states: Sequence[Any]) -> Any:
+def concatenate(states: Sequence[Any]) -> Any:
     """Several states as one, batch after batch."""
     if isinstance(states[0], Tensor):
         return torch.cat(list(states))
-    return type(states[0])(join(parts) for parts in zip(*states, strict=True))
+    return type(states[0])(concatenate(parts) for parts in zip(*states, strict=True))
 
 
 def _bytes(state: Any) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 DISCREPANCIES = ("cross_entropy", "squared_error")
 
 
-def discrepancies(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
+def sample_discrepancies(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
     """Of each sample: logits and reference (b, C) -> (b,), 0 where they agree.
 
     cross_entropy  that between the reference's and the pruned network's class probabilities, less the reference's own
@@ -25,7 +25,7 @@ def discrepancies(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
 
 def discrepancy(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
     """Summed over the samples (scalar)."""
-    return discrepancies(kind, logits, reference).sum()
+    return sample_discrepancies(kind, logits, reference).sum()
 
 
 class Target:
@@ -41,7 +41,7 @@ class Target:
         self.labels = labels  # (M,) or None
         self._before = None if labels is None else F.cross_entropy(reference, labels, reduction="none").double()
 
-    def compare(self, logits: Tensor) -> tuple[float, float]:
+    def gap_and_discrepancy(self, logits: Tensor) -> tuple[float, float]:
         """(gap, discrepancy), both means over all M samples; infinite where logits (M, C) are not finite."""
         if not bool(torch.isfinite(logits).all()):
             return math.inf, math.inf
@@ -51,17 +51,17 @@ class Target:
         after = F.cross_entropy(logits, self.labels, reduction="sum").double()
         return float(after - self._before.sum()) / len(logits), D
 
-    def batch_discrepancy(self, logits: Tensor, samples: Tensor) -> Tensor:
+    def mean_discrepancy(self, logits: Tensor, samples: Tensor) -> Tensor:
         """Mean discrepancy (scalar, differentiable) of some samples (b,): logits (b, C)."""
         return discrepancy(self.kind, logits, self.reference[samples]) / len(logits)
 
-    def discrepancies(self, logits: Tensor, samples: Tensor) -> Tensor:
+    def sample_discrepancies(self, logits: Tensor, samples: Tensor) -> Tensor:
         """(b,) the discrepancy of each of some samples: logits (b, C)."""
-        return discrepancies(self.kind, logits, self.reference[samples])
+        return sample_discrepancies(self.kind, logits, self.reference[samples])
 
-    def gaps(self, logits: Tensor, samples: Tensor) -> Tensor:
+    def sample_gaps(self, logits: Tensor, samples: Tensor) -> Tensor:
         """(b,) float64, the gap of each of some samples: logits (b, C). `compare` gives their mean over all."""
         if self.labels is None or self._before is None:
-            return self.discrepancies(logits, samples).double()
+            return self.sample_discrepancies(logits, samples).double()
         after = F.cross_entropy(logits, self.labels[samples], reduction="none").double()
         return after - self._before[samples]

@@ -15,16 +15,16 @@ from torch import Tensor
 from zoo import distributed
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup
-from zoo.prune.engine.activation_cache import Chain, join, repeat, take
+from zoo.prune.engine.activation_cache import ActivationCache, concatenate, repeat_samples, take_samples
 from zoo.prune.engine.discrepancy import Target
 from zoo.prune.engine.gates import Gates
-from zoo.prune.engine.partial_sums import Looks, Sums
+from zoo.prune.engine.partial_sums import EvaluationCache, RunningMean
 from zoo.prune.path import Path, smallest
-from zoo.prune.reconstruct import Repairer
-from zoo.prune.statistics import ReaderMoments, finite, gram_matrix
+from zoo.prune.reconstruct import ReaderReconstruction
+from zoo.prune.statistics import ReaderMoments, check_finite, gram_matrix
 
 
-class Layer:
+class GroupEvaluator:
     """A group, the data in front of its readers, and the target it is held against.
 
     Trials start in front of the group's first reader; nothing before it is computed again. With a `repairer` a trial is
@@ -32,16 +32,16 @@ class Layer:
     candidates `try_on` and `gradient` scale.
     """
 
-    def __init__(self, group: NeuronGroup, chain: Chain, gates: Gates, target: Target, *, batch_size: int) -> None:
+    def __init__(self, group: NeuronGroup, chain: ActivationCache, gates: Gates, target: Target, *, batch_size: int) -> None:
         self.group = group
         self.chain = chain
         self.gates = gates
         self.target = target
         self.batch_size = batch_size
         # Many samples fill a GPU; on a CPU few stay in its caches.
-        self.at_once = 16 * batch_size if target.reference.is_cuda else batch_size
-        self.repairer: Repairer | None = None
-        self.looks: Looks | None = None
+        self.max_forward_samples = 16 * batch_size if target.reference.is_cuda else batch_size
+        self.repairer: ReaderReconstruction | None = None
+        self.looks: EvaluationCache | None = None
         self._picked: tuple[Tensor, list[tuple[Any, Tensor]]] | None = None
         self._logits: dict[bytes, Tensor] = {}
 
@@ -59,8 +59,8 @@ class Layer:
         """Logits (M, C) of the whole pruning data with the group scaled by s (N,); computed once for each scale."""
         key = scale.numpy(force=True).tobytes()
         if key not in self._logits:
-            with self._trial(scale) as gate:
-                self._logits[key] = torch.cat(list(self._parts(gate)))
+            with self._gated(scale) as gate:
+                self._logits[key] = torch.cat(list(self._iter_logits(gate)))
         return self._logits[key]
 
     @torch.no_grad()
@@ -72,21 +72,21 @@ class Layer:
         """
         key, total = scale.numpy(force=True).tobytes(), self.samples
         if key in self._logits:
-            return self.compare(scale)[0]
-        known = Sums(total)
+            return self.gap_and_discrepancy(scale)[0]
+        known = RunningMean(total)
         for batch in self.looks.of(scale) if self.looks else ():
             known.add(*batch)
-            if known.above(eps) or known.complete:
+            if known.surely_above(eps) or known.complete:
                 self.looks.reused = True  # type: ignore[union-attr]
                 return known.mean
-        sums, parts = Sums(total), []
-        with self._trial(scale) as gate:
-            for logits in self._parts(gate):
+        sums, parts = RunningMean(total), []
+        with self._gated(scale) as gate:
+            for logits in self._iter_logits(gate):
                 parts.append(logits)
                 samples = int(sums.count) + torch.arange(len(logits), device=logits.device)
-                gaps = self.target.gaps(logits, samples)
+                gaps = self.target.sample_gaps(logits, samples)
                 sums.add(len(gaps), float(gaps.sum()), float(gaps.square().sum()))
-                if sums.above(eps):
+                if sums.surely_above(eps):
                     break
         if self.looks:
             self.looks.note(scale, sums)
@@ -98,20 +98,20 @@ class Layer:
     def forward(self, scale: Tensor, samples: int) -> Tensor:
         """Logits (samples, C) of the first pruning samples with the group scaled by s (N,), its readers as they are."""
         enough = next(k for k, seen in enumerate(accumulate(self.chain.sizes), 1) if seen >= samples)
-        return torch.cat(list(islice(self._parts(scale), enough)))[:samples]
+        return torch.cat(list(islice(self._iter_logits(scale), enough)))[:samples]
 
-    def compare(self, scale: Tensor) -> tuple[float, float]:
+    def gap_and_discrepancy(self, scale: Tensor) -> tuple[float, float]:
         """(gap, discrepancy) on the whole pruning data with the group scaled by s (N,)."""
-        return self.target.compare(self.logits(scale))
+        return self.target.gap_and_discrepancy(self.logits(scale))
 
     @torch.no_grad()
-    def glance(self, scale: Tensor) -> float:
+    def first_batch_discrepancy(self, scale: Tensor) -> float:
         """The discrepancy on the first batch alone: a cheap look before `compare`."""
-        with self._trial(scale) as gate:
-            logits = next(self._parts(gate))
-        return float(self.target.batch_discrepancy(logits, torch.arange(len(logits), device=logits.device)))
+        with self._gated(scale) as gate:
+            logits = next(self._iter_logits(gate))
+        return float(self.target.mean_discrepancy(logits, torch.arange(len(logits), device=logits.device)))
 
-    def meet(self, path: Path, eps: float, *, slack: float = 0.0) -> Tensor | None:
+    def smallest_within_eps(self, path: Path, eps: float, *, slack: float = 0.0) -> Tensor | None:
         """The scales (N,) along a path with the smallest number of neurons whose gap is below eps, up to N / 64 and
         `slack` (`zoo.prune.Search`); None where no number of neurons but N meets it.
 
@@ -121,7 +121,7 @@ class Layer:
         """
         N = path.size
         local = path.error(7 * N // 8) if N > 7 else None
-        ratio = 2 * self.glance(path.scale(7 * N // 8)) / local if local else None
+        ratio = 2 * self.first_batch_discrepancy(path.scale(7 * N // 8)) / local if local else None
         n = smallest(
             N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 64, error=path.error, slack=slack,
             ratio=ratio if ratio is not None and 0 < ratio < math.inf else None,
@@ -131,14 +131,14 @@ class Layer:
     def gram_matrix(
         self,
         *,
-        part: float = 1.0,
+        fraction: float = 1.0,
         generator: torch.Generator | None = None,
-        weights: Sequence[Tensor] | None = None,
+        fisher: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, float | None]:
         """The statistics G (N, N) of local imitation over the whole pruning data, on the CPU, and their sampling error
         (`zoo.prune.statistics.gram.gram_matrix`)."""
         G, error = gram_matrix(
-            self.group, self._passes(), part=part, generator=generator, weights=weights, samples=self.samples
+            self.group, self._passes(), fraction=fraction, generator=generator, fisher=fisher, samples=self.samples
         )
         return G.cpu(), error
 
@@ -152,48 +152,48 @@ class Layer:
         try:
             for batch, size in enumerate(self.chain.sizes):
                 for each in found:
-                    each.next(size)
-                if self.chain.mine[batch] or batch == 0:  # all agree on a centre in the first
-                    self._through(self.chain.state(batch))
+                    each.start_batch(size)
+                if self.chain.local_samples[batch] or batch == 0:  # all agree on a centre in the first
+                    self._run_readers(self.chain.state(batch))
         finally:
             for handle in handles:
                 handle.remove()
         for reader, each in zip(self.group.readers, found, strict=True):
             each.total()
-            finite(self.group, reader, each.all.H)
+            check_finite(self.group, reader, each.all.H)
         return found
 
     def _passes(self) -> Iterator[Callable[[], Any]]:
         """From before the group's readers to behind them, batch by batch."""
         for state in self.chain.states():
-            yield lambda state=state: self._through(state)  # type: ignore[misc]
+            yield lambda state=state: self._run_readers(state)  # type: ignore[misc]
 
     @contextmanager
-    def _trial(self, scale: Tensor, part: str = "all") -> Iterator[Tensor]:
+    def _gated(self, scale: Tensor, split: str = "all") -> Iterator[Tensor]:
         """What to gate the group with for a trial of a scale (N,); with a repairer its readers are solved for it."""
         if self.repairer is None:
             yield scale
             return
         kept = scale > 0
-        with self.repairer.worn(kept, part=part):
+        with self.repairer.applied(kept, split=split):
             yield kept.to(scale)
 
     def minibatch(self, generator: torch.Generator) -> tuple[Any, Tensor]:
         """A random mini-batch: the state in front of the readers, and the numbers (b,) of its samples; of several
         processes each has those that are its own, and the state None where there are none."""
         chosen = torch.randperm(self.samples, generator=generator)[: self.batch_size].sort().values
-        parts = list(self._of(chosen))
+        parts = list(self._iter_states(chosen))
         if not parts:
             return None, chosen[:0]
-        return join([state for state, _ in parts]), torch.cat([numbers for _, numbers in parts])
+        return concatenate([state for state, _ in parts]), torch.cat([numbers for _, numbers in parts])
 
-    def _of(self, chosen: Tensor) -> Iterator[tuple[Any, Tensor]]:
+    def _iter_states(self, chosen: Tensor) -> Iterator[tuple[Any, Tensor]]:
         """The states of some samples, ascending numbers (b,), batch by batch, and their numbers."""
-        for batch, numbers in enumerate(self.chain.mine):
+        for batch, numbers in enumerate(self.chain.local_samples):
             inside = chosen[(chosen >= numbers.start) & (chosen < numbers.stop)]
             if len(inside):
                 rows, inside = (self._sent(of) for of in (inside - numbers.start, inside))
-                yield take(self.chain.state(batch), rows), inside
+                yield take_samples(self.chain.state(batch), rows), inside
 
     def _sent(self, numbers: Tensor) -> Tensor:
         """Numbers (b,) from the CPU to where the data is; a copy from pinned memory goes without waiting."""
@@ -201,20 +201,20 @@ class Layer:
         return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
     @torch.no_grad()
-    def discrepancy_of(self, samples: Tensor, scale: Tensor, *, part: str = "all") -> float:
+    def sample_discrepancy(self, samples: Tensor, scale: Tensor, *, split: str = "all") -> float:
         """The mean discrepancy of some samples, ascending numbers (b,), with the group scaled by s (N,); with a
         repairer the readers are solved from the samples of a `part` (`Repairer.solve`). Their states are kept for the
         next look at the same samples."""
         if self._picked is None or not torch.equal(self._picked[0], samples):
-            self._picked = samples, list(self._of(samples))
-        with self._trial(scale, part) as gate:
+            self._picked = samples, list(self._iter_states(samples))
+        with self._gated(scale, split) as gate:
             sums = [
-                float(self.target.discrepancies(self._forward(state, gate), numbers).double().sum())
+                float(self.target.sample_discrepancies(self._forward(state, gate), numbers).double().sum())
                 for state, numbers in self._picked[1]
             ]
         return float(distributed.all_reduce(torch.tensor(sum(sums), dtype=torch.float64))) / len(samples)
 
-    def _parts(self, scale: Tensor) -> Iterator[Tensor]:
+    def _iter_logits(self, scale: Tensor) -> Iterator[Tensor]:
         """Logits (b, C) of one batch after another, of all processes, with the group scaled by s (N,)."""
         for batch in range(len(self.chain.sizes)):
             with self._scaled(scale):
@@ -223,7 +223,7 @@ class Layer:
 
     def _forward(self, state: Any, scale: Tensor) -> Tensor:
         with self._scaled(scale):
-            output: Tensor = self.chain.rest(state)
+            output: Tensor = self.chain.run_from(state)
         return output
 
     @contextmanager
@@ -235,13 +235,13 @@ class Layer:
             self.gates.set(self.group.name, None)
 
     @torch.no_grad()
-    def try_on(self, state: Any, samples: Tensor, scales: Tensor) -> Tensor:
+    def batched_candidate_losses(self, state: Any, samples: Tensor, scales: Tensor) -> Tensor:
         """(c,) the mean discrepancy of a mini-batch with the group scaled by each of c scales (c, N), infinite where it
         is not a number. Several candidates share one forward, up to `at_once` samples."""
         b, losses = len(samples), []
-        for some in torch.split(scales, max(1, self.at_once // max(1, b))) if b else ():
-            logits = self._forward(repeat(state, len(some)), some.repeat_interleave(b, 0))
-            D = self.target.discrepancies(logits, samples.repeat(len(some)))
+        for some in torch.split(scales, max(1, self.max_forward_samples // max(1, b))) if b else ():
+            logits = self._forward(repeat_samples(state, len(some)), some.repeat_interleave(b, 0))
+            D = self.target.sample_discrepancies(logits, samples.repeat(len(some)))
             losses.append(D.view(-1, b).sum(1).double())
         device = self.target.reference.device
         D = torch.cat(losses) if b else torch.zeros(len(scales), dtype=torch.float64, device=device)
@@ -255,19 +255,19 @@ class Layer:
             scale = scale.detach().clone().requires_grad_()
             with torch.enable_grad():
                 logits = self._forward(state, scale)
-                (gradient,) = torch.autograd.grad(self.target.discrepancies(logits, samples).sum(), scale)
-            sums[:-1], sums[-1] = gradient, self.target.gaps(logits.detach(), samples).sum()
+                (gradient,) = torch.autograd.grad(self.target.sample_discrepancies(logits, samples).sum(), scale)
+            sums[:-1], sums[-1] = gradient, self.target.sample_gaps(logits.detach(), samples).sum()
         mean = distributed.all_reduce(sums) / min(self.batch_size, self.samples)
         return mean[:-1], mean[-1]
 
-    def importance(self) -> Tensor:
+    def taylor_importance(self) -> Tensor:
         """(N,) float64, on the CPU: of the derivative of the cross-entropy with the labels with respect to a scale per
         neuron at s = 1, the square of each batch's mean, and the mean of that over batches."""
         if self.target.labels is None:
             raise ZooError("First-order (Taylor) importance needs the labels of the pruning samples.")
         total = torch.zeros(self.size, dtype=torch.float64)
         for batch, size in enumerate(self.chain.sizes):
-            labels = self.target.labels[self.chain.mine[batch].start : self.chain.mine[batch].stop]
+            labels = self.target.labels[self.chain.local_samples[batch].start : self.chain.local_samples[batch].stop]
             scale = torch.ones(self.size, device=self.target.reference.device, requires_grad=True)
             with torch.enable_grad():
                 logits = self._forward(self.chain.state(batch), scale)[: len(labels)]
@@ -276,7 +276,7 @@ class Layer:
         return total / len(self.chain.sizes)
 
     @torch.no_grad()
-    def _through(self, state: Any) -> None:
+    def _run_readers(self, state: Any) -> None:
         """From before the group's readers to behind them, with no gate."""
         self.gates.set(self.group.name, None)
-        self.chain.rest(state, until=self.chain.span(self.group)[1])
+        self.chain.run_from(state, until=self.chain.stage_range(self.group)[1])

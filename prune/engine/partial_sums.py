@@ -12,10 +12,10 @@ from torch import Tensor
 from zoo.prune.resume import Record
 
 # A mean of fewer samples than this says too little about its own error.
-ENOUGH = 32
+MIN_SAMPLES = 32
 
 
-class Sums:
+class RunningMean:
     """Of the gaps of the samples seen so far: how many, their sum, and that of their squares."""
 
     def __init__(self, total: int) -> None:
@@ -38,18 +38,18 @@ class Sums:
         mean = self.sum / self.count
         return mean if math.isfinite(mean) else math.inf
 
-    def above(self, eps: float) -> bool:
+    def surely_above(self, eps: float) -> bool:
         """Whether the samples seen leave no doubt that the mean of all is above eps: theirs lies above it by 4 standard
         errors, or is not finite."""
         if not math.isfinite(self.sum):
             return True
-        if not ENOUGH <= self.count < self.total:
+        if not MIN_SAMPLES <= self.count < self.total:
             return False
         variance = max(0.0, self.squares - self.sum * self.mean) / (self.count - 1)
         return self.mean - 4 * math.sqrt(variance * (1 / self.count - 1 / self.total)) > eps
 
 
-class Looks:
+class EvaluationCache:
     """The sums of every scale of a group that was looked at, behind one choice of all groups before it.
 
     The choice before is part of a look's name, so a look is taken over only where it would come out the same.
@@ -66,7 +66,7 @@ class Looks:
         flat = self.record.values.get(self._key(scale), [])
         return [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
 
-    def note(self, scale: Tensor, sums: Sums) -> None:
+    def note(self, scale: Tensor, sums: RunningMean) -> None:
         """Take down what was seen of a scale (N,); `keep` writes it."""
         self._new[self._key(scale)] = [number for batch in sums.batches for number in batch]
 

@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup, Stage, groups_of, stages_of
-from zoo.prune.engine.activation_cache import Chain
+from zoo.prune.engine.activation_cache import ActivationCache
 from zoo.prune.engine.discrepancy import Target
 from zoo.prune.engine.gates import Gates
-from zoo.prune.engine.group_evaluator import Layer
+from zoo.prune.engine.group_evaluator import GroupEvaluator
 from zoo.prune.options import Repair
-from zoo.prune.reconstruct import Repairer
-from zoo.prune.statistics import output_weights
+from zoo.prune.reconstruct import ReaderReconstruction
+from zoo.prune.statistics import fisher_matrices
 
 CPU_BATCH = 32
 # So many samples tell what errors do at the output.
 WEIGHT_SAMPLES = 256
 
 
-class Workspace:
+class PruningSession:
     """A context manager: while it is open every reader of the copy can be gated.
 
     inputs (M, ...), labels (M,) or None; the samples are put into a random order by the seed, for the first batches
@@ -46,12 +46,12 @@ class Workspace:
             layout = torch.channels_last
             self.model.to(memory_format=layout)
         # On a CPU what runs at a time should stay in its caches.
-        self.together = batch_size if inputs.is_cuda else min(batch_size, CPU_BATCH)
+        self.forward_batch = batch_size if inputs.is_cuda else min(batch_size, CPU_BATCH)
         self.inputs = inputs[order].contiguous(memory_format=layout)
-        self.batches = list(torch.split(self.inputs, self.together))  # views
+        self.batches = list(torch.split(self.inputs, self.forward_batch))  # views
         self.gates = Gates(self.groups)
 
-    def __enter__(self) -> Workspace:
+    def __enter__(self) -> PruningSession:
         self.gates.__enter__()
         return self
 
@@ -59,11 +59,11 @@ class Workspace:
                  ) -> None:
         self.gates.__exit__(kind, error, trace)
 
-    def chain(self) -> Chain:
-        return Chain(stages_of(self.model), self.batches, memory=self.memory, precision=self.precision)
+    def activation_cache(self) -> ActivationCache:
+        return ActivationCache(stages_of(self.model), self.batches, memory=self.memory, precision=self.precision)
 
     @torch.no_grad()
-    def logits(self, chain: Chain) -> Tensor:
+    def logits(self, chain: ActivationCache) -> Tensor:
         """(M, C) of the network as it is now."""
         logits = torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
         if not bool(torch.isfinite(logits).all()):
@@ -75,34 +75,34 @@ class Workspace:
     @torch.no_grad()
     def run(self, model: nn.Module) -> Tensor:
         """(M, C) what another network gives for the same samples."""
-        chain = Chain([Stage("network", model, ())], self.batches, memory=0)
+        chain = ActivationCache([Stage("network", model, ())], self.batches, memory=0)
         return torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
 
-    def layer(self, group: NeuronGroup, chain: Chain, reference: Tensor) -> Layer:
+    def evaluator(self, group: NeuronGroup, chain: ActivationCache, reference: Tensor) -> GroupEvaluator:
         """The group in its network, the chain moved in front of it, held against `reference`: logits of all samples, or
         the first of them."""
-        chain.advance(chain.span(group)[0])
+        chain.advance(chain.stage_range(group)[0])
         target = Target(self.discrepancy, reference, None if self.labels is None else self.labels[: len(reference)])
-        return Layer(group, chain, self.gates, target, batch_size=self.batch_size)
+        return GroupEvaluator(group, chain, self.gates, target, batch_size=self.batch_size)
 
-    def output_weights(self, repair: Repair, seed: int) -> Mapping[str, Sequence[Tensor]] | None:
+    def fisher_matrices(self, repair: Repair, seed: int) -> Mapping[str, Sequence[Tensor]] | None:
         """Gamma of every reader (`zoo.prune.statistics.fisher`), or None where the weighting is off."""
         if repair.weighting == "none":
             return None
         # A backward pass keeps every activation, so a few samples at a time.
-        few = max(1, self.together // 4)
+        few = max(1, self.forward_batch // 4)
         some = [part for batch in self.batches for part in torch.split(batch, few)][: -(-WEIGHT_SAMPLES // few)]
         labels = None
         if self.labels is not None:
-            labels = [part for batch in torch.split(self.labels, self.together) for part in torch.split(batch, few)]
+            labels = [part for batch in torch.split(self.labels, self.forward_batch) for part in torch.split(batch, few)]
         generator = torch.Generator().manual_seed(seed)
-        return output_weights(
+        return fisher_matrices(
             self.model, self.groups, some, generator, kind=self.discrepancy, labels=labels,
-            discrimination=repair.discrimination,
+            label_weight=repair.discrimination,
         )  # fmt: skip
 
 
-def repairer(layer: Layer, weights: Mapping[str, Sequence[Tensor]] | None) -> Repairer:
+def repairer(layer: GroupEvaluator, weights: Mapping[str, Sequence[Tensor]] | None) -> ReaderReconstruction:
     """What solves a layer's readers, from one pass over the data."""
     of_group = None if weights is None else weights[layer.group.name]
-    return Repairer(layer.group, layer.moments(), of_group, sum(layer.chain.sizes))
+    return ReaderReconstruction(layer.group, layer.moments(), of_group, sum(layer.chain.sizes))

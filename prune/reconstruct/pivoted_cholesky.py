@@ -9,24 +9,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo.prune.reconstruct.sweep_operator import factorise, worth
+from zoo.prune.reconstruct.sweep_operator import block_error_change, cholesky_with_jitter
 
 # So many columns of updates of T are gathered before they are applied: one product of large matrices in place of many
 # passes over T.
-DELAY = 128
+BLOCK = 128
 
 
-class Pivots:
-    """The problem of one reader (`zoo.prune.reconstruct.sweep_operator.Tableau`'s A, B, m and saving) for `search`."""
+class PivotedCholesky:
+    """The problem of one reader (`zoo.prune.reconstruct.sweep_operator.SweepTableau`'s A, B, m and saving) for `search`."""
 
     def __init__(self, A: Tensor, B: Tensor, m: int, saving: Tensor, *, backward: bool) -> None:
         self.T, self.U, self.m, self.saving = A.clone(), B.clone(), m, saving
         self.size = len(A) // m
         if backward:
-            factor = factorise(A)
+            factor = cholesky_with_jitter(A)
             self.T, self.U = torch.cholesky_inverse(factor), torch.cholesky_solve(B, factor)
         self.blocks = self._diagonal()
-        self._late = A.new_empty(len(A), 0)  # T is less by late late'
+        self._pending = A.new_empty(len(A), 0)  # T is less by late late'
 
     def _diagonal(self) -> Tensor:
         N, m = self.size, self.m
@@ -34,32 +34,32 @@ class Pivots:
 
     def change(self) -> Tensor:
         """(N,) by how much the error changes if a neuron moves."""
-        return worth(self.blocks, self.U) - self.saving
+        return block_error_change(self.blocks, self.U) - self.saving
 
     def move(self, i: int) -> None:
         """Let neuron i in, or take it out, for good; what is said of it afterwards means nothing."""
         N, m = self.size, self.m
         at = slice(i * m, (i + 1) * m)
-        column = self.T[:, at] - self._late @ self._late[at].t()
-        factor = factorise(self.blocks[i])
+        column = self.T[:, at] - self._pending @ self._pending[at].t()
+        factor = cholesky_with_jitter(self.blocks[i])
         update = torch.linalg.solve_triangular(factor, column.t(), upper=False).t()
         self.U -= update @ torch.linalg.solve_triangular(factor, self.U[at], upper=False)
         each = update.reshape(N, m, m)
         self.blocks -= each @ each.transpose(1, 2)
         self.blocks[i] = torch.eye(m, dtype=self.T.dtype, device=self.T.device)
-        self._late = torch.cat([self._late, update], 1)
-        if self._late.shape[1] >= DELAY:
+        self._pending = torch.cat([self._pending, update], 1)
+        if self._pending.shape[1] >= BLOCK:
             self._apply()
 
-    def restrict(self, stay: Tensor) -> None:
+    def keep_only(self, stay: Tensor) -> None:
         """Forget all neurons but `stay` (n,)."""
         rows = (stay.unsqueeze(1) * self.m + torch.arange(self.m, device=stay.device)).flatten()
-        late = self._late[rows]
+        late = self._pending[rows]
         self.T = torch.addmm(self.T[rows][:, rows], late, late.t(), alpha=-1)
-        self._late = self._late.new_empty(len(rows), 0)
+        self._pending = self._pending.new_empty(len(rows), 0)
         self.U, self.saving, self.size = self.U[rows], self.saving[stay], len(stay)
         self.blocks = self.blocks[stay]
 
     def _apply(self) -> None:
-        self.T.addmm_(self._late, self._late.t(), alpha=-1)
-        self._late = self._late.new_empty(len(self.T), 0)
+        self.T.addmm_(self._pending, self._pending.t(), alpha=-1)
+        self._pending = self._pending.new_empty(len(self.T), 0)

@@ -11,12 +11,12 @@ from torch import Tensor
 from zoo.models import NeuronGroup, Reader
 from zoo.prune.path import Path
 from zoo.prune.reconstruct.least_squares import choose_ridge, solve
-from zoo.prune.reconstruct.subset_selection import Problem, exchange, search
-from zoo.prune.reconstruct.sweep_operator import factorise
+from zoo.prune.reconstruct.subset_selection import Problem, stepwise_selection, swap_refinement
+from zoo.prune.reconstruct.sweep_operator import cholesky_with_jitter
 from zoo.prune.statistics import ReaderMoments, contributions
 
 
-class Repairer:
+class ReaderReconstruction:
     """Least squares for the readers of a group.
 
     moments  of each reader, on the network as it is pruned so far
@@ -52,7 +52,7 @@ class Repairer:
                                                                                strict=True)]  # fmt: skip
         return [1 / energy if energy > 0 else 1.0 for energy in energies]
 
-    def path(self, direction: str, *, exchanges: bool = True) -> Path:
+    def path(self, direction: str, *, swap: bool = True) -> Path:
         """For every n the neurons with which the repaired readers err least, as scales of 0 and 1; and that error."""
         problems, none = [], 0.0
         for k, (reader, statistics, factor) in enumerate(
@@ -62,15 +62,15 @@ class Repairer:
             (A, B, m, saving), rest = _problem(reader, statistics, gamma, self._ridge_of_choice(reader, statistics))
             problems.append((factor * A, factor * B, m, factor * saving))
             none += factor * rest
-        sets = search(problems, none, direction)
+        sets = stepwise_selection(problems, none, direction)
         N = self.group.size
         rows = torch.stack([sets.kept(n).double() for n in range(1, N + 1)])
 
-        def swap(scale: Tensor) -> Tensor:
-            return exchange(problems, scale > 0)[0].double()
+        def swapped(scale: Tensor) -> Tensor:
+            return swap_refinement(problems, scale > 0)[0].double()
 
         errors = sets.errors
-        return Path(rows, swap if exchanges else None, lambda scale: float(errors[int(torch.count_nonzero(scale))]))
+        return Path(rows, swapped if swap else None, lambda scale: float(errors[int(torch.count_nonzero(scale))]))
 
     def _ridge_of_choice(self, reader: Reader, statistics: ReaderMoments) -> float:
         """The ridge that the rows held out ask for when half of the neurons are kept, those that contribute most."""
@@ -78,28 +78,28 @@ class Repairer:
         own = contributions(statistics.all.raw()[flat][:, flat], reader, None).diagonal()
         kept = torch.zeros(self.group.size, dtype=torch.bool)
         kept[own.argsort(descending=True)[: max(1, self.group.size // 2)].cpu()] = True
-        columns, constant = _columns(reader, kept), takes_constant(reader)
-        return choose_ridge(statistics.fit, statistics.held, reader.weight, columns, constant=constant)
+        columns, fit_bias = _columns(reader, kept), has_bias(reader)
+        return choose_ridge(statistics.train, statistics.val, reader.weight, columns, fit_bias=fit_bias)
 
-    def solve(self, kept: Tensor, *, part: str = "all", anew: bool = False) -> list[tuple[Tensor, Tensor]]:
+    def solve(self, kept: Tensor, *, split: str = "all", warm_start: bool = True) -> list[tuple[Tensor, Tensor]]:
         """The change of weight (O, K) and bias (O,) of each reader for the neurons kept (N,) bool, from the samples of
         a `part`: all, or those not held out (fit). The ridge is chosen for every set, beginning at the last's; anew:
         whatever sets came before."""
         solved, ridges = [], []
         for k, (reader, statistics) in enumerate(zip(self.group.readers, self.moments, strict=True)):
-            columns, constant = _columns(reader, kept), takes_constant(reader)
-            start = None if anew or self._ridges is None else self._ridges[k]
-            fit, held = statistics.fit, statistics.held
-            ridges.append(choose_ridge(fit, held, reader.weight, columns, start=start, constant=constant))
-            moments = statistics.all if part == "all" else fit
-            solved.append(solve(moments, reader.weight, columns, ridges[-1], constant=constant))
+            columns, fit_bias = _columns(reader, kept), has_bias(reader)
+            start = None if not warm_start or self._ridges is None else self._ridges[k]
+            fit, held = statistics.train, statistics.val
+            ridges.append(choose_ridge(fit, held, reader.weight, columns, start=start, fit_bias=fit_bias))
+            moments = statistics.all if split == "all" else fit
+            solved.append(solve(moments, reader.weight, columns, ridges[-1], fit_bias=fit_bias))
         self._ridges = ridges
         return solved
 
     @contextmanager
-    def worn(self, kept: Tensor, *, part: str = "all") -> Iterator[None]:
+    def applied(self, kept: Tensor, *, split: str = "all") -> Iterator[None]:
         """Inside the context the readers are those for the neurons kept."""
-        saved = self.put(self.solve(kept, part=part))
+        saved = self.apply(self.solve(kept, split=split))
         try:
             yield
         finally:
@@ -107,7 +107,7 @@ class Repairer:
                 tensor.copy_(value)
 
     @torch.no_grad()
-    def put(self, solved: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    def apply(self, solved: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
         """Change weights and biases in the network; what they were before comes back, tensor by tensor."""
         saved = []
 
@@ -120,7 +120,7 @@ class Repairer:
             change(layer.weight.data, weight)  # type: ignore[arg-type]
             if getattr(layer, "bias", None) is not None:
                 change(layer.bias.data, shift)  # type: ignore[arg-type]
-            elif takes_constant(reader):
+            elif has_bias(reader):
                 change(norm.running_mean, -shift)  # type: ignore[arg-type, union-attr]
         return saved
 
@@ -132,7 +132,7 @@ def _columns(reader: Reader, kept: Tensor) -> Tensor:
     return stay.nonzero().squeeze(1).to(reader.weight.device)
 
 
-def takes_constant(reader: Reader) -> bool:
+def has_bias(reader: Reader) -> bool:
     """Whether the layer has somewhere to put a constant."""
     return getattr(reader.layer, "bias", None) is not None or getattr(reader.norm, "running_mean", None) is not None
 
@@ -162,7 +162,7 @@ def _problem(
     go, which they are spared (`saving`). Columns that belong to no neuron are solved for whatever is kept: they are
     eliminated first.
     """
-    H = statistics.all.centred() if takes_constant(reader) else statistics.all.raw()
+    H = statistics.all.centred() if has_bias(reader) else statistics.all.raw()
     W = reader.weight.double()
     strength = ridge * float(H.diagonal().mean()) + torch.finfo(H.dtype).tiny
     A = H + strength * torch.eye(len(H), dtype=H.dtype, device=H.device)
@@ -176,7 +176,7 @@ def _problem(
     stay[own] = False
     free = stay.nonzero().squeeze(1)
     if len(free):
-        factor = factorise(A[free][:, free])
+        factor = cholesky_with_jitter(A[free][:, free])
         across = torch.cholesky_solve(A[free][:, own], factor)
         none -= float((B[free] * torch.cholesky_solve(B[free], factor)).sum())
         A, B = A.index_put((own[:, None], own), -A[own][:, free] @ across, accumulate=True), B.index_add(

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zoo.prune.reconstruct.pivoted_cholesky import Pivots
-from zoo.prune.reconstruct.sweep_operator import Tableau
+from zoo.prune.reconstruct.pivoted_cholesky import PivotedCholesky
+from zoo.prune.reconstruct.sweep_operator import SweepTableau
 
-SHRINK = 0.9  # a neuron that has moved does not move again: it is forgotten when so few are left
-EXCHANGES = 16
+COMPACT_BELOW = 0.9  # a neuron that has moved does not move again: it is forgotten when so few are left
+MAX_SWAPS = 16
 Problem = tuple[Tensor, Tensor, int, Tensor]
 
 
-class Sets:
+class SubsetPath:
     """For every n, which neurons to keep, and the error that is left.
 
     order   (N,) the neurons from the most to the least needed; the first n are kept
@@ -36,7 +36,7 @@ class Sets:
         return inside
 
 
-def search(problems: Sequence[Problem], none: float, direction: str = "backward") -> Sets:
+def stepwise_selection(problems: Sequence[Problem], none: float, direction: str = "backward") -> SubsetPath:
     """The path over every n of a group.
 
     problems   (A, B, m, saving) of each reader (`Tableau`); their errors are added
@@ -45,18 +45,18 @@ def search(problems: Sequence[Problem], none: float, direction: str = "backward"
                out the one that raises it least
     """
     backward = direction == "backward"
-    pivots = [Pivots(*problem, backward=backward) for problem in problems]
+    pivots = [PivotedCholesky(*problem, backward=backward) for problem in problems]
     N = pivots[0].size
     names = torch.arange(N)  # of the neurons that are still held
     free = torch.ones(N, dtype=torch.bool)
     order, changes = [], []
     for _ in range(N):
-        if int(free.sum()) <= SHRINK * len(free):
+        if int(free.sum()) <= COMPACT_BELOW * len(free):
             stay = free.nonzero().squeeze(1)
             for each in pivots:
-                each.restrict(stay.to(each.T.device))
+                each.keep_only(stay.to(each.T.device))
             names, free = names[stay], free[stay]
-        change = total_change(pivots)
+        change = total_error_change(pivots)
         change[~free] = torch.inf if backward else -torch.inf
         i = int(change.argmin() if backward else change.argmax())
         order.append(int(names[i]))
@@ -69,24 +69,24 @@ def search(problems: Sequence[Problem], none: float, direction: str = "backward"
         changes.reverse()
     fall = torch.tensor(changes, dtype=torch.float64).cumsum(0)
     errors = torch.cat([torch.zeros(1, dtype=torch.float64), -fall]) + none
-    return Sets(torch.tensor(order), errors.clamp_min(0))
+    return SubsetPath(torch.tensor(order), errors.clamp_min(0))
 
 
-def exchange(
-    problems: Sequence[Problem], kept: Tensor, *, most: int = EXCHANGES
+def swap_refinement(
+    problems: Sequence[Problem], kept: Tensor, *, most: int = MAX_SWAPS
 ) -> tuple[Tensor, float]:
     """A set of as many neurons with a lower error, and by how much it is lower: as long as it helps, the neuron inside
     that is needed least gives way to the one outside that then helps most, at most `most` times. kept (N,) bool."""
-    tableaus = [Tableau(*problem) for problem in problems]
+    tableaus = [SweepTableau(*problem) for problem in problems]
     for tableau in tableaus:
         tableau.put(kept)
     inside, gained = kept.clone(), 0.0
     for _ in range(most):
-        out = int(total_change(tableaus).masked_fill(~inside, torch.inf).argmin())
+        out = int(total_error_change(tableaus).masked_fill(~inside, torch.inf).argmin())
         for tableau in tableaus:
             tableau.move(out)
         inside[out] = False
-        change = total_change(tableaus).masked_fill(inside, -torch.inf)
+        change = total_error_change(tableaus).masked_fill(inside, -torch.inf)
         best = int(change.argmax())
         gain = float(change[best] - change[out])
         better = gain > 1e-9 * float(change[out])
@@ -99,7 +99,7 @@ def exchange(
     return inside, gained
 
 
-def total_change(problems: Sequence[Tableau | Pivots]) -> Tensor:
+def total_error_change(problems: Sequence[SweepTableau | PivotedCholesky]) -> Tensor:
     """(N,) the readers' changes together, on the CPU."""
     total = problems[0].change()
     for each in problems[1:]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 
 
-class Tableau:
+class SweepTableau:
     """The problem of one reader, with any set of neurons inside; at first none is.
 
     A       (N m, N m) float64, positive definite; neuron i owns rows i m to (i + 1) m
@@ -34,7 +34,7 @@ class Tableau:
         """From none: let all neurons `inside` (N,) in at once."""
         index = inside.repeat_interleave(self.m).nonzero().squeeze(1)
         rest = (~inside).repeat_interleave(self.m).nonzero().squeeze(1)
-        factor = factorise(self.T[index][:, index])
+        factor = cholesky_with_jitter(self.T[index][:, index])
         across = torch.cholesky_solve(self.T[index][:, rest], factor)  # A_SS^-1 A_SR
         weights = torch.cholesky_solve(self.U[index], factor)
         old = self.T[rest][:, index]
@@ -51,14 +51,14 @@ class Tableau:
         N, m = self.size, self.m
         sign = torch.where(self.inside, -1.0, 1.0).to(self.T)
         blocks = self.T.view(N, m, N, m).diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # N m m
-        return worth(sign.view(-1, 1, 1) * blocks, self.U) - self.saving
+        return block_error_change(sign.view(-1, 1, 1) * blocks, self.U) - self.saving
 
     def move(self, i: int) -> None:
         """Let neuron i in, or take it out."""
         at = slice(i * self.m, (i + 1) * self.m)
         sign = -1.0 if self.inside[i] else 1.0
         column, U = self.T[:, at].clone(), self.U[at].clone()
-        factor = factorise(sign * column[at])
+        factor = cholesky_with_jitter(sign * column[at])
         solved = torch.cholesky_solve(column.t(), factor).t()
         column[at], solved[at] = 0.0, 0.0
         self.T.addmm_(solved, column.t(), alpha=-sign)
@@ -70,17 +70,17 @@ class Tableau:
         self.inside[i] = not self.inside[i]
 
 
-def worth(blocks: Tensor, U: Tensor) -> Tensor:
+def block_error_change(blocks: Tensor, U: Tensor) -> Tensor:
     """(N,) tr(U_i' D_i^-1 U_i): blocks D (N, m, m), U (N m, O)."""
     N, m = blocks.shape[:2]
     if m == 1:
         return U.square().sum(1) / blocks.view(N).clamp_min(torch.finfo(U.dtype).tiny)
-    solved = torch.linalg.solve_triangular(factorise(blocks), U.view(N, m, -1), upper=False)
+    solved = torch.linalg.solve_triangular(cholesky_with_jitter(blocks), U.view(N, m, -1), upper=False)
     value: Tensor = solved.square().sum((1, 2))
     return value
 
 
-def factorise(A: Tensor) -> Tensor:
+def cholesky_with_jitter(A: Tensor) -> Tensor:
     """The Cholesky factor of A (..., n, n); where rounding has made A indefinite, of A and a trace of its diagonal.
 
     Raises ZooError where A is not finite.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from zoo.models import NeuronGroup
-from zoo.prune.engine import Layer
+from zoo.prune.engine import GroupEvaluator
 from zoo.prune.path import Path
 
 
@@ -25,10 +25,10 @@ def geometric_median(group: NeuronGroup) -> Path:
     return Path.ranked(torch.argsort(torch.cdist(filters, filters).sum(1), descending=True, stable=True))
 
 
-def taylor(layer: Layer) -> Path:
+def taylor(layer: GroupEvaluator) -> Path:
     """Keep the neurons with the largest first-order importance, unscaled: the mean over batches of the square of the
     loss's derivative with respect to a gate on the neuron (Molchanov et al. 2019, Importance Estimation).
 
     Raises ZooError without class labels.
     """
-    return Path.ranked(torch.argsort(layer.importance(), descending=True, stable=True))
+    return Path.ranked(torch.argsort(layer.taylor_importance(), descending=True, stable=True))

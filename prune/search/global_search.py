@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from zoo.prune.engine import Layer
+from zoo.prune.engine import GroupEvaluator
 from zoo.prune.options import Search
 from zoo.prune.path import Path
 from zoo.prune.search.picks import Picks
@@ -24,7 +24,7 @@ def _queued(device: torch.device) -> int:
 
 
 def global_imitation(
-    layer: Layer,
+    layer: GroupEvaluator,
     *,
     search: Search,
     start: int,
@@ -57,7 +57,7 @@ def global_imitation(
             picks.cut(next((k for k in ends if k >= most or picks.neurons(k) >= wanted), picks.made))
         if neurons is None:
             assert eps is not None
-            return layer.meet(_path(picks, refine, error), eps, slack=search.slack)
+            return layer.smallest_within_eps(_path(picks, refine, error), eps, slack=search.slack)
         return _path(picks, refine, error).scale(neurons) if picks.neurons() >= neurons else None
     assert eps is not None
     failed = 0  # the last number of picks that is taken to miss eps
@@ -70,7 +70,7 @@ def global_imitation(
         for k, hint in hints:
             last = _all_in(picks, k)
             if k and (last or hint < eps):
-                gap = layer.compare(picks.scale(k))[0]
+                gap = layer.gap_and_discrepancy(picks.scale(k))[0]
                 if gap < eps:
                     near = (1 - search.slack) * eps if search.slack else eps
                     return picks.scale(k) if gap >= near else _first_that_passes(picks, layer, eps, failed, k, near)
@@ -99,13 +99,13 @@ def _path(
     return Path(rows, refine, error)
 
 
-def _first_that_passes(picks: Picks, layer: Layer, eps: float, failed: int, passing: int, near: float) -> Tensor:
+def _first_that_passes(picks: Picks, layer: GroupEvaluator, eps: float, failed: int, passing: int, near: float) -> Tensor:
     """The scales at the smallest number of picks in (failed, passing] with a gap below eps, by bisection; or at the
     first that it meets with a gap of `near` or more."""
     resolution = max(1, layer.size // 64)
     while passing - failed > resolution:
         middle = (failed + passing) // 2
-        gap = layer.compare(picks.scale(middle))[0]
+        gap = layer.gap_and_discrepancy(picks.scale(middle))[0]
         failed, passing = (failed, middle) if gap < eps else (middle, passing)
         if near <= gap < eps:
             break
@@ -113,7 +113,7 @@ def _first_that_passes(picks: Picks, layer: Layer, eps: float, failed: int, pass
 
 
 def _extend(
-    picks: Picks, layer: Layer, search: Search, start: int, generator: torch.Generator, queued: int, most: int
+    picks: Picks, layer: GroupEvaluator, search: Search, start: int, generator: torch.Generator, queued: int, most: int
 ) -> list[tuple[int, float]]:
     """Up to `queued` times one or more greedy steps, until there are `most` picks, and then a look at what was picked.
 
@@ -133,7 +133,7 @@ def _extend(
     return list(zip(before, torch.stack(gaps).tolist(), strict=True))
 
 
-def _step(picks: Picks, layer: Layer, search: Search, start: int, generator: torch.Generator) -> Tensor | None:
+def _step(picks: Picks, layer: GroupEvaluator, search: Search, start: int, generator: torch.Generator) -> Tensor | None:
     """One or more greedy steps, in which nothing waits for the device; the gap (scalar) before them on their
     mini-batch, if it was looked at."""
     device = layer.target.reference.device
@@ -154,7 +154,7 @@ def _step(picks: Picks, layer: Layer, search: Search, start: int, generator: tor
     return gap
 
 
-def _best(picks: Picks, layer: Layer, state: object, samples: Tensor, candidates: Tensor) -> Tensor:
+def _best(picks: Picks, layer: GroupEvaluator, state: object, samples: Tensor, candidates: Tensor) -> Tensor:
     """(1,) the candidate with the smallest discrepancy after one more pick, tried exactly."""
-    tried = layer.try_on(state, samples, picks.with_one_more(candidates))
+    tried = layer.batched_candidate_losses(state, samples, picks.with_one_more(candidates))
     return candidates.index_select(0, tried.argmin().view(1))

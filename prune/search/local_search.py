@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 TOLERANCE = 1e-12
 
 
-def discrepancy(G: Tensor, a: Tensor) -> Tensor:
+def local_discrepancy(G: Tensor, a: Tensor) -> Tensor:
     """D(A) = || sum_i N a_i c_i - sum_i c_i ||^2 for convex weights a (..., N), written without cancellation."""
     rest = len(G) * a - 1
     return ((rest @ G) * rest).sum(-1)
@@ -121,7 +121,7 @@ def local_imitation(G: Tensor, *, settle: bool = True, max_steps: int | None = N
 def settled(G: Tensor, scale: Tensor) -> Tensor:
     """Scales (N,) of the same neurons, or fewer, with which D is smallest: the convex problem on these neurons."""
     a = best_weights(G, scale > 0)
-    return len(G) * (a if discrepancy(G, a) < discrepancy(G, scale / len(G)) else scale.double() / len(G))
+    return len(G) * (a if local_discrepancy(G, a) < local_discrepancy(G, scale / len(G)) else scale.double() / len(G))
 
 
 def _complete(rows: Tensor, best: list[float], G: Tensor, refine: Callable[[Tensor], Tensor] | None) -> Path:
@@ -133,7 +133,7 @@ def _complete(rows: Tensor, best: list[float], G: Tensor, refine: Callable[[Tens
             best[n], rows[n] = best[n - 1], rows[n - 1]
     scales = rows[1:] * N
     scales[-1] = 1.0
-    return Path(scales, refine, lambda scale: float(discrepancy(G, scale / N)))
+    return Path(scales, refine, lambda scale: float(local_discrepancy(G, scale / N)))
 
 
 def forward_selection(G: Tensor) -> Path:
@@ -154,4 +154,4 @@ def forward_selection(G: Tensor) -> Path:
         GS = GS + G[i]
         chosen[i] = True
         order[n - 1] = i
-    return Path.ranked(order, lambda n: N / n, lambda scale: float(discrepancy(G, scale / N)))
+    return Path.ranked(order, lambda n: N / n, lambda scale: float(local_discrepancy(G, scale / N)))

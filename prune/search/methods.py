@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.prune.engine import Layer
+from zoo.prune.engine import GroupEvaluator
 from zoo.prune.options import Budget, Repair, Search
 from zoo.prune.path import Path
 from zoo.prune.report import GroupReport
 from zoo.prune.search.criteria import geometric_median, l1_norm, taylor
 from zoo.prune.search.global_search import global_imitation
-from zoo.prune.search.local_search import discrepancy, forward_selection, local_imitation, settled
+from zoo.prune.search.local_search import forward_selection, local_discrepancy, local_imitation, settled
 
 STATISTICAL = ("combined", "gfs", "global", "local", "repaired")  # choose by local errors
 PATHS = ("fpgm", "gfs", "l1", "local", "repaired", "taylor")
@@ -55,7 +55,7 @@ class Method:
             )
 
 
-def path_of(how: Method, layer: Layer, weights: Weights | None) -> Path:
+def path_of(how: Method, layer: GroupEvaluator, weights: Weights | None) -> Path:
     """The method's path for a group: what to keep for every number of neurons."""
     if how.name in ("l1", "uniform"):
         return l1_norm(layer.group)
@@ -65,20 +65,20 @@ def path_of(how: Method, layer: Layer, weights: Weights | None) -> Path:
         return taylor(layer)
     if how.name == "repaired":
         assert layer.repairer is not None  # for the type checker
-        return layer.repairer.path(how.repair.direction, exchanges=how.repair.exchanges)
+        return layer.repairer.path(how.repair.direction, swap=how.repair.exchanges)
     G, _ = _gram(how, layer, weights, torch.Generator().manual_seed(0))
     return forward_selection(G) if how.name == "gfs" else local_imitation(G, settle=how.search.settle)
 
 
-def _gram(how: Method, layer: Layer, weights: Weights | None, drawn: torch.Generator) -> tuple[Tensor, float | None]:
+def _gram(how: Method, layer: GroupEvaluator, weights: Weights | None, drawn: torch.Generator) -> tuple[Tensor, float | None]:
     if layer.repairer is not None:
         return layer.repairer.gram_matrix(), None
     of_group = None if weights is None else weights[layer.group.name]
-    return layer.gram_matrix(part=how.search.positions, generator=drawn, weights=of_group)
+    return layer.gram_matrix(fraction=how.search.positions, generator=drawn, fisher=of_group)
 
 
 def prune_group(
-    layer: Layer, how: Method, eps: float | None, keep: int | None, weights: Weights | None, generator: torch.Generator
+    layer: GroupEvaluator, how: Method, eps: float | None, keep: int | None, weights: Weights | None, generator: torch.Generator
 ) -> tuple[GroupReport, Tensor]:
     """Run the method's searches on one group and choose between them.
 
@@ -94,7 +94,7 @@ def prune_group(
         if keep is not None:
             return path.scale(keep)
         assert eps is not None
-        return layer.meet(path, eps, slack=search.slack)
+        return layer.smallest_within_eps(path, eps, slack=search.slack)
 
     if keep == group.size:
         method = "whole"
@@ -111,14 +111,14 @@ def prune_group(
         found["global"] = global_imitation(
             layer, search=search, start=first, eps=eps, neurons=keep, generator=generator,
             refine=(lambda scale: settled(G, scale)) if search.settle else None,
-            error=lambda scale: float(discrepancy(G, scale / group.size)),
+            error=lambda scale: float(local_discrepancy(G, scale / group.size)),
         )  # fmt: skip
     best, winner = whole, "whole"
     able = {name: scale for name, scale in found.items() if scale is not None and neurons(scale) < group.size}
     if len(able) == 1:
         ((winner, best),) = able.items()
     elif able:
-        winner, best = min(able.items(), key=lambda each: (neurons(each[1]), layer.compare(each[1])[1]))
+        winner, best = min(able.items(), key=lambda each: (neurons(each[1]), layer.gap_and_discrepancy(each[1])[1]))
     counts = {name: None if scale is None else neurons(scale) for name, scale in found.items()}
     row = GroupReport(
         group.name, group.size, neurons(best), winner, counts.get("local"), counts.get("global"), 0.0, 0.0,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from zoo.models import NeuronGroup
-from zoo.prune.engine import Chain, Gates, Target
+from zoo.prune.engine import ActivationCache, Gates, Target
 from zoo.prune.path import smallest
 from zoo.prune.search.criteria import l1_norm
 
@@ -16,7 +16,7 @@ PARTS = 128  # the part kept is a multiple of 1/128
 
 @torch.no_grad()
 def uniform_widths(
-    groups: Sequence[NeuronGroup], chain: Chain, gates: Gates, target: Target, allowed: float, slack: float = 0.0
+    groups: Sequence[NeuronGroup], chain: ActivationCache, gates: Gates, target: Target, allowed: float, slack: float = 0.0
 ) -> dict[str, int]:
     """The widths at the smallest part r of every group (neurons with the largest L1 norm) whose gap is below
     `allowed`, or above all but `slack` of it, with all groups pruned at once. The gates are left as they were found."""
@@ -32,6 +32,6 @@ def uniform_widths(
         logits = torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
         for name, scale in before.items():
             gates.set(name, scale)
-        return target.compare(logits)[0]
+        return target.gap_and_discrepancy(logits)[0]
 
     return widths(smallest(PARTS, gap, allowed, slack=slack))

@@ -1,15 +1,15 @@
 """Second moments of readers' inputs and of gradients, from passes over the pruning data."""
 
-from zoo.prune.statistics.fisher import output_weights
-from zoo.prune.statistics.gram import contributions, finite, gram_matrix
-from zoo.prune.statistics.moments import HELD, Moments, ReaderMoments
+from zoo.prune.statistics.fisher import fisher_matrices
+from zoo.prune.statistics.gram import check_finite, contributions, gram_matrix
+from zoo.prune.statistics.moments import VAL_EVERY, Moments, ReaderMoments
 
 __all__ = [
-    "HELD",
+    "VAL_EVERY",
     "Moments",
     "ReaderMoments",
+    "check_finite",
     "contributions",
-    "finite",
+    "fisher_matrices",
     "gram_matrix",
-    "output_weights",
 ]

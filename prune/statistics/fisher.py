@@ -21,7 +21,7 @@ from zoo.errors import ZooError
 from zoo.models import Mixing, NeuronGroup, Reader
 
 
-def output_weights(
+def fisher_matrices(
     model: nn.Module,
     groups: Sequence[NeuronGroup],
     batches: Iterable[Tensor],
@@ -29,17 +29,17 @@ def output_weights(
     *,
     kind: str = "cross_entropy",
     labels: Iterable[Tensor] | None = None,
-    discrimination: float = 0.0,
+    label_weight: float = 0.0,
 ) -> dict[str, list[Tensor]]:
     """Group name -> Gamma (O, O), float64, of each of its readers, from one backward pass over the batches.
 
     kind            the discrepancy at the output (zoo.prune.engine.discrepancy). For the squared error, whose second
                     derivative is 2 J'J, the gradient is that of the outputs with random signs (Hutchinson's estimator)
-    discrimination  the part of Gamma that comes from the gradients of the loss with the true `labels` (a list of (b,)):
+    label_weight  the part of Gamma that comes from the gradients of the loss with the true `labels` (a list of (b,)):
                     directions that tell the true class count, whatever the network thinks (after Zhuang et al. 2018,
                     Discrimination-aware Channel Pruning)
     """
-    if discrimination and labels is None:
+    if label_weight and labels is None:
         raise ZooError("The discrimination-aware weighting needs the labels of the pruning samples.")
     readers = {id(reader.module): reader for group in groups for reader in group.readers}
     total: dict[int, Tensor] = {}
@@ -65,11 +65,11 @@ def output_weights(
             with torch.enable_grad():
                 # Without a sample of its own a process runs one all the same, and the gradients are 0.
                 logits = model(mine if len(mine) else batch[:1])[: len(mine)]
-                part = 1 - discrimination
+                part = 1 - label_weight
                 if part:
-                    _back(_drawn(kind, logits, len(batch), generator), again=bool(discrimination))
-                if discrimination and given is not None:
-                    part = discrimination
+                    _back(_drawn(kind, logits, len(batch), generator), again=bool(label_weight))
+                if label_weight and given is not None:
+                    part = label_weight
                     _back(F.cross_entropy(logits, next(given)[own], reduction="sum"))
     finally:
         for handle in handles:

@@ -19,21 +19,21 @@ from torch import Tensor, nn
 from zoo import distributed
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup, Reader
-from zoo.prune.statistics.input_matrix import pieces, sampled
+from zoo.prune.statistics.input_matrix import iter_rows, iter_sampled_rows
 
-WIDE = 512
+BLOCKED_FROM = 512
 
 
 class ReaderGram:
     """Phi^T Phi (K', K') of one reader over the columns its group owns, accumulated in float64.
 
-    With part < 1 the positions of a k x k convolution are sampled, in two independent halves.
+    With fraction < 1 the positions of a k x k convolution are sampled, in two independent halves.
     """
 
-    def __init__(self, reader: Reader, part: float = 1.0, generator: torch.Generator | None = None) -> None:
+    def __init__(self, reader: Reader, fraction: float = 1.0, generator: torch.Generator | None = None) -> None:
         self.reader = reader
         self.columns = reader.all_columns
-        self.part = part
+        self.fraction = fraction
         self.generator = generator or torch.Generator().manual_seed(0)
         self.halves: list[Tensor | None] = [None, None]
         self.sampled = False
@@ -42,9 +42,9 @@ class ReaderGram:
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
         """Take in one input of the reader."""
-        drawn = sampled(self.reader, x, self.part, self.generator) if self.part < 1 else None
+        drawn = iter_sampled_rows(self.reader, x, self.fraction, self.generator) if self.fraction < 1 else None
         if drawn is None:
-            for phi in pieces(self.reader, x):
+            for phi in iter_rows(self.reader, x):
                 self._add(0, phi)
             return
         self.sampled = True
@@ -55,7 +55,7 @@ class ReaderGram:
     def _add(self, half: int, phi: Tensor) -> None:
         if not self.all:
             phi = phi[:, self.columns.flatten().to(phi.device)]
-        gram_matrix = square(phi).double()
+        gram_matrix = gram_of(phi).double()
         total = self.halves[half]
         self.halves[half] = gram_matrix if total is None else total.add_(gram_matrix)
 
@@ -96,7 +96,7 @@ def contributions(phi: Tensor, reader: Reader, gamma: Tensor | None = None) -> T
     return (phi * weight).view(N, m, N, m).sum((1, 3))
 
 
-def square(phi: Tensor) -> Tensor:
+def gram_of(phi: Tensor) -> Tensor:
     """Phi^T Phi (K, K) in float32 at least; of a wide Phi only the blocks on and above the diagonal: the others are
     their mirror."""
     phi = phi.to(torch.promote_types(phi.dtype, torch.float32))  # half precision ends at 65504
@@ -106,7 +106,7 @@ def square(phi: Tensor) -> Tensor:
 
 def _square(phi: Tensor) -> Tensor:
     K = phi.shape[1]
-    if K < WIDE:
+    if K < BLOCKED_FROM:
         return phi.t() @ phi
     total, step = phi.new_empty(K, K), -(-K // 8)
     for i in range(0, K, step):
@@ -116,7 +116,7 @@ def _square(phi: Tensor) -> Tensor:
     return total
 
 
-def finite(group: NeuronGroup, reader: Reader, *statistics: Tensor) -> None:
+def check_finite(group: NeuronGroup, reader: Reader, *statistics: Tensor) -> None:
     """Raise ZooError unless all statistics of a reader are finite numbers."""
     if not all(bool(torch.isfinite(each).all()) for each in statistics):
         raise ZooError(
@@ -129,22 +129,22 @@ def gram_matrix(
     group: NeuronGroup,
     passes: Iterable[Callable[[], object]],
     *,
-    part: float = 1.0,
+    fraction: float = 1.0,
     generator: torch.Generator | None = None,
-    weights: Sequence[Tensor] | None = None,
+    fisher: Sequence[Tensor] | None = None,
     samples: int = 1,
 ) -> tuple[Tensor, float | None]:
     """G (N, N) of a group, float64, on the device of the data, and how uncertain it is for the sampling.
 
     Each element of `passes` runs the part of the network from before the group's readers to behind them on one
     batch. The readers' statistics are added, each divided by its target's energy ||sum_i c_i||^2, so D(1) = 0 and
-    D(0) = number of readers whose target is not zero. With `weights`, Gamma (O, O) of each reader
+    D(0) = number of readers whose target is not zero. With `fisher`, Gamma (O, O) of each reader
     (`zoo.prune.statistics.fisher`), D is in nats for a sample instead, of `samples` in all.
 
-    part < 1 samples the positions of k x k convolutions. The second value is then the relative standard error of G in
+    fraction < 1 samples the positions of k x k convolutions. The second value is then the relative standard error of G in
     the Frobenius norm, estimated from two independent halves of the positions, those in place of all; else None.
     """
-    grams = [ReaderGram(reader, part, generator) for reader in group.readers]
+    grams = [ReaderGram(reader, fraction, generator) for reader in group.readers]
     handles = [
         reader.module.register_forward_pre_hook(_feed(statistics), prepend=False)
         for reader, statistics in zip(group.readers, grams, strict=True)
@@ -157,19 +157,19 @@ def gram_matrix(
             handle.remove()
     for reader, statistics in zip(group.readers, grams, strict=True):
         statistics.total()
-        finite(group, reader, *(half for half in statistics.halves if half is not None))
+        check_finite(group, reader, *(half for half in statistics.halves if half is not None))
     total = difference = torch.zeros(())
     for index, statistics in enumerate(grams):
-        first, second = statistics.contributions(None if weights is None else weights[index])
+        first, second = statistics.contributions(None if fisher is None else fisher[index])
         G = first + second
         energy = G.sum()
-        scale = 0.5 / samples if weights is not None else 1 / energy if energy > 0 else 1.0
+        scale = 0.5 / samples if fisher is not None else 1 / energy if energy > 0 else 1.0
         total = total.to(G) + scale * G
         if statistics.sampled:
             difference = difference.to(G) + scale * (first - second)
     if not any(statistics.sampled for statistics in grams):
         return total, None
-    return total, math.sqrt(1 - part) * float(difference.norm() / total.norm().clamp_min(torch.finfo(total.dtype).tiny))
+    return total, math.sqrt(1 - fraction) * float(difference.norm() / total.norm().clamp_min(torch.finfo(total.dtype).tiny))
 
 
 def _feed(statistics: ReaderGram) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

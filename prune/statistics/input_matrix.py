@@ -13,10 +13,10 @@ from zoo.errors import ZooError
 from zoo.models import Mixing, Reader
 
 # Rows are made in pieces of at most this many numbers (128 MiB in float32).
-PIECE = 32 * 1024 * 1024
+CHUNK_ELEMENTS = 32 * 1024 * 1024
 
 
-def rows(reader: Reader, x: Tensor) -> Tensor:
+def input_matrix(reader: Reader, x: Tensor) -> Tensor:
     """Phi (P, K) for one input of the reader: one row a position, unfolded patch, edge or sample.
 
     The order of the K columns is that of the reader's flattened weight (O, K).
@@ -27,24 +27,24 @@ def rows(reader: Reader, x: Tensor) -> Tensor:
     if isinstance(module, nn.Linear):
         return x.reshape(-1, x.shape[-1])
     if isinstance(module, nn.Conv1d):
-        return rows_of_conv(_as_conv2d(module), x.unsqueeze(2))
+        return unfold_rows(_as_conv2d(module), x.unsqueeze(2))
     if isinstance(module, nn.Conv2d):
-        return rows_of_conv(_Geometry.of(module), x)
+        return unfold_rows(_Geometry.of(module), x)
     raise ZooError(f"Cannot write the input of {type(module).__name__} as a matrix.")
 
 
-def pieces(reader: Reader, x: Tensor) -> Iterator[Tensor]:
+def iter_rows(reader: Reader, x: Tensor) -> Iterator[Tensor]:
     """The same rows, a few samples at a time, so that patches or edges are never all in memory."""
     columns = reader.weight.shape[1]
     # Never more than one row for each input position and neighbour; EdgeConv has k rows a point.
     positions = x[0, 0].numel() if x.dim() > 2 else max(1, x[0].numel() // x.shape[-1])
     per_sample = columns * positions * int(getattr(reader.module, "k", 1))
-    step = max(1, PIECE // per_sample)
+    step = max(1, CHUNK_ELEMENTS // per_sample)
     for i in range(0, len(x), step):
-        yield rows(reader, x[i : i + step])
+        yield input_matrix(reader, x[i : i + step])
 
 
-def sampled(
+def iter_sampled_rows(
     reader: Reader, x: Tensor, part: float, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]] | None:
     """Two independent halves (P, K) of the rows at random output positions of a k x k convolution, a few samples at a
@@ -64,7 +64,7 @@ def _halves(shape: _Geometry, x: Tensor, part: float, generator: torch.Generator
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = shape.kernel, shape.stride, shape.padding, shape.dilation
     height, width = shape.output(x)
     half = max(1, round(part * height * width / 2))
-    step = max(1, PIECE // (C * kh * kw * 2 * half))
+    step = max(1, CHUNK_ELEMENTS // (C * kh * kw * 2 * half))
     for i in range(0, B, step):
         padded = F.pad(x[i : i + step], (pw, pw, ph, ph))
         drawn = torch.randperm(height * width, generator=generator)[: 2 * half].to(x.device)
@@ -104,7 +104,7 @@ def _as_conv2d(conv: nn.Conv1d) -> _Geometry:
     return _Geometry((1, conv.kernel_size[0]), (1, conv.stride[0]), (0, conv.padding[0]), (1, conv.dilation[0]))
 
 
-def rows_of_conv(shape: _Geometry, x: Tensor) -> Tensor:
+def unfold_rows(shape: _Geometry, x: Tensor) -> Tensor:
     """x (B, C, H, W) -> (B L, C kh kw), one row an output position."""
     if shape.kernel == (1, 1) and shape.padding == (0, 0):
         x = x[:, :, :: shape.stride[0], :: shape.stride[1]]

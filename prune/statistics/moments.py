@@ -13,15 +13,15 @@ from torch import Tensor
 from zoo import distributed
 from zoo.errors import ZooError
 from zoo.models import Reader
-from zoo.prune.statistics.gram import square
-from zoo.prune.statistics.input_matrix import pieces
+from zoo.prune.statistics.gram import gram_of
+from zoo.prune.statistics.input_matrix import iter_rows
 
 # One sample in so many is held out, for the choice of the ridge.
-HELD = 5
+VAL_EVERY = 5
 # Of a column's mean square: below it float32 cannot tell whether the column varies.
 NOISE = 1e-12
 # Columns of a reader: H takes 8 bytes for each pair of them, and a few of its like are alive at a time.
-MOST = 16384
+MAX_COLUMNS = 16384
 
 
 class Moments:
@@ -43,7 +43,7 @@ class Moments:
     def add(self, phi: Tensor) -> None:
         """Take in rows: phi (p, K)."""
         X = phi.to(torch.promote_types(phi.dtype, torch.float32)) - self.centre.to(phi.device, torch.float32)
-        self.H[:-1, :-1] += square(X)
+        self.H[:-1, :-1] += gram_of(X)
         total = X.sum(0, dtype=torch.float64)
         self.H[-1, :-1] += total
         self.H[:-1, -1] += total
@@ -79,13 +79,13 @@ class ReaderMoments:
 
     def __init__(self, reader: Reader) -> None:
         K = reader.weight.shape[1]
-        if K > MOST:
+        if K > MAX_COLUMNS:
             raise ZooError(
                 f"A {type(reader.module).__name__} with {K} inputs is too wide to repair: it takes several matrices of "
                 f"{8 * K * K / 1e9:.0f} GB. Leave the group in front of it as it is, or leave the repair out."
             )
         self.reader = reader
-        self.fit, self.held = (
+        self.train, self.val = (
             Moments(
                 torch.zeros(K + 1, K + 1, dtype=torch.float64, device=reader.weight.device),
                 torch.zeros(K, dtype=torch.float64, device=reader.weight.device),
@@ -97,15 +97,15 @@ class ReaderMoments:
 
     @property
     def all(self) -> Moments:
-        return Moments(self.fit.H + self.held.H, self.fit.centre)
+        return Moments(self.train.H + self.val.H, self.train.centre)
 
-    def next(self, size: int) -> None:
+    def start_batch(self, size: int) -> None:
         """The inputs that follow are of the next `size` samples; of several processes, of this one's own of them."""
         self._first, self._size = self._first + self._size, size
 
     def total(self) -> None:
         """Take in what the other processes have."""
-        for part in (self.fit, self.held):
+        for part in (self.train, self.val):
             distributed.all_reduce(part.H)
 
     @torch.no_grad()
@@ -113,15 +113,15 @@ class ReaderMoments:
         """One input of the reader: as many entries for each of the samples, sample after sample."""
         if not self._begun:
             self._begun = True
-            first = distributed.all_reduce(next(pieces(self.reader, x)).mean(0)) / distributed.world_size()
-            self.fit.centre = self.held.centre = first.float().double()  # as `add` takes it off
+            first = distributed.all_reduce(next(iter_rows(self.reader, x)).mean(0)) / distributed.world_size()
+            self.train.centre = self.val.centre = first.float().double()  # as `add` takes it off
         own = distributed.shard(self._size)
         if own.start == own.stop:
             return
         entries = max(1, len(x) // (own.stop - own.start))  # of one sample
         number = self._first + own.start + torch.arange(len(x), device=x.device) // entries
-        held = (number + 1) % HELD == 0
-        for part, choice in ((self.fit, ~held), (self.held, held)):
+        held = (number + 1) % VAL_EVERY == 0
+        for part, choice in ((self.train, ~held), (self.val, held)):
             if bool(choice.any()):
-                for phi in pieces(self.reader, x[choice]):
+                for phi in iter_rows(self.reader, x[choice]):
                     part.add(phi)

@@ -16,8 +16,8 @@ from zoo.prune.budget import allocate, macs_of
 from zoo.prune.budget.cost_model import parameters_of
 from zoo.prune.budget.eps_search import eps_within
 from zoo.prune.budget.latency_table import LatencyTable, latency_of
-from zoo.prune.engine import Workspace
-from zoo.prune.engine.partial_sums import Sums
+from zoo.prune.engine import PruningSession
+from zoo.prune.engine.partial_sums import RunningMean
 from zoo.prune.postprocess import distil
 
 INPUTS = {"mlp": (10,), "dgcnn": (3, 48), "pointnet": (3, 48), "pointnet2": (3, 64), "vgg11": (3, 32, 32)}
@@ -148,18 +148,18 @@ def test_another_eps_takes_over_what_is_still_valid_and_ends_as_without(case, tm
 
 def test_what_was_seen_of_a_scale_says_the_same_as_looking_again():
     drawn = torch.randn(96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    sums = Sums(len(drawn))
+    sums = RunningMean(len(drawn))
     for batch in drawn.split(32):
         sums.add(len(batch), float(batch.sum()), float(batch.square().sum()))
         seen = drawn[: int(sums.count)]
         error = float(seen.std()) * math.sqrt(1 / len(seen) - 1 / len(drawn))
         bound = float(seen.mean()) - 4 * error
-        assert sums.above(bound - 1e-9) is not sums.complete
-        assert not sums.above(bound + 1e-9)
+        assert sums.surely_above(bound - 1e-9) is not sums.complete
+        assert not sums.surely_above(bound + 1e-9)
     assert sums.complete
     assert sums.mean == pytest.approx(float(drawn.mean()))
     sums.add(1, math.nan, math.nan)
-    assert sums.above(1e9)
+    assert sums.surely_above(1e9)
     assert sums.mean == math.inf
 
 
@@ -268,7 +268,7 @@ def test_a_search_that_came_before_decides_nothing(bound):
 
 def test_time_is_a_table_for_each_group_and_more_neurons_are_never_faster(case):
     model, x = case
-    with Workspace(model, x, None, discrepancy="cross_entropy", batch_size=32, memory=2**30, seed=0) as space:
+    with PruningSession(model, x, None, discrepancy="cross_entropy", batch_size=32, memory=2**30, seed=0) as space:
         table = latency_of(space, space.groups[:2])
     assert table({}) == table.whole > 0
     for group in space.groups[:2]:
@@ -295,7 +295,7 @@ def test_recalibrated_statistics_are_the_mean_over_batches_of_what_the_norm_sees
     model = nn.Sequential(conv, norm).eval()
     inputs = torch.randn(32, 3, 8, 8)
     norm.running_mean.fill_(7.0)
-    recalibrate(model, inputs, together=15)
+    recalibrate(model, inputs, batch_size=15)
     y = [conv(batch).detach() for batch in inputs.split([11, 11, 10])]  # even parts: none of two samples
     torch.testing.assert_close(norm.running_mean, torch.stack([each.mean((0, 2, 3)) for each in y]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([each.var((0, 2, 3)) for each in y]).mean(0))
@@ -318,7 +318,7 @@ def test_distillation_that_diverges_leaves_the_network_as_it_was(monkeypatch):
     torch.manual_seed(0)
     model, teacher = mlp(in_features=4, num_classes=3), mlp(in_features=4, num_classes=3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    monkeypatch.setattr("zoo.prune.postprocess.RATE", 1e38)
+    monkeypatch.setattr("zoo.prune.postprocess.LEARNING_RATE", 1e38)
     with pytest.raises(ZooError, match="Distillation diverged"):
         distil(model, teacher, torch.randn(64, 4), epochs=3, seed=0)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

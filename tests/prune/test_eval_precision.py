@@ -11,7 +11,7 @@ from torch import nn
 from zoo.errors import ZooError
 from zoo.models import Stage, build, groups_of, stages_of
 from zoo.prune import METHODS, Budget, Repair, Search, prune
-from zoo.prune.engine import Chain, Workspace
+from zoo.prune.engine import ActivationCache, PruningSession
 
 LOOK = Search(look_precision="bfloat16")
 
@@ -36,7 +36,7 @@ def tensors(state):
 def test_all_stages_but_the_last_run_under_autocast(images, memory):
     model, x = images
     stages = stages_of(model)
-    chain = Chain(stages, list(x.split(5)), memory=memory, precision=torch.bfloat16)
+    chain = ActivationCache(stages, list(x.split(5)), memory=memory, precision=torch.bfloat16)
     for position in (0, 3, len(stages) - 2, len(stages) - 1):
         chain.advance(position)
         for batch, part in enumerate(x.split(5)):
@@ -60,7 +60,7 @@ def test_all_stages_but_the_last_run_under_autocast(images, memory):
 def test_a_network_of_one_stage_is_looked_at_in_half_precision_too():
     torch.manual_seed(0)
     model, x = nn.Linear(8, 3), torch.randn(6, 8)
-    chain = Chain([Stage("whole", model, (model,))], [x], memory=0, precision=torch.bfloat16)
+    chain = ActivationCache([Stage("whole", model, (model,))], [x], memory=0, precision=torch.bfloat16)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         expected = model(x)
     found = chain.outputs(0)
@@ -73,12 +73,12 @@ def test_statistics_are_summed_in_full_precision(images):
     """Those of a 3 x 3 reader, against the explicit product of the patches that it reads under autocast."""
     model, x = copy.deepcopy(images[0]), images[1]
     group = groups_of(model)[2]
-    with Workspace(
+    with PruningSession(
         model, x, None, discrepancy="cross_entropy", batch_size=8, memory=2**30, seed=0, precision="bfloat16"
     ) as space:
-        chain = space.chain()
+        chain = space.activation_cache()
         own = next(each for each in space.groups if each.name == group.name)
-        layer = space.layer(own, chain, space.logits(chain))
+        layer = space.evaluator(own, chain, space.logits(chain))
         seen = []
         reader = own.readers[0].module
         handle = reader.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -156,11 +156,11 @@ def test_what_cannot_be_looked_at_so_is_refused(case):
 def test_scales_are_not_rounded(case):
     """8 bits take 1.003 for 1; the network that is cut has the scale as it is."""
     model, (x, _) = case
-    with Workspace(
+    with PruningSession(
         model, x, None, discrepancy="cross_entropy", batch_size=64, memory=2**30, seed=0, precision="bfloat16"
     ) as space:
-        chain = space.chain()
-        layer = space.layer(space.groups[0], chain, space.logits(chain))
+        chain = space.activation_cache()
+        layer = space.evaluator(space.groups[0], chain, space.logits(chain))
         near, one = (layer.logits(torch.full((40,), scale, dtype=torch.float64)) for scale in (1.003, 1.0))
     assert not near.equal(one)
 

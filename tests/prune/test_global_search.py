@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.errors import ZooError
 from zoo.models import build, groups_of, mlp, stages_of
-from zoo.prune.engine import Chain, Gates, Layer, Target
+from zoo.prune.engine import ActivationCache, Gates, GroupEvaluator, Target
 from zoo.prune.options import PAPER, Search
 from zoo.prune.search.global_search import _step, global_imitation
 from zoo.prune.search.picks import Picks
@@ -29,10 +29,10 @@ def layer():
     groups = groups_of(model)
     logits = model(x)
     with Gates(groups) as gates:
-        chain = Chain(stages_of(model), list(x.split(20)), memory=2**30)
+        chain = ActivationCache(stages_of(model), list(x.split(20)), memory=2**30)
         chain.advance(1)
         target = Target("cross_entropy", logits, logits.argmax(1))
-        yield Layer(groups[0], chain, gates, target, batch_size=M), model, x
+        yield GroupEvaluator(groups[0], chain, gates, target, batch_size=M), model, x
 
 
 def written_out(model, x, scale):
@@ -49,9 +49,9 @@ def test_trials_are_the_written_out_discrepancy(layer):
     assert torch.equal(samples, torch.arange(M))
     scales = torch.cat([torch.rand(6, N, dtype=torch.float64) * 2, torch.ones(1, N, dtype=torch.float64)])
     expected = [written_out(model, x, scale) for scale in scales]
-    for layer.at_once in (1, 2 * M, 1000):  # candidates one by one, two and all in one forward
-        assert layer.try_on(state, samples, scales).tolist() == pytest.approx(expected, abs=1e-12)
-    assert [layer.compare(scale)[1] for scale in scales] == pytest.approx(expected, abs=1e-12)
+    for layer.max_forward_samples in (1, 2 * M, 1000):  # candidates one by one, two and all in one forward
+        assert layer.batched_candidate_losses(state, samples, scales).tolist() == pytest.approx(expected, abs=1e-12)
+    assert [layer.gap_and_discrepancy(scale)[1] for scale in scales] == pytest.approx(expected, abs=1e-12)
 
 
 def test_several_candidates_at_once_are_the_same_for_every_kind_of_reader():
@@ -61,26 +61,26 @@ def test_several_candidates_at_once_are_the_same_for_every_kind_of_reader():
         model.eval().requires_grad_(False)
         groups = groups_of(model)
         with Gates(groups) as gates, torch.no_grad():
-            chain = Chain(stages_of(model), [x], memory=2**30)
+            chain = ActivationCache(stages_of(model), [x], memory=2**30)
             target = Target("squared_error", torch.zeros(3, 5), None)
             for group in (groups[0], groups[len(groups) // 2], groups[-1]):
-                chain.advance(chain.span(group)[0])
-                layer = Layer(group, chain, gates, target, batch_size=3)
+                chain.advance(chain.stage_range(group)[0])
+                layer = GroupEvaluator(group, chain, gates, target, batch_size=3)
                 scales = torch.rand(4, group.size, dtype=torch.float64) + 0.5
                 state, samples = layer.minibatch(torch.Generator().manual_seed(0))
-                layer.at_once = 1
-                one_by_one = layer.try_on(state, samples, scales)
-                layer.at_once = 9
-                torch.testing.assert_close(layer.try_on(state, samples, scales), one_by_one, rtol=1e-4, atol=1e-6)
+                layer.max_forward_samples = 1
+                one_by_one = layer.batched_candidate_losses(state, samples, scales)
+                layer.max_forward_samples = 9
+                torch.testing.assert_close(layer.batched_candidate_losses(state, samples, scales), one_by_one, rtol=1e-4, atol=1e-6)
                 assert one_by_one.unique().numel() == 4
 
 
 def test_a_gap_that_is_surely_too_large_is_told_early_and_any_other_exactly(layer, monkeypatch):
-    monkeypatch.setattr("zoo.prune.engine.partial_sums.ENOUGH", 20)
+    monkeypatch.setattr("zoo.prune.engine.partial_sums.MIN_SAMPLES", 20)
     layer, *_ = layer
     seen = []
-    rest = layer.chain.rest
-    monkeypatch.setattr(layer.chain, "rest", lambda state: seen.append(len(state)) or rest(state))
+    rest = layer.chain.run_from
+    monkeypatch.setattr(layer.chain, "run_from", lambda state: seen.append(len(state)) or rest(state))
     whole = torch.ones(N, dtype=torch.float64)
     near = whole.clone()
     near[3] = 0.9
@@ -88,7 +88,7 @@ def test_a_gap_that_is_surely_too_large_is_told_early_and_any_other_exactly(laye
     assert seen == [20], "a gap of about 0 is surely above -1"
     assert layer.gap(whole, 0.02) == pytest.approx(0, abs=1e-12)
     assert seen == [20, 20, 20, 8]
-    assert layer.gap(near, 0.02) == pytest.approx(layer.compare(near)[0], rel=1e-12)  # another order of the sum
+    assert layer.gap(near, 0.02) == pytest.approx(layer.gap_and_discrepancy(near)[0], rel=1e-12)  # another order of the sum
     assert layer.gap(whole * math.nan, 0.02) == math.inf
 
 
@@ -152,7 +152,7 @@ def test_eps_is_met_on_the_whole_data_and_one_pick_less_misses_it(layer):
     layer, _, _ = layer
     # The labels are the network's own choice, so the gap only grows when neurons go.
     scale = global_imitation(layer, search=PAPER, start=0, eps=0.02, neurons=None, generator=torch.Generator())
-    assert layer.compare(scale)[0] < 0.02
+    assert layer.gap_and_discrepancy(scale)[0] < 0.02
     assert torch.count_nonzero(scale) < N
     tight = global_imitation(layer, search=PAPER, start=0, eps=0.002, neurons=None, generator=torch.Generator())
     assert tight is None or torch.count_nonzero(tight) >= torch.count_nonzero(scale)
@@ -252,9 +252,9 @@ def test_no_step_waits_for_a_gpu(arch, refresh):
     settled, group = groups_of(model)[:2]
     with Gates(groups_of(model)) as gates, torch.no_grad():
         gates.set(settled.name, torch.ones(settled.size, dtype=torch.float64))  # on the host, as one before was left
-        chain = Chain(stages_of(model), list(x.split(16)), memory=2**30)
+        chain = ActivationCache(stages_of(model), list(x.split(16)), memory=2**30)
         logits = model(x)
-        layer = Layer(group, chain, gates, Target("cross_entropy", logits, logits.argmax(1)), batch_size=16)
+        layer = GroupEvaluator(group, chain, gates, Target("cross_entropy", logits, logits.argmax(1)), batch_size=16)
         for mode in ("default", "error"):  # first what is timed or copied once
             picks, generator = Picks(layer.size, "cuda"), torch.Generator().manual_seed(0)
             torch.cuda.set_sync_debug_mode(mode)
@@ -281,8 +281,8 @@ def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch
 @pytest.mark.parametrize("search", [PAPER, replace(PAPER, exact_until=0)])
 def test_slack_ends_the_papers_search_as_well(layer, monkeypatch, search):
     layer, _, _ = layer
-    compared, compare = [], layer.compare
-    monkeypatch.setattr(layer, "compare", lambda scale: compared.append(compare(scale)[0]) or compare(scale))
+    compared, compare = [], layer.gap_and_discrepancy
+    monkeypatch.setattr(layer, "gap_and_discrepancy", lambda scale: compared.append(compare(scale)[0]) or compare(scale))
 
     def run(slack):
         compared.clear()

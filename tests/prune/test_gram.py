@@ -6,13 +6,13 @@ from torch import nn
 
 from zoo.models import EdgeConv, NeuronGroup, Reader, dgcnn, groups_of, mobilenet_v3_small
 from zoo.prune.statistics import gram_matrix
-from zoo.prune.statistics.gram import square
-from zoo.prune.statistics.input_matrix import pieces, rows, sampled
+from zoo.prune.statistics.gram import gram_of
+from zoo.prune.statistics.input_matrix import input_matrix, iter_rows, iter_sampled_rows
 
 
 def explicit(reader, x):
     """G (N, N) from c_i (P, O) written out one by one."""
-    phi = rows(reader, x).double()
+    phi = input_matrix(reader, x).double()
     W = reader.layer.weight.detach().flatten(1).double()
     c = [phi[:, reader.columns(i)] @ W[:, reader.columns(i)].t() for i in range(len(reader.channels))]
     return torch.stack([torch.stack([(a * b).sum() for b in c]) for a in c])
@@ -58,15 +58,15 @@ def test_rows_times_weight_is_what_the_reader_computes(case):
         output = output - reader.layer.bias.view(shape)
     if not isinstance(reader.module, nn.Linear):
         output = output.movedim(1, -1)
-    mine = rows(reader, x) @ reader.layer.weight.flatten(1).t()
+    mine = input_matrix(reader, x) @ reader.layer.weight.flatten(1).t()
     torch.testing.assert_close(mine, output.reshape(-1, output.shape[-1]))
 
 
 def test_pieces_are_the_rows(case, monkeypatch):
     reader, x = case
-    whole = rows(reader, x)
-    monkeypatch.setattr("zoo.prune.statistics.input_matrix.PIECE", 1)
-    parts = list(pieces(reader, x))
+    whole = input_matrix(reader, x)
+    monkeypatch.setattr("zoo.prune.statistics.input_matrix.CHUNK_ELEMENTS", 1)
+    parts = list(iter_rows(reader, x))
     assert len(parts) == len(x)
     assert torch.equal(torch.cat(parts), whole)
 
@@ -109,14 +109,14 @@ CONVS = {
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("piece", [1, 10**9])
 def test_sampled_positions_are_rows_and_none_is_drawn_twice(name, piece, monkeypatch):
-    monkeypatch.setattr("zoo.prune.statistics.input_matrix.PIECE", piece)
+    monkeypatch.setattr("zoo.prune.statistics.input_matrix.CHUNK_ELEMENTS", piece)
     conv, shape = CONVS[name]
     x = torch.randn(shape, dtype=torch.float64)
     reader = Reader.of(conv.double(), 4)
-    halves = list(sampled(reader, x, 0.7, torch.Generator().manual_seed(0)))
+    halves = list(iter_sampled_rows(reader, x, 0.7, torch.Generator().manual_seed(0)))
     assert all(len(first) == len(second) for first, second in halves)
     phi = torch.cat([half for pair in halves for half in pair])
-    whole = rows(reader, x)
+    whole = input_matrix(reader, x)
     assert 0.5 * len(whole) < len(phi) < 0.9 * len(whole)
     found = {tuple(row) for row in phi.tolist()}
     assert found < {tuple(row) for row in whole.tolist()}
@@ -128,7 +128,7 @@ def test_a_map_of_few_positions_is_used_whole():
     group = NeuronGroup("g", (), (Reader.of(conv, 6),))
     for side in (1, 2):
         x = torch.randn(9, 6, side, side)
-        G, error = gram_matrix(group, [lambda x=x: conv(x)], part=0.25 if side == 1 else 0.9)
+        G, error = gram_matrix(group, [lambda x=x: conv(x)], fraction=0.25 if side == 1 else 0.9)
         assert error is None
         torch.testing.assert_close(G, gram_matrix(group, [lambda x=x: conv(x)])[0])
 
@@ -142,7 +142,7 @@ def test_the_error_told_for_sampled_positions_is_that_of_many_draws():
     assert none is None
     told, real = [], []
     for seed in range(40):
-        G, error = gram_matrix(group, [lambda: conv(x)], part=0.1, generator=torch.Generator().manual_seed(seed))
+        G, error = gram_matrix(group, [lambda: conv(x)], fraction=0.1, generator=torch.Generator().manual_seed(seed))
         told.append(error**2)
         real.append(float((G - truth).norm() / truth.norm()) ** 2)
     assert 0.6 < (sum(told) / sum(real)) ** 0.5 < 1.6
@@ -153,13 +153,13 @@ def test_a_reader_of_single_columns_is_never_sampled():
     linear = nn.Linear(6, 3)
     x = torch.randn(10, 6)
     group = NeuronGroup("g", (), (Reader.of(linear, 6),))
-    G, error = gram_matrix(group, [lambda: linear(x)], part=0.1)
+    G, error = gram_matrix(group, [lambda: linear(x)], fraction=0.1)
     assert error is None
     torch.testing.assert_close(G, gram_matrix(group, [lambda: linear(x)])[0])
 
 
 def test_blocks_above_the_diagonal_and_their_mirror_are_the_square(monkeypatch):
-    monkeypatch.setattr("zoo.prune.statistics.gram_matrix.WIDE", 4)
+    monkeypatch.setattr("zoo.prune.statistics.gram.BLOCKED_FROM", 4)
     for K in (4, 7, 8, 33):
         phi = torch.randn(20, K, dtype=torch.float64)
-        torch.testing.assert_close(square(phi), phi.t() @ phi)
+        torch.testing.assert_close(gram_of(phi), phi.t() @ phi)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from zoo.prune.search import discrepancy, forward_selection, local_imitation, settled
+from zoo.prune.search import forward_selection, local_discrepancy, local_imitation, settled
 from zoo.prune.search.local_search import greedy_steps
 
 
@@ -39,7 +39,7 @@ def test_discrepancy_is_the_written_out_one(seed):
     c = contributions(7, seed)
     a = torch.rand(7, dtype=torch.float64)
     a /= a.sum()
-    assert discrepancy(c @ c.t(), a).item() == pytest.approx(loss(c, a), rel=1e-10)
+    assert local_discrepancy(c @ c.t(), a).item() == pytest.approx(loss(c, a), rel=1e-10)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -81,7 +81,7 @@ def test_the_path_has_at_most_n_neurons_and_never_gets_worse():
             assert torch.count_nonzero(scale) <= n
             assert scale.min() >= 0
             assert scale.sum().item() == pytest.approx(40)
-            losses[settle, n] = discrepancy(G, scale / 40).item()
+            losses[settle, n] = local_discrepancy(G, scale / 40).item()
             assert path.error(n) == pytest.approx(losses[settle, n])
         assert torch.equal(path.scale(40), torch.ones(40, dtype=torch.float64))
     for settle in (False, True):
@@ -95,7 +95,7 @@ def test_of_duplicated_neurons_one_is_enough():
     c = contributions(10, 1).repeat(3, 1)
     G = c @ c.t()
     scale = local_imitation(G).scale(10)
-    assert discrepancy(G, scale / 30).item() < 1e-3 * G.sum().item()
+    assert local_discrepancy(G, scale / 30).item() < 1e-3 * G.sum().item()
     assert (scale.view(3, 10) > 0).sum(0).max() == 1
 
 
@@ -111,7 +111,7 @@ def test_beats_equal_weights_at_every_number_of_neurons():
     c = contributions(30, 3)
     G = c @ c.t()
     mine, gfs = local_imitation(G), forward_selection(G)
-    better = sum(discrepancy(G, mine.scale(n) / 30) <= discrepancy(G, gfs.scale(n) / 30) for n in range(2, 16))
+    better = sum(local_discrepancy(G, mine.scale(n) / 30) <= local_discrepancy(G, gfs.scale(n) / 30) for n in range(2, 16))
     assert better >= 13
 
 
@@ -153,11 +153,11 @@ def test_settled_weights_solve_the_convex_problem_on_their_neurons():
     better = 0
     for n in (4, 8, 12, 15):
         support = hurried.scale(n) > 0
-        optimum = discrepancy(G, simplex_least_squares(G, support)).item()
-        mine = discrepancy(G, path.scale(n) / 16).item()
+        optimum = local_discrepancy(G, simplex_least_squares(G, support)).item()
+        mine = local_discrepancy(G, path.scale(n) / 16).item()
         assert mine == pytest.approx(optimum, rel=1e-6, abs=1e-9 * G.sum().item())
         assert bool((support | (path.scale(n) == 0)).all())
-        better += mine < 0.9 * discrepancy(G, hurried.scale(n) / 16).item()
+        better += mine < 0.9 * local_discrepancy(G, hurried.scale(n) / 16).item()
     assert better >= 2
 
 
@@ -175,8 +175,8 @@ def test_settled_weights_of_alike_dead_and_repeated_neurons_are_as_good_as_many_
     assert found.sum().item() == pytest.approx(n)
     assert found[n - 2 :].abs().sum() == 0
     support = scale > 0
-    optimum = discrepancy(G, simplex_least_squares(G, support)).item()
-    assert discrepancy(G, found / n).item() <= optimum + 1e-8 * G.sum().item()
+    optimum = local_discrepancy(G, simplex_least_squares(G, support)).item()
+    assert local_discrepancy(G, found / n).item() <= optimum + 1e-8 * G.sum().item()
 
 
 def test_a_neuron_that_left_comes_in_again():
@@ -186,7 +186,7 @@ def test_a_neuron_that_left_comes_in_again():
     G = c @ c.t()
     inside = local_imitation(G, settle=False).scale(22) > 0
     found = settled(G, inside.double() * 40 / 22)
-    assert discrepancy(G, found / 40).item() < 126
+    assert local_discrepancy(G, found / 40).item() < 126
     slope = G @ (found - 1)
     level = slope[found > 0].mean()
     torch.testing.assert_close(slope[found > 0], level.expand(int((found > 0).sum())), rtol=0, atol=1e-6)

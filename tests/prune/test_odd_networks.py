@@ -13,9 +13,9 @@ from zoo.models import EdgeConv, NeuronGroup, Reader, groups_of
 from zoo.prune import Budget, Repair, prune
 from zoo.prune.budget.latency_table import LatencyTable
 from zoo.prune.postprocess import distil
-from zoo.prune.reconstruct import Repairer
+from zoo.prune.reconstruct import ReaderReconstruction
 from zoo.prune.reconstruct.least_squares import solve
-from zoo.prune.statistics import ReaderMoments, output_weights
+from zoo.prune.statistics import ReaderMoments, fisher_matrices
 
 
 class Net(nn.Module):
@@ -166,7 +166,7 @@ def test_columns_far_from_zero_are_solved_as_well(offset):
     layer = nn.Linear(6, 3)
     moments = ReaderMoments(Reader.of(layer, 6))
     for part in phi.split(100):
-        moments.next(len(part))
+        moments.start_batch(len(part))
         moments.add(part)
     W, kept = layer.weight.detach().double(), torch.arange(5)
     change, shift = solve(moments.all, W, kept, 1e-7)
@@ -185,14 +185,14 @@ def test_a_column_that_is_constant_takes_over_nothing_and_is_not_chosen(dtype):
     layer = nn.Linear(4, 3, bias=True).to(dtype)
     moments = ReaderMoments(Reader.of(layer, 4))
     for part in phi.split(8):
-        moments.next(len(part))
+        moments.start_batch(len(part))
         moments.add(part)
     change, shift = solve(moments.all, layer.weight.detach().double(), torch.tensor([0]), 1e-7)
     assert float(change[:, 0].abs().max()) < 1
     y = phi[:, 1:].double() @ layer.weight.detach()[:, 1:].double().t()
     torch.testing.assert_close(change[:, 0] * 0.1 + shift, y.mean(0), rtol=1e-3, atol=1e-4)
     group = NeuronGroup("a", (nn.Linear(2, 4).to(dtype),), (Reader.of(layer, 4),))
-    repairer = Repairer(group, [moments], None, 41)
+    repairer = ReaderReconstruction(group, [moments], None, 41)
     for direction in ("forward", "backward"):
         path = repairer.path(direction)
         assert all(float(path.scale(n)[0]) == 0 for n in (1, 2, 3)), direction
@@ -204,14 +204,14 @@ def test_rows_belong_to_samples_however_a_reader_gets_them():
     found = [ReaderMoments(Reader.of(layer, 6)) for _ in range(3)]
     for part in x.split(3):
         for moments in found:
-            moments.next(len(part))
+            moments.start_batch(len(part))
         found[0].add(part)
         found[1].add(part.flatten(0, 1))
         for i in range(4):
             found[2].add(part[:, i])
     for moments in found[1:]:
-        torch.testing.assert_close(moments.held.raw(), found[0].held.raw(), rtol=1e-4, atol=1e-5)
-        assert moments.held.rows == 2 * 4
+        torch.testing.assert_close(moments.val.raw(), found[0].val.raw(), rtol=1e-4, atol=1e-5)
+        assert moments.val.rows == 2 * 4
 
 
 class Clouds(nn.Module):
@@ -234,8 +234,8 @@ def test_gamma_behind_an_edge_convolution_is_that_of_its_linear_layer(bias):
     model = Clouds().eval()
     model.e.bn.bias.data.fill_(bias)
     x, y = drawn(50, 3, 5), torch.arange(50) % 3
-    (gamma,) = output_weights(
-        model, groups_of(model), [x], torch.Generator(), labels=[y], discrimination=1.0
+    (gamma,) = fisher_matrices(
+        model, groups_of(model), [x], torch.Generator(), labels=[y], label_weight=1.0
     )["a"]  # fmt: skip
     z = model.e.conv(model.e.edges(model.a(x))).detach().requires_grad_()
     logits = model.o(F.leaky_relu(model.e.bn(z), model.e.slope).amax(3).mean(2))

@@ -17,7 +17,7 @@ from torch import nn
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup, Reader, build, mlp
 from zoo.prune import METHODS, Search, cut, prune
-from zoo.prune.engine import Layer, Target
+from zoo.prune.engine import GroupEvaluator, Target
 
 
 @pytest.fixture(scope="module")
@@ -245,8 +245,8 @@ def test_slack_spares_looks_and_keeps_every_gap_below_eps(method, monkeypatch):
     model = mlp(in_features=20, num_classes=4, widths={"hidden1": 150, "hidden2": 150}).eval()
     x = torch.randn(200, 20)
     data = x, model(x).argmax(1)
-    looks, gap = [], Layer.gap
-    monkeypatch.setattr(Layer, "gap", lambda layer, scale, eps: looks.append(0) or gap(layer, scale, eps))
+    looks, gap = [], GroupEvaluator.gap
+    monkeypatch.setattr(GroupEvaluator, "gap", lambda layer, scale, eps: looks.append(0) or gap(layer, scale, eps))
 
     def run(slack):
         before = len(looks)
@@ -261,8 +261,8 @@ def test_slack_spares_looks_and_keeps_every_gap_below_eps(method, monkeypatch):
 
 def test_slack_ends_the_search_of_one_part_for_all_groups(case, monkeypatch):
     model, data = case
-    looks, compare = [], Target.compare
-    monkeypatch.setattr(Target, "compare", lambda target, logits: looks.append(0) or compare(target, logits))
+    looks, compare = [], Target.gap_and_discrepancy
+    monkeypatch.setattr(Target, "gap_and_discrepancy", lambda target, logits: looks.append(0) or compare(target, logits))
 
     def run(slack):
         looks.clear()

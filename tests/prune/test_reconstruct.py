@@ -11,12 +11,12 @@ from torch import nn
 
 from zoo.models import EdgeConv, NeuronGroup, Reader, build, groups_of, mlp
 from zoo.prune import Repair, prune
-from zoo.prune.reconstruct import Repairer
+from zoo.prune.reconstruct import ReaderReconstruction
 from zoo.prune.reconstruct.least_squares import RIDGES, choose_ridge, solve
-from zoo.prune.reconstruct.subset_selection import exchange, search
-from zoo.prune.reconstruct.sweep_operator import Tableau
-from zoo.prune.statistics import ReaderMoments, output_weights
-from zoo.prune.statistics.input_matrix import rows
+from zoo.prune.reconstruct.subset_selection import stepwise_selection, swap_refinement
+from zoo.prune.reconstruct.sweep_operator import SweepTableau
+from zoo.prune.statistics import ReaderMoments, fisher_matrices
+from zoo.prune.statistics.input_matrix import input_matrix
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -39,7 +39,7 @@ def linear(phi, outputs=4, seed=1):
     layer = nn.Linear(phi.shape[1], outputs).double()
     reader = Reader.of(layer, phi.shape[1])
     moments = ReaderMoments(reader)
-    moments.next(len(phi))
+    moments.start_batch(len(phi))
     moments.add(phi)
     return reader, moments
 
@@ -77,7 +77,7 @@ def test_an_endless_ridge_leaves_the_weights_and_without_a_constant_the_bias_sta
     kept = torch.arange(8)
     change, _ = solve(moments.all, reader.weight, kept, 1e12)
     assert change[:, kept].abs().max() < 1e-9
-    change, shift = solve(moments.all, reader.weight, kept, 1e-7, constant=False)
+    change, shift = solve(moments.all, reader.weight, kept, 1e-7, fit_bias=False)
     assert torch.equal(shift, torch.zeros(4, **DOUBLE))
     expected = torch.linalg.lstsq(phi[:, kept], phi @ reader.weight.t()).solution
     torch.testing.assert_close((reader.weight + change)[:, kept].t(), expected, rtol=1e-4, atol=1e-4)
@@ -95,12 +95,12 @@ def test_the_ridge_is_the_best_on_the_rows_held_out():
         held = torch.arange(count) % 5 == 4
         errors = []
         for ridge in RIDGES:
-            change, shift = solve(moments.fit, W, kept, ridge)
+            change, shift = solve(moments.train, W, kept, ridge)
             y = phi[held] @ (W + change).t() + b + shift
             errors.append(float((y - phi[held] @ W.t() - b).square().sum()))
-        found.append(choose_ridge(moments.fit, moments.held, W, kept))
+        found.append(choose_ridge(moments.train, moments.val, W, kept))
         assert errors[RIDGES.index(found[-1])] == pytest.approx(min(errors))
-        assert choose_ridge(moments.fit, moments.held, W, kept, start=RIDGES[0]) == found[-1]
+        assert choose_ridge(moments.train, moments.val, W, kept, start=RIDGES[0]) == found[-1]
     assert found[0] > found[1]
 
 
@@ -119,11 +119,11 @@ def test_moments_are_those_of_the_explicit_rows_and_every_fifth_sample_is_held_o
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), **DOUBLE)
     moments = ReaderMoments(reader)
     for batch in torch.split(x, 4):
-        moments.next(len(batch))
+        moments.start_batch(len(batch))
         moments.add(batch)
     held = torch.arange(len(x)) % 5 == 4
-    for part, chosen in ((moments.fit, ~held), (moments.held, held), (moments.all, held | ~held)):
-        phi = rows(reader, x[chosen])
+    for part, chosen in ((moments.train, ~held), (moments.val, held), (moments.all, held | ~held)):
+        phi = input_matrix(reader, x[chosen])
         torch.testing.assert_close(part.raw(), phi.t() @ phi)
         torch.testing.assert_close(part.mean(), phi.mean(0))
         assert part.rows == len(phi)
@@ -156,7 +156,7 @@ def problem(kind, m, seed, N=8, outputs=3, ridge=1e-5):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_n_of_a_path_is_the_solution_from_scratch_and_every_step_the_best_of_all(kind, m, direction):
     case, none, error = problem(kind, m, 0)
-    sets = search([case], none, direction)
+    sets = stepwise_selection([case], none, direction)
     near = pytest.approx
     assert [float(e) for e in sets.errors[1:]] == near([error(sets.kept(n)) for n in range(1, 9)], abs=1e-6 * none)
     for n in range(1, 8):
@@ -168,7 +168,7 @@ def test_every_n_of_a_path_is_the_solution_from_scratch_and_every_step_the_best_
 @pytest.mark.parametrize("m", [1, 2])
 def test_moving_in_and_out_again_is_the_identity_and_many_at_once_are_one_by_one(m):
     case, _, _ = problem("plain", m, 1)
-    one, many = Tableau(*case), Tableau(*case)
+    one, many = SweepTableau(*case), SweepTableau(*case)
     inside = torch.tensor([1, 0, 1, 1, 0, 0, 1, 0], dtype=torch.bool)
     many.put(inside)
     for i in inside.nonzero().flatten().tolist():
@@ -186,7 +186,7 @@ def test_exchanges_end_where_no_swap_of_the_least_needed_helps_and_gain_what_the
     for seed in range(12):
         case, _, error = problem("plain", 1, seed, N=10)
         start = torch.arange(10) < 4
-        kept, gained = exchange([case], start)
+        kept, gained = swap_refinement([case], start)
         assert int(kept.sum()) == 4
         assert error(start) - error(kept) == pytest.approx(gained, rel=1e-6, abs=1e-9)
         least = min(kept.nonzero().flatten().tolist(), key=lambda i: error(kept ^ (torch.arange(10) == i)))
@@ -208,23 +208,23 @@ def case_of(weights):
     pooled = x[:, 2:8].mean(2)
     moments = [ReaderMoments(reader) for reader in readers]
     for each, given in zip(moments, (x, pooled), strict=True):
-        each.next(len(given))
+        each.start_batch(len(given))
         each.add(given)
     gammas = [torch.randn(20, n, **DOUBLE) for n in (5, 3)]
     gammas = [g.t() @ g for g in gammas] if weights else None
-    return group, Repairer(group, moments, gammas, 50), gammas, (x, pooled), norm
+    return group, ReaderReconstruction(group, moments, gammas, 50), gammas, (x, pooled), norm
 
 
 @pytest.mark.parametrize("weights", [True, False])
 def test_the_error_of_a_path_is_that_of_the_solved_readers_on_the_rows(weights):
     """With Gamma in nats a sample, else in parts of each reader's energy; columns of other groups are solved too."""
     group, repairer, gammas, data, _ = case_of(weights)
-    path = repairer.path("backward", exchanges=False)
+    path = repairer.path("backward", swap=False)
     for n in range(1, 7):
         kept = path.scale(n) > 0
         total = 0.0
         for k, reader in enumerate(group.readers):
-            phi = rows(reader, data[k])
+            phi = input_matrix(reader, data[k])
             columns = torch.ones(phi.shape[1], dtype=torch.bool)
             columns[reader.all_columns[~kept].flatten()] = False
             used = torch.cat([phi[:, columns], torch.ones(len(phi), 1, **DOUBLE)], 1)
@@ -243,7 +243,7 @@ def test_a_solved_reader_gives_what_the_rows_say_and_its_constant_goes_into_bias
     state = [tensor.clone() for tensor in (*group.readers[0].module.parameters(), norm.running_mean)]
     gated, gated_pooled = x.clone(), pooled * kept
     gated[:, 2:8] *= kept.view(1, 6, 1)
-    with repairer.worn(kept), torch.no_grad():
+    with repairer.applied(kept), torch.no_grad():
         after = [norm(group.readers[0].module(gated)), group.readers[1].module(gated_pooled)]
         assert torch.equal(group.readers[0].weight[:, 2:8][:, ~kept], torch.zeros(5, 2, **DOUBLE))
     plain = [norm(group.readers[0].module(gated)), group.readers[1].module(gated_pooled)]
@@ -259,7 +259,7 @@ def test_the_gram_of_the_repairer_is_that_of_the_explicit_contributions():
     group, repairer, gammas, data, _ = case_of(True)
     total = torch.zeros(6, 6, **DOUBLE)
     for k, reader in enumerate(group.readers):
-        phi = rows(reader, data[k])
+        phi = input_matrix(reader, data[k])
         c = [phi[:, reader.columns(i)] @ reader.weight[:, reader.columns(i)].t() for i in range(6)]
         for i, j in itertools.product(range(6), range(6)):
             total[i, j] += 0.5 / 50 * ((c[i].t() @ c[j]) * gammas[k]).sum()
@@ -272,8 +272,8 @@ def test_gamma_is_the_second_moment_of_the_gradients():
     model = build("mobilenet_v3_small", num_classes=4).eval().requires_grad_(False)
     x, y = torch.randn(3, 3, 32, 32), torch.tensor([0, 3, 1])
     groups = groups_of(model)[2:4]
-    found = output_weights(
-        model, groups, [x[:2], x[2:]], torch.Generator(), labels=[y[:2], y[2:]], discrimination=1.0
+    found = fisher_matrices(
+        model, groups, [x[:2], x[2:]], torch.Generator(), labels=[y[:2], y[2:]], label_weight=1.0
     )
     for group in groups:
         for reader, gamma in zip(group.readers, found[group.name], strict=True):
@@ -298,9 +298,9 @@ def test_labels_drawn_from_the_network_give_the_fisher_information():
     p = model(x).softmax(1).detach().double()
     expected = (torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1)).mean(0)
     group = groups_of(model)[1]
-    many = output_weights(model, [group], [x] * 200, torch.Generator().manual_seed(0))
+    many = fisher_matrices(model, [group], [x] * 200, torch.Generator().manual_seed(0))
     torch.testing.assert_close(many["hidden2"][0], expected, rtol=0, atol=0.01)
-    squared = output_weights(model, [group], [x] * 200, torch.Generator().manual_seed(0), kind="squared_error")
+    squared = fisher_matrices(model, [group], [x] * 200, torch.Generator().manual_seed(0), kind="squared_error")
     torch.testing.assert_close(squared["hidden2"][0], 2 * torch.eye(3, **DOUBLE), rtol=0, atol=0.06)
 
 
