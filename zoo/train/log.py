@@ -14,7 +14,7 @@ from zoo.utils import new_file
 History = Sequence[Mapping[str, float]]
 
 
-def write(log: Path | None, history: History) -> None:
+def write_log(log: Path | None, history: History) -> None:
     """One line of JSON per epoch. All are written anew, so that a run that goes on neither loses nor repeats one.
 
     Raises ZooError where the file cannot be written.
@@ -35,7 +35,7 @@ def check_log(log: Path | None) -> None:
         raise ZooError(f"cannot write the log {log}: {error.strerror}") from error
 
 
-def line(history: History, epochs: int) -> str:
+def epoch_line(history: History, epochs: int) -> str:
     """The last epoch of the history, and the time that the rest of all `epochs` will take."""
     last = history[-1]
     parts = [f"epoch {last['epoch']}/{epochs}", f"loss {last['loss']:.4f}"]

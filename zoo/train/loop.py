@@ -31,7 +31,8 @@ from zoo.distributed import Share, shares
 from zoo.errors import ZooError
 from zoo.evaluate import Samples, batches, check_logits, consecutive, evaluate, model_device, size_of
 from zoo.train import state
-from zoo.train.losses import Losses
+from zoo.train.log import check_log, epoch_line, write_log
+from zoo.train.losses import TrainingLoss
 from zoo.train.recipe import Recipe
 from zoo.train.state import State
 from zoo.utils import check_seed, seed_of
@@ -78,8 +79,8 @@ def train(
     with state.own_randomness(run.device, seed), state.signals(checkpoint is not None) as stopped:
         if checkpoint is not None:
             run.load(checkpoint)
-        log.check(log)
-        log.write(log, run.state.history)  # one that was lost is there again
+        check_log(log)
+        write_log(log, run.state.history)  # one that was lost is there again
         saved = time.monotonic()
         with run.bar(progress) as bar:
             while run.state.epoch < recipe.epochs:
@@ -89,14 +90,14 @@ def train(
                         run.save(checkpoint)
                         saved = time.monotonic()
                     if finished:
-                        log.write(log, run.state.history)
+                        write_log(log, run.state.history)
                     if stop:
                         raise ZooError(
                             f"stopped in epoch {min(run.state.epoch + 1, recipe.epochs)} of {recipe.epochs}; "
                             "what was done is saved, and the same command goes on from here"
                         )
                 if progress and bar.disable:
-                    print(log.line(run.state.history, recipe.epochs), file=sys.stderr, flush=True)
+                    print(epoch_line(run.state.history, recipe.epochs), file=sys.stderr, flush=True)
     run.finish()
     return model.eval()
 
@@ -120,7 +121,7 @@ class _Run:
         self.optimizer = torch.optim.SGD(
             model.parameters(), recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
-        self.losses = Losses(recipe, teacher)
+        self.loss = TrainingLoss(recipe, teacher)
         # Scaling keeps small gradients of half precision from becoming 0; elsewhere it does nothing.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
         self.average: AveragedModel | None = None
@@ -195,12 +196,12 @@ class _Run:
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         size, sizes = sum(part.size for part in parts), [len(part.numbers) for part in parts]
         for part, some, wanted in zip(parts, torch.split(inputs, sizes), torch.split(labels, sizes), strict=True):
-            with self.losses.precision(self.device), distributed.sync_batch_norms(part.size):
+            with self.loss.autocast(self.device), distributed.sync_batch_norms(part.size):
                 logits = self.model(some)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             if self.state.epoch == self.state.step == 0:
                 check_logits(logits, wanted)
-            loss = self.losses(logits, some, wanted)
+            loss = self.loss(logits, some, wanted)
             counted = len(wanted) * part.counts
             self.scaler.scale(loss * (counted / size)).backward()  # type: ignore[no-untyped-call]
             if counted:

@@ -1,4 +1,4 @@
-"""What training lowers: the cross-entropy with the labels, and the divergence from a teacher where a recipe asks."""
+"""Training losses: cross-entropy with the labels, and the divergence from a teacher where a recipe asks for it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ from torch.nn import functional as F
 
 from zoo.train.recipe import Recipe
 
-TEMPERATURE = 2.0
+
+def distillation_loss(
+    logits: Tensor, teacher_logits: Tensor, *, temperature: float = 2.0, reduction: str = "batchmean"
+) -> Tensor:
+    """T^2 KL(softmax(teacher_logits / T) || softmax(logits / T)), the loss of Hinton, Vinyals, Dean 2015, section 2.
+
+    Both logits are (B, classes). `reduction` is that of `torch.nn.functional.kl_div`: "batchmean" is the mean over the
+    batch, "sum" the sum over it. The factor T^2 keeps the size of the gradient when the temperature T changes.
+    """
+    log_probs, teacher_log_probs = (F.log_softmax(x / temperature, 1) for x in (logits, teacher_logits))
+    return temperature**2 * F.kl_div(log_probs, teacher_log_probs, reduction=reduction, log_target=True)
 
 
-class Losses:
-    """(1 - d) cross-entropy(labels) + d T^2 KL(teacher || model), both at the mean over a batch; d is the recipe's
-    `distil`, T the temperature at which the divergence is taken (Hinton, Vinyals, Dean 2015, section 2)."""
+class TrainingLoss:
+    """(1 - d) cross-entropy(labels) + d `distillation_loss`(teacher), where d is the recipe's `distil`.
+
+    Both terms are means over a batch. Without a teacher the loss is the cross-entropy alone.
+    """
 
     def __init__(self, recipe: Recipe, teacher: nn.Module | None) -> None:
         self.recipe = recipe
@@ -27,14 +39,12 @@ class Losses:
         loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         if self.teacher is None:
             return loss
-        with torch.no_grad(), self.precision(inputs.device):
-            wanted = self.teacher(inputs).float()
-        given, wanted = (F.log_softmax(each / TEMPERATURE, 1) for each in (logits, wanted))
-        divergence = F.kl_div(given, wanted, reduction="batchmean", log_target=True)
-        return (1 - self.recipe.distil) * loss + self.recipe.distil * TEMPERATURE**2 * divergence
+        with torch.no_grad(), self.autocast(inputs.device):
+            teacher_logits = self.teacher(inputs).float()
+        return (1 - self.recipe.distil) * loss + self.recipe.distil * distillation_loss(logits, teacher_logits)
 
-    def precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        """A context in which products are taken in the recipe's precision."""
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """A context in which matrix products and convolutions run in the recipe's precision."""
         if self.recipe.precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, getattr(torch, self.recipe.precision))
