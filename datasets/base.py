@@ -1,8 +1,7 @@
-"""What every data set of the zoo answers, and where its randomness comes from."""
+"""What every data set of the zoo answers."""
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -11,20 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from zoo.errors import ZooError
-
-
-def mix(*parts: int | str) -> int:
-    """One seed from several numbers and words, the same in every process (unlike `hash`).
-
-    >>> mix(0, "train", 7) == mix(0, "train", 7), mix(1, 2) == mix(12)
-    (True, False)
-    """
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
-
-
-def seeded(*parts: int | str) -> torch.Generator:
-    """A CPU generator that depends on `parts` alone."""
-    return torch.Generator().manual_seed(mix(*parts))
+from zoo.utils import generator_for
 
 
 class LabelledDataset(Dataset[tuple[Tensor, int]]):
@@ -75,5 +61,5 @@ class LabelledDataset(Dataset[tuple[Tensor, int]]):
             raise IndexError(f"sample {index} of {len(self)}")
         index %= len(self)
         if self.augment:
-            return self.vary(index, seeded("augment", self.seed, self.epoch, index)), self.label(index)
+            return self.vary(index, generator_for("augment", self.seed, self.epoch, index)), self.label(index)
         return self.read(index), self.label(index)

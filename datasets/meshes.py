@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.datasets.base import mix
 from zoo.datasets.point_transforms import check_cloud, normalise
 from zoo.errors import ZooError
+from zoo.utils import derive_seed
 
 
 def _torch_geometric() -> tuple[Any, Any, Any]:
@@ -70,7 +70,7 @@ def sample_mesh(path: Path, points: int, *, name: str, seed: int = 0) -> Tensor:
     vertices = vertices - vertices.mean(dim=0)  # a far-off centre would cost digits in float32
     try:
         with torch.random.fork_rng(devices=[]):  # SamplePoints draws from the global generator
-            torch.manual_seed(mix("mesh", seed, name, points))
+            torch.manual_seed(derive_seed("mesh", seed, name, points))
             sampled = SamplePoints(points)(Data(pos=vertices, face=triangles)).pos
     except RuntimeError as error:
         raise ZooError(f"{path} has no surface to sample: {error}") from error

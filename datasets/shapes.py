@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from zoo.datasets import point_transforms
-from zoo.datasets.base import LabelledDataset, seeded
+from zoo.datasets.base import LabelledDataset
 from zoo.datasets.registry import check_split
 from zoo.datasets.solids import SOLIDS, solid
 from zoo.errors import ZooError
+from zoo.utils import generator_for
 
 MISSING = (0.20, 0.45)  # share of the surface that the view does not show
 SIGMA = (0.02, 0.04)  # noise, in radii of the normalised cloud
@@ -70,7 +71,7 @@ class Shapes(LabelledDataset):
     def read(self, index: int) -> Tensor:
         made = self._made[index]
         if made is None:
-            generator = seeded("shapes", self.seed, self.split, index, self.points)
+            generator = generator_for("shapes", self.seed, self.split, index, self.points)
             made = self._made[index] = make_cloud(self.classes[self.label(index)], self.points, generator)
         return made.clone()
 

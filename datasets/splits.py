@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from zoo.datasets.base import LabelledDataset, seeded
+from zoo.datasets.base import LabelledDataset
 from zoo.errors import ZooError
+from zoo.utils import generator_for
 
 
 class Part(LabelledDataset):
@@ -45,7 +46,7 @@ def train_val_split(train: LabelledDataset, part: float) -> tuple[Part, Part]:
         of_class.setdefault(train.label(index), []).append(index)
     held: list[int] = []
     for label, indices in sorted(of_class.items()):
-        order = torch.randperm(len(indices), generator=seeded("held out", label)).tolist()
+        order = torch.randperm(len(indices), generator=generator_for("held out", label)).tolist()
         held += [indices[i] for i in order[: round(part * len(indices))]]
     chosen = set(held)
     kept = [index for index in range(len(train)) if index not in chosen]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -16,7 +15,7 @@ from zoo.prune.engine import EvaluationCache, GroupEvaluator, PruningSession, re
 from zoo.prune.report import PruneReport
 from zoo.prune.resume import Journal, Record
 from zoo.prune.search import PATHS, Method, Weights, prune_group
-from zoo.utils import seed_of
+from zoo.utils import generator_for
 
 REPORTED = 256  # samples that a group's report looks at where the widths are given
 
@@ -51,7 +50,7 @@ class Walk:
             if self.how.repair.readers and keep != group.size and not (known and known[0].winner == "whole"):
                 layer.repairer = repairer(layer, self.weights)
             if known is None:
-                generator = torch.Generator().manual_seed(seed_of(self.seed, index))
+                generator = generator_for(self.seed, index)
                 found = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
                 row, scale = distributed.broadcast_object(found)  # all alike
             else:

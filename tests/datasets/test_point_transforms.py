@@ -10,13 +10,13 @@ import torch
 
 from zoo.datasets import LabelledDataset
 from zoo.datasets import point_transforms as clouds
-from zoo.datasets.base import mix, seeded
 from zoo.errors import ZooError
+from zoo.utils import derive_seed, generator_for
 
 
 @pytest.fixture
 def cloud() -> torch.Tensor:
-    return torch.randn(3, 200, generator=seeded("test cloud")) * torch.tensor([[1.0], [2.0], [0.5]]) + 3
+    return torch.randn(3, 200, generator=generator_for("test cloud")) * torch.tensor([[1.0], [2.0], [0.5]]) + 3
 
 
 def test_normalise_point_by_point(cloud: torch.Tensor) -> None:
@@ -41,7 +41,7 @@ def test_rotation_keeps_the_vertical_and_turns_x_to_y(cloud: torch.Tensor) -> No
     turned = clouds.rotate(torch.tensor([[1.0], [0.0], [5.0]]), math.pi / 2)
     torch.testing.assert_close(turned, torch.tensor([[0.0], [1.0], [5.0]]), atol=1e-6, rtol=0)
     for axis in range(3):
-        turned = clouds.rotate_randomly(cloud, seeded(axis), axis=axis)
+        turned = clouds.rotate_randomly(cloud, generator_for(axis), axis=axis)
         assert turned[axis].equal(cloud[axis])
         assert not turned.allclose(cloud)
         torch.testing.assert_close(torch.cdist(turned.T, turned.T), torch.cdist(cloud.T, cloud.T), atol=2e-2, rtol=1e-3)
@@ -50,7 +50,7 @@ def test_rotation_keeps_the_vertical_and_turns_x_to_y(cloud: torch.Tensor) -> No
 def test_scale_and_translate_has_the_authors_ranges(cloud: torch.Tensor) -> None:
     scales, shifts = [], []
     for trial in range(400):
-        moved = clouds.scale_and_translate(cloud, seeded(trial))
+        moved = clouds.scale_and_translate(cloud, generator_for(trial))
         scale = (moved[:, 1] - moved[:, 0]) / (cloud[:, 1] - cloud[:, 0])
         scales.append(scale)
         shifts.append(moved[:, 0] - scale * cloud[:, 0])
@@ -63,7 +63,7 @@ def test_scale_and_translate_has_the_authors_ranges(cloud: torch.Tensor) -> None
 
 def test_jitter_has_the_spread_it_names_and_a_limit() -> None:
     still = torch.zeros(3, 20000)
-    moved = clouds.jitter(still, seeded(0), sigma=0.02, limit=0.05)
+    moved = clouds.jitter(still, generator_for(0), sigma=0.02, limit=0.05)
     assert abs(moved.std() - 0.02) < 0.001
     assert moved.abs().max() == pytest.approx(0.05)
 
@@ -73,21 +73,21 @@ def _columns(cloud: torch.Tensor) -> list[tuple[float, ...]]:
 
 
 def test_shuffle_and_subsample_only_choose(cloud: torch.Tensor) -> None:
-    mixed = clouds.shuffle(cloud, seeded(1))
+    mixed = clouds.shuffle(cloud, generator_for(1))
     assert _columns(mixed) == _columns(cloud)
     assert not mixed.equal(cloud)
-    few = clouds.subsample(cloud, 50, seeded(1))
+    few = clouds.subsample(cloud, 50, generator_for(1))
     assert few.shape == (3, 50)
     assert len(set(_columns(few))) == 50
     assert set(_columns(few)) <= set(_columns(cloud))
     with pytest.raises(ZooError, match="200 points has no 201"):
-        clouds.subsample(cloud, 201, seeded(1))
+        clouds.subsample(cloud, 201, generator_for(1))
 
 
 def test_dropped_points_become_the_first(cloud: torch.Tensor) -> None:
     shares = []
     for trial in range(300):
-        less = clouds.drop_points(cloud, seeded(trial), most=0.6)
+        less = clouds.drop_points(cloud, generator_for(trial), most=0.6)
         lost = (less != cloud).any(dim=0)
         assert less[:, lost].equal(cloud[:, :1].expand(-1, int(lost.sum())))
         shares.append(float(lost.float().mean()))
@@ -96,8 +96,8 @@ def test_dropped_points_become_the_first(cloud: torch.Tensor) -> None:
 
 
 def test_partial_view_is_cut_by_a_plane(cloud: torch.Tensor) -> None:
-    seen = clouds.partial_view(cloud, 120, seeded(4))
-    direction = torch.randn(3, generator=seeded(4))
+    seen = clouds.partial_view(cloud, 120, generator_for(4))
+    direction = torch.randn(3, generator=generator_for(4))
     kept = set(_columns(seen))
     lost = torch.tensor([point for point in _columns(cloud) if point not in kept])
     assert len(kept) == 120
@@ -118,8 +118,8 @@ def test_surface_sampling_equals_torch_geometric() -> None:
         warnings.simplefilter("ignore", FutureWarning)  # importing it calls torch.jit.script
         from torch_geometric.data import Data
         from torch_geometric.transforms import SamplePoints
-    vertices = torch.randn(30, 3, generator=seeded("vertices"))
-    faces = torch.randint(30, (3, 50), generator=seeded("faces"))
+    vertices = torch.randn(30, 3, generator=generator_for("vertices"))
+    faces = torch.randint(30, (3, 50), generator=generator_for("faces"))
     reach = vertices.abs().max()  # SamplePoints divides by it; the same mesh then, to the last digit
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
@@ -131,7 +131,7 @@ def test_surface_sampling_equals_torch_geometric() -> None:
 def test_surface_sampling_is_uniform_on_the_area() -> None:
     # Two triangles in the plane z = 0, of area 0.5 and 4.5; the density must be the same on both.
     corners = torch.tensor([[[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[2, 0, 0], [5, 0, 0], [2, 3, 0]]]).float()
-    places = clouds.sample_surface(corners, 20000, seeded(0))
+    places = clouds.sample_surface(corners, 20000, generator_for(0))
     small = places[:, places[0] < 1.5]
     assert abs(small.shape[1] / 20000 - 0.1) < 0.01
     torch.testing.assert_close(small.mean(dim=1), torch.tensor([1 / 3, 1 / 3, 0.0]), atol=0.02, rtol=0)
@@ -140,8 +140,8 @@ def test_surface_sampling_is_uniform_on_the_area() -> None:
 
 
 def test_mix_tells_parts_apart_and_is_the_same_everywhere() -> None:
-    assert mix(0, "train", 7) == 68540186518517185  # another process, or version, must not change the data
-    assert len({mix(1, 23), mix(12, 3), mix(123), mix("1", 23), mix(23, 1)}) == 5
+    assert derive_seed(0, "train", 7) == 68540186518517185  # another process, or version, must not change the data
+    assert len({derive_seed(1, 23), derive_seed(12, 3), derive_seed(123), derive_seed("1", 23), derive_seed(23, 1)}) == 5
 
 
 class _Numbers(LabelledDataset):

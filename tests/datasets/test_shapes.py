@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from zoo.datasets import list_datasets, load, record, solids
 from zoo.datasets import point_transforms as clouds
 from zoo.datasets import shapes as shapes_module
-from zoo.datasets.base import seeded
 from zoo.datasets.shapes import Shapes
 from zoo.errors import ZooError
+from zoo.utils import generator_for
 
 
 def area(mesh: torch.Tensor) -> float:
@@ -89,7 +89,7 @@ def test_points_on_a_stretched_sphere_are_uniform_on_its_area() -> None:
     # sqrt(1 + (a^2/c^2 - 1) z^2 / c^2), integrated here by plain summation.
     for c in (1.0, 2.5):
         mesh = solids.SOLIDS["sphere"](fixed()) * torch.tensor([1.0, 1.0, c])
-        z = clouds.sample_surface(mesh, 40000, seeded(0))[2] / c
+        z = clouds.sample_surface(mesh, 40000, generator_for(0))[2] / c
         grid = (torch.arange(2000) + 0.5) / 1000 - 1
         weight = (1 + (1 / c**2 - 1) * grid**2).sqrt()
         expected = weight.reshape(10, -1).sum(dim=1) / weight.sum()
@@ -101,7 +101,7 @@ def test_points_on_a_stretched_sphere_are_uniform_on_its_area() -> None:
 def test_every_solid_is_upright_finite_and_varied(name: str) -> None:
     proportions = set()
     for seed in range(5):
-        mesh = solids.solid(name, seeded(seed))
+        mesh = solids.solid(name, generator_for(seed))
         assert torch.isfinite(mesh).all()
         extent = mesh.reshape(-1, 3).amax(dim=0) - mesh.reshape(-1, 3).amin(dim=0)
         assert extent.min() > 0.1 * extent.max()
@@ -169,7 +169,7 @@ def test_labels_are_balanced_and_right() -> None:
     assert max(counts.values()) - min(counts.values()) <= 1
     assert [data[i][1] for i in range(40)] == list(range(20)) * 2
     name = data.classes[data[33][1]]
-    again = shapes_module.make_cloud(name, 16, seeded("shapes", 0, "train", 33, 16))
+    again = shapes_module.make_cloud(name, 16, generator_for("shapes", 0, "train", 33, 16))
     assert data[33][0].equal(again)
 
 

@@ -16,7 +16,7 @@ import click
 
 from zoo.cli.completion import entry_names
 from zoo.cli.params import FILE, FOLDER, PATH
-from zoo.utils import LARGEST, keep_freed_memory
+from zoo.utils import MAX_SEED, keep_freed_memory
 
 keep_freed_memory()
 
@@ -43,7 +43,7 @@ _ENTRY = (
     click.option("--resume/--no-resume", default=True, help="Go on where the same command was stopped [default]."),
     click.option("--half", is_flag=True, help="Float16 weights where no decision on validation data [0.1] changes."),
     click.option("--log", type=FILE, help="Log each epoch as a line of JSON."),
-    click.option("--seed", type=click.IntRange(0, LARGEST), default=0, show_default=True),
+    click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True),
 )
 _RECIPE = (
     click.option("--recipe", type=FILE, help="Recipe file [the network's own]."),

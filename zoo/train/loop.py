@@ -35,7 +35,7 @@ from zoo.train.log import check_log, epoch_line, write_log
 from zoo.train.losses import TrainingLoss
 from zoo.train.recipe import Recipe
 from zoo.train.state import State
-from zoo.utils import check_seed, seed_of
+from zoo.utils import check_seed, generator_for
 
 SAVE_SECONDS = 60.0  # between two saves inside an epoch
 LOOK_STEPS = 16  # between two looks at the loss on a GPU: each look waits until the GPU has finished
@@ -133,7 +133,7 @@ class _Run:
 
     def order(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch as lists of sample numbers."""
-        generator = torch.Generator().manual_seed(seed_of(self.seed, epoch))
+        generator = generator_for(self.seed, epoch)
         order = torch.randperm(size_of(self.dataset), generator=generator).tolist()
         cut = [[order[i] for i in batch] for batch in consecutive(len(order), self.recipe.batch_size)]
         return [batch for batch in cut if len(batch) > 1]

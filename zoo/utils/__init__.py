@@ -3,17 +3,18 @@
 from zoo.utils.files import check_folder, expanded, new_file, sha256_of, sweep, sync_folder
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
-from zoo.utils.seeds import LARGEST, check_seed, seed_of
+from zoo.utils.seeds import MAX_SEED, check_seed, derive_seed, generator_for
 
 __all__ = [
-    "LARGEST",
+    "MAX_SEED",
     "check_folder",
     "check_seed",
+    "derive_seed",
     "expanded",
+    "generator_for",
     "keep_freed_memory",
     "locked",
     "new_file",
-    "seed_of",
     "sha256_of",
     "sweep",
     "sync_folder",
