@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 
 from zoo import store
-from zoo.cards import DATASETS, Accuracy, Card, Forward, dataset_title, parse_name
+from zoo.cards import Accuracy, Card, Forward, parse_name
+from zoo.datasets import dataset_title, datasets_by_difficulty
 from zoo.display import interval, percent, quantity, speedup
 from zoo.errors import ZooError
 
@@ -47,7 +48,8 @@ def tables(cards: Iterable[tuple[Card, str]]) -> str:
     groups: dict[str, dict[str, tuple[Card, str]]] = {}
     for card, where in cards:
         groups.setdefault(card.dataset, {})[card.name] = (card, where)
-    order = [*(d for d in DATASETS if d in groups), *sorted(groups.keys() - set(DATASETS))]
+    known = datasets_by_difficulty()
+    order = [*(d for d in known if d in groups), *sorted(groups.keys() - set(known))]
     return "\n".join(f"**{dataset_title(dataset)}**\n\n{_table(groups[dataset])}" for dataset in order)
 
 

@@ -16,14 +16,32 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.datasets.registry import PRUNING_SAMPLES, Record, check_split, list_datasets, record
+from zoo.datasets.registry import (
+    PRUNING_SAMPLES,
+    Record,
+    check_split,
+    dataset_title,
+    datasets_by_difficulty,
+    list_datasets,
+    record,
+)
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
     from zoo.datasets.splits import train_val_split
 
-__all__ = ["PRUNING_SAMPLES", "LabelledDataset", "Record", "list_datasets", "load", "record", "train_val_split"]
+__all__ = [
+    "PRUNING_SAMPLES",
+    "LabelledDataset",
+    "Record",
+    "dataset_title",
+    "datasets_by_difficulty",
+    "list_datasets",
+    "load",
+    "record",
+    "train_val_split",
+]
 
 _LAZY = {"LabelledDataset": "base", "train_val_split": "splits"}  # these import torch
 

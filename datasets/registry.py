@@ -27,7 +27,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Record:
-    """One data set; `sample_shape` is (3, N) for clouds and (3, H, W) for images, in the default form."""
+    """One data set.
+
+    terms          the owner's terms of use
+    weights_terms  terms of weights trained on it; None: those of the data
+    sample_shape   (3, N) for clouds and (3, H, W) for images, in the default form
+    title          how it is called where its name would claim too much; None: its name
+    difficulty     an entry's name without a data set means the entry on the most difficult one that the zoo has
+    """
 
     name: str
     num_classes: int | None
@@ -35,6 +42,9 @@ class Record:
     what: str
     terms: str
     sample_shape: tuple[int, ...]
+    title: str | None = None
+    difficulty: int = 0
+    weights_terms: str | None = None
     folders: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
 
@@ -66,8 +76,10 @@ _register(
         num_classes=20,
         kind="points",
         what="20 classes of solids, made from a seed: noise, partial views, random proportions; no download",
-        terms="made by this package (Apache-2.0)",
+        terms="generated (no third-party data)",
+        weights_terms="Apache-2.0",
         sample_shape=(3, 512),
+        difficulty=1,
     )
 )
 _register(
@@ -78,6 +90,7 @@ _register(
         what="12311 CAD models in 40 classes (9843 train, 2468 test); HDF5 clouds or OFF meshes",
         terms=MODELNET_TERMS,
         sample_shape=(3, 1024),
+        difficulty=5,
         folders=("modelnet40_ply_hdf5_2048", "ModelNet40"),
         sources=(
             Source("hdf5", "https://shapenet.cs.stanford.edu/media/modelnet40_ply_hdf5_2048.zip"),
@@ -93,6 +106,7 @@ _register(
         what="4899 CAD models in 10 classes (3991 train, 908 test); HDF5 clouds or OFF meshes",
         terms=MODELNET_TERMS,
         sample_shape=(3, 1024),
+        difficulty=4,
         folders=(
             "modelnet10_ply_hdf5_1024",
             "modelnet10_ply_hdf5_2048",
@@ -111,6 +125,7 @@ _register(
         what="ImageNet (ILSVRC 2012) or any part of it, in train/ and val/ class folders",
         terms="non-commercial research and education only (image-net.org)",
         sample_shape=(3, 224, 224),
+        difficulty=6,
         folders=("imagenet", "imagenet224"),
     )
 )
@@ -122,6 +137,7 @@ _register(
         what="Imagenette: 10 easily told classes of ImageNet, in train/ and val/ class folders",
         terms="images under ImageNet's terms: non-commercial research and education only",
         sample_shape=(3, 128, 128),
+        difficulty=3,
         folders=("imagenette128", "imagenette"),
     )
 )
@@ -133,6 +149,8 @@ _register(
         what="CIFAR-10 (JPEG): 50000 + 10000 images of 32 x 32, re-encoded as JPEG, in train.h5 and test.h5",
         terms="CIFAR-10 (Krizhevsky 2009), published for research; its authors state no licence",
         sample_shape=(3, 32, 32),
+        title="CIFAR-10 (JPEG)",  # numbers on re-encoded images are not those of CIFAR-10
+        difficulty=2,
         folders=("cifar10_jpeg",),
     )
 )
@@ -148,6 +166,16 @@ def record(name: str) -> Record:
     if name not in _RECORDS:
         raise ZooError(f"no data set is called {name!r}; {suggest(name, _RECORDS)}")
     return _RECORDS[name]
+
+
+def datasets_by_difficulty() -> list[str]:
+    """The names that `load` takes, the most difficult data set first."""
+    return sorted(_RECORDS, key=lambda name: (-_RECORDS[name].difficulty, name))
+
+
+def dataset_title(name: str) -> str:
+    """How a text for people calls a data set, one of a user's own included."""
+    return (_RECORDS[name].title if name in _RECORDS else None) or name
 
 
 def check_split(split: str) -> str:

@@ -3,10 +3,9 @@
 from zoo.cards.accuracy import Accuracy, paired, wilson
 from zoo.cards.card import Card, File, Forward, Value
 from zoo.cards.licences import NO_PARENT, OF_WHAT, UNKNOWN, of_training
-from zoo.cards.names import DATASETS, check_name_text, dataset_title, parse_name, resolve_name
+from zoo.cards.names import check_name_text, parse_name, resolve_name
 
 __all__ = [
-    "DATASETS",
     "NO_PARENT",
     "OF_WHAT",
     "UNKNOWN",
@@ -16,7 +15,6 @@ __all__ = [
     "Forward",
     "Value",
     "check_name_text",
-    "dataset_title",
     "of_training",
     "paired",
     "parse_name",

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from zoo.cards import json_schema, licences, names
 from zoo.cards.accuracy import Accuracy
 from zoo.cards.licences import Licences
+from zoo.datasets import list_datasets
 from zoo.errors import ZooError
 
 SCHEMA = 2  # 1 had no terms of the parent's weights; cards of it are still read
@@ -194,7 +195,7 @@ def _check(card: Card) -> None:
         if not _WORD.fullmatch(text):
             raise ZooError(f"{what} {text!r} is not a word of small letters, digits, '-' and '_'")
     # Only known data sets are held against the name: a user's own my.net is no claim about a data set called net.
-    if name.dataset in names.DATASETS and name.dataset != card.dataset:
+    if name.dataset in list_datasets() and name.dataset != card.dataset:
         raise ZooError(f"the name says data set {name.dataset}, the card says {card.dataset}")
     if card.parent is not None and str(names.parse_name(card.parent)) == card.name:
         raise ZooError("an entry cannot be its own parent")

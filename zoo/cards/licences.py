@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from zoo.datasets import record
 from zoo.errors import ZooError
 
 UNKNOWN = "unknown"
@@ -66,13 +67,9 @@ def of_training(dataset: str, parent: str = NO_PARENT) -> Licences:
     Raises:
         ZooError: no data set of that name is known.
     """
-    from zoo.datasets import record  # only where a network was trained
-
-    if dataset == "shapes":
-        data = "generated (no third-party data)"
-        return Licences(code="Apache-2.0", weights="Apache-2.0", data=data, parent=parent)
-    terms = record(dataset).terms
-    return Licences(code="Apache-2.0", weights=f"as the data: {terms}", data=terms, parent=parent)
+    data = record(dataset)
+    weights = data.weights_terms or f"as the data: {data.terms}"
+    return Licences(code="Apache-2.0", weights=weights, data=data.terms, parent=parent)
 
 
 def from_schema_1(data: dict[str, Any]) -> dict[str, Any]:

@@ -10,21 +10,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from zoo.datasets import datasets_by_difficulty
 from zoo.errors import ZooError, suggest
-
-# The most demanding first: a name without a data set means the entry on the first of these that the zoo has.
-DATASETS = ("imagenet", "modelnet40", "modelnet10", "imagenette", "cifar10", "shapes")
-# What a data set is called where its name would claim too much: numbers on re-encoded images are not CIFAR-10's.
-TITLES = {"cifar10": "CIFAR-10 (JPEG)"}
 
 _PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _LONGEST = 120  # leaves room for what the store adds before a file system's limit of 255
 _RESERVED = ("index",)  # index.json lists a mirror's cards
-
-
-def dataset_title(dataset: str) -> str:
-    """How people are told of a data set."""
-    return TITLES.get(dataset, dataset)
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ def resolve_name(text: str, known: Iterable[str]) -> str:
     parts = [_split(name) for name in known]
     family = [part for part in parts if part.dataset is not None and part.stem == text]
     if family:
-        return str(min(family, key=_demand))
+        return str(min(family, key=_priority))
     if not known:
         raise ZooError(f"no model {text!r}: the zoo is empty; make an entry with `zoo train` or set ZOO_MIRROR")
     # A name without a data set is compared with names without one, or the ending would drown a small slip.
@@ -95,6 +86,7 @@ def _split(text: str) -> Name:
     return Name(stem, last) if dot and stem and last[:1].isalpha() else Name(text)
 
 
-def _demand(name: Name) -> tuple[int, str]:
-    dataset = name.dataset or ""
-    return (DATASETS.index(dataset) if dataset in DATASETS else len(DATASETS), dataset)
+def _priority(name: Name) -> tuple[int, str]:
+    """Sorts the most difficult of the zoo's data sets first, those of a user's own last."""
+    dataset, ordered = name.dataset or "", datasets_by_difficulty()
+    return (ordered.index(dataset) if dataset in ordered else len(ordered), dataset)

@@ -5,7 +5,8 @@ Only what the card states: a number that was not measured is not mentioned.
 
 from __future__ import annotations
 
-from zoo.cards import Accuracy, Card, Forward, dataset_title
+from zoo.cards import Accuracy, Card, Forward
+from zoo.datasets import dataset_title
 from zoo.display.format import interval, percent, quantity
 
 # How a network is written where its word is not its name; with the article that its sound asks for.

@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import get_type_hints
 
-from zoo.cards import DATASETS
+from zoo.datasets import list_datasets
 from zoo.errors import ZooError, suggest
 from zoo.utils import expanded
 
@@ -135,8 +135,8 @@ def _settings(section: str, lines: dict[str, str]) -> dict[str, int | float | st
     kind, _, dataset = section.partition(".")
     if kind not in KINDS:
         raise ZooError(f"there is no section [{section}]: {suggest(kind, KINDS)}")
-    if section != kind and dataset not in DATASETS:
-        raise ZooError(f"[{section}]: there is no data set {dataset!r}: {suggest(dataset, DATASETS)}")
+    if section != kind and dataset not in list_datasets():
+        raise ZooError(f"[{section}]: there is no data set {dataset!r}: {suggest(dataset, list_datasets())}")
     types = get_type_hints(Recipe)
     settings: dict[str, int | float | str] = {}
     for name, text in lines.items():

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from zoo import checkpoint, display, distributed, store
-from zoo.cards import Accuracy, Card, Forward, dataset_title
+from zoo.cards import Accuracy, Card, Forward
+from zoo.datasets import dataset_title
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate, forward_times
 from zoo.workflows.entry import Data, choose_device, fitting, forward_record, same_classes, warn_of_seen
