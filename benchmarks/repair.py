@@ -25,7 +25,7 @@ import torch
 from theirs import IMPORTANCES, at_ratio, ratio_for
 
 from zoo import checkpoint, datasets
-from zoo.cards import paired
+from zoo.cards import paired_difference_ci
 from zoo.evaluate import count, evaluate
 from zoo.models import build, groups_of
 from zoo.prune import PLAIN, Budget, PruneReport, Repair, prune, recalibrate
@@ -187,7 +187,7 @@ def main(arch: str, target: float, runs: str, out: Path, alone: str | None, **op
             subprocess.run(command, check=True)
         row, first = done()[name], done()["dense"]
         hits = ([int(hit) for hit in str(run["hits"])] for run in (row, first))
-        points, half = (100 * part for part in paired(*hits))
+        points, half = (100 * part for part in paired_difference_ci(*hits))
         print(f"{name:<39} {row['correct']}/{row['total']}  {points:+6.1f} +- {half:.1f}  cross-entropy "
               f"{row['cross_entropy']:.3f}  {float(str(row['macs'])) / 1e6:.1f}M  {row.get('seconds', 0):.0f} s  "
               f"{int(str(row['peak_bytes'])) / 2**30:.1f} GiB", flush=True)  # fmt: skip

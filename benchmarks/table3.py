@@ -29,7 +29,7 @@ import torch
 from card_times import ROOT, checkpoint_in, default_folders, entries
 
 from zoo import checkpoint, display, store
-from zoo.cards import Card, Forward, paired, parse_name, wilson
+from zoo.cards import Card, Forward, paired_difference_ci, parse_name, wilson_interval
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
 from zoo.workflows import Data, choose_device
@@ -81,7 +81,7 @@ class Row:
         if len(self.splits) != 1:
             return None
         ((_, total),) = self.splits
-        return wilson(statistics.mean(self.shares) * total, total)  # type: ignore[arg-type]  # a mean need not be whole
+        return wilson_interval(statistics.mean(self.shares) * total, total)  # type: ignore[arg-type]  # a mean need not be whole
 
 
 def rows(cards: Iterable[Card], dataset: str) -> list[Row]:
@@ -174,7 +174,7 @@ def beside(table: Sequence[Row], judged: Judge | None = None) -> list[str]:
         several = f", {row.points} points" if len({each.points for each in table}) > 1 else ""
         points = f"{gap:+.2f} points"
         if judged is not None:
-            points = "{:+.2f} ± {:.2f} points".format(*(100 * part for part in paired(judged(row), judged(other))))
+            points = "{:+.2f} ± {:.2f} points".format(*(100 * part for part in paired_difference_ci(judged(row), judged(other))))
         line = f"{row.width:g}x{several}: the {row.kind} network has {points} of accuracy against the dense one"
         most, least = max(c.macs or 0 for c in row.cards), min(c.macs or 0 for c in other.cards)
         if most > least > 0:

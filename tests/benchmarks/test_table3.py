@@ -15,7 +15,7 @@ from small_zoo import load
 from store_entries import make, write_index
 
 import zoo
-from zoo.cards import Accuracy, Forward, wilson
+from zoo.cards import Accuracy, Forward, wilson_interval
 from zoo.cards.licences import Licences
 from zoo.store import store
 from zoo.workflows import save_entry
@@ -91,7 +91,7 @@ def test_seeds_share_a_row_with_their_mean_spread_and_interval(tmp_path: Path) -
         name = "dgcnn-pruned-0.5x" + (f"-seed{seed}" if seed else "")
         entry(tmp_path, f"{name}.modelnet10", right, parameters=parameters, macs=300_000_000)
     low, high = 0.89048, 0.927644  # of 827 right answers of 908, not of 2481 of 2724
-    assert (low, high) == wilson(827, 908)
+    assert (low, high) == wilson_interval(827, 908)
     assert cells(tmp_path, "DGCNN, pruned (0.5x)") == {
         "network": "DGCNN, pruned (0.5x)",
         "seeds": "3",
@@ -125,8 +125,8 @@ def test_more_seeds_do_not_make_the_interval_smaller(tmp_path: Path) -> None:
     assert widths == [widths[0]] * 3
     entry(tmp_path, "dgcnn-seed1.modelnet10", 801)  # the mean is no whole number of right answers
     low, high = json.loads("\n".join(lines(tmp_path, "--json")))[0]["interval"]
-    assert low == pytest.approx((2 * wilson(800, 908)[0] + wilson(801, 908)[0]) / 3, abs=1e-5)
-    assert high == pytest.approx((2 * wilson(800, 908)[1] + wilson(801, 908)[1]) / 3, abs=1e-5)
+    assert low == pytest.approx((2 * wilson_interval(800, 908)[0] + wilson_interval(801, 908)[0]) / 3, abs=1e-5)
+    assert high == pytest.approx((2 * wilson_interval(800, 908)[1] + wilson_interval(801, 908)[1]) / 3, abs=1e-5)
 
 
 def test_seeds_that_were_judged_on_different_samples_have_no_interval(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zoo.cards import NO_PARENT, Accuracy, Card, File, Forward, of_training, wilson
+from zoo.cards import NO_PARENT, Accuracy, Card, File, Forward, licences_of_trained, wilson_interval
 from zoo.cards.licences import Licences
 from zoo.errors import ZooError
 
@@ -44,20 +44,20 @@ LONE = {"parent": None, "licences": replace(CARD.licences, parent=NO_PARENT)}
 @pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (1, 3), (827, 908), (9_999, 10_000)])
 def test_wilson_gives_the_two_shares_that_are_just_not_rejected(correct: int, total: int) -> None:
     # The interval's ends p are where the score test is at its limit: |correct/total - p| = z sqrt(p (1 - p) / total).
-    for end in wilson(correct, total):
+    for end in wilson_interval(correct, total):
         limit = 1.959963984540054 * math.sqrt(end * (1 - end) / total)
         assert abs(correct / total - end) == pytest.approx(limit, abs=2e-4 if end in (0, 1) else 2e-6)
 
 
 def test_wilson_gives_the_published_interval() -> None:
     # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I: 81 of 263
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 
 @pytest.mark.parametrize(("correct", "total"), [(1, 0), (0, 0), (-1, 3), (4, 3)])
 def test_wilson_refuses_impossible_counts(correct: int, total: int) -> None:
     with pytest.raises(ZooError, match="0 <= correct <= total"):
-        wilson(correct, total)
+        wilson_interval(correct, total)
 
 
 def test_a_card_survives_the_round_trip_and_is_stable() -> None:
@@ -239,12 +239,12 @@ def test_the_task_is_told_by_the_shape_of_the_inputs_and_not_stored() -> None:
 
 
 def test_what_is_trained_here_inherits_the_terms_of_its_data_and_states_its_parents() -> None:
-    assert of_training("shapes").parent == "no parent"
-    assert of_training("shapes", "CC-BY-4.0") == Licences(
+    assert licences_of_trained("shapes").parent == "no parent"
+    assert licences_of_trained("shapes", "CC-BY-4.0") == Licences(
         code="Apache-2.0", weights="Apache-2.0", data="generated (no third-party data)", parent="CC-BY-4.0"
     )
-    terms = of_training("imagenet")
+    terms = licences_of_trained("imagenet")
     assert "non-commercial" in terms.data
     assert terms.weights == f"as the data: {terms.data}"
     with pytest.raises(ZooError, match="did you mean imagenet"):
-        of_training("imagenett")
+        licences_of_trained("imagenett")

@@ -196,7 +196,7 @@ def test_an_empty_zoo_says_how_to_fill_it(home: Path) -> None:
 
 def test_cards_that_call_each_other_parent_are_still_listed() -> None:
     one, two = named(CHILD, "one", parent="two"), named(CHILD, "two", parent="one")
-    lines = listing.overview({"one": one, "two": two}).splitlines()[1:]
+    lines = listing.card_table({"one": one, "two": two}).splitlines()[1:]
     assert sorted(line.split()[0] for line in lines) == ["one", "two"]
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from zoo import ZooError
-from zoo.cards import paired, wilson
+from zoo.cards import paired_difference_ci, wilson_interval
 from zoo.evaluate import eval_mode, evaluate
 
 
@@ -25,7 +25,7 @@ def test_a_paired_difference_holds_the_truth_in_95_of_100_cases(
     first, second = uniform < 0.8 + only_first, (uniform < 0.8) | (uniform >= 1 - only_second)
     held = 0
     for a, b in zip(first.int().tolist(), second.int().tolist(), strict=True):
-        difference, half = paired(a, b)
+        difference, half = paired_difference_ci(a, b)
         assert difference == pytest.approx((sum(a) - sum(b)) / 400)
         held += abs(difference - (only_first - only_second)) <= half
     assert held / 2000 >= least
@@ -36,14 +36,14 @@ def test_a_paired_difference_holds_the_truth_in_95_of_100_cases(
 def test_a_paired_difference_is_that_of_agresti_and_min() -> None:
     """Their Wald interval of the table with half a sample more in each of its four cells."""
     a, b = [1] * 80 + [0] * 10 + [1] * 7 + [0] * 3, [1] * 80 + [0] * 10 + [0] * 7 + [1] * 3
-    difference, half = paired(a, b)
+    difference, half = paired_difference_ci(a, b)
     assert difference == pytest.approx((7 - 3) / 100)
     n, p12, p21 = 102, 7.5 / 102, 3.5 / 102
     assert half == pytest.approx(1.95996 * ((p12 + p21 - (p12 - p21) ** 2) / n) ** 0.5, rel=1e-5)
     with pytest.raises(ZooError, match="at least one sample"):
-        paired([], [])
+        paired_difference_ci([], [])
     with pytest.raises(ValueError, match="zip"):
-        paired([1, 0], [0])
+        paired_difference_ci([1, 0], [0])
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_equals_a_loop_over_samples(network, samples, batch_size):
     assert found.hits.tolist() == right
     assert (found.correct, found.total, found.accuracy) == (sum(right), 23, sum(right) / 23)
     assert found.cross_entropy == pytest.approx(loss / 23, rel=1e-6)
-    assert (found.low, found.high) == wilson(sum(right), 23)
+    assert (found.low, found.high) == wilson_interval(sum(right), 23)
     assert evaluate(network, TensorDataset(*samples), batch_size=batch_size) == found
 
 

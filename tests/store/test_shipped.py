@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import zoo
 from zoo import datasets
-from zoo.cards import wilson
+from zoo.cards import wilson_interval
 from zoo.evaluate import count, evaluate
 from zoo.models import build, multiplier_widths
 from zoo.store import mirrors, store
@@ -91,7 +91,7 @@ def test_accuracy_is_counted_again(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_interval_is_that_of_the_count_on_the_test_split(name):
     counted = zoo.info(name).accuracy
-    assert (counted.low, counted.high) == pytest.approx(wilson(counted.correct, counted.total), abs=1e-6)
+    assert (counted.low, counted.high) == pytest.approx(wilson_interval(counted.correct, counted.total), abs=1e-6)
     assert (counted.split, counted.total) == ("test", 1024 if name in SHAPES else 908)
 
 

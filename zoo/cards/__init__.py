@@ -1,13 +1,13 @@
 """Cards: the JSON record of a checkpoint and of all that was measured of it. Imports no torch."""
 
-from zoo.cards.accuracy import Accuracy, paired, wilson
+from zoo.cards.accuracy import Accuracy, paired_difference_ci, wilson_interval
 from zoo.cards.card import Card, File, Forward, Value
-from zoo.cards.licences import NO_PARENT, OF_WHAT, UNKNOWN, of_training
+from zoo.cards.licences import LICENCE_TITLES, NO_PARENT, UNKNOWN, licences_of_trained
 from zoo.cards.names import check_name_text, parse_name, resolve_name
 
 __all__ = [
+    "LICENCE_TITLES",
     "NO_PARENT",
-    "OF_WHAT",
     "UNKNOWN",
     "Accuracy",
     "Card",
@@ -15,9 +15,9 @@ __all__ = [
     "Forward",
     "Value",
     "check_name_text",
-    "of_training",
-    "paired",
+    "licences_of_trained",
+    "paired_difference_ci",
     "parse_name",
     "resolve_name",
-    "wilson",
+    "wilson_interval",
 ]

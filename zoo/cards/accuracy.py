@@ -12,7 +12,7 @@ from zoo.errors import ZooError
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
-def wilson(correct: int, total: int) -> tuple[float, float]:
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """The 95 % score interval of a proportion, as fractions rounded to six digits.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
@@ -31,7 +31,7 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     return round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+def paired_difference_ci(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     """By how much the mean of `a` is above that of `b`, and half of the difference's 95 % interval.
 
     Both say of the same samples, in their order, which were answered rightly (1 or 0; the mean over networks where
@@ -67,11 +67,11 @@ class Accuracy:
     @classmethod
     def of(cls, split: str, correct: int, total: int) -> Accuracy:
         """The record with its interval filled in."""
-        low, high = wilson(correct, total)
+        low, high = wilson_interval(correct, total)
         return cls(split=split, correct=correct, total=total, low=low, high=high)
 
     def __post_init__(self) -> None:
-        low, high = wilson(self.correct, self.total)
+        low, high = wilson_interval(self.correct, self.total)
         if max(abs(self.low - low), abs(self.high - high)) > 1e-6:
             raise ZooError(
                 f"the interval {self.low} to {self.high} is not that of {self.correct} of {self.total}: "

@@ -16,7 +16,7 @@ UNKNOWN = "unknown"
 # Not "none": beside a licence that would read as "no terms, do as you like".
 NO_PARENT = "no parent"
 
-OF_WHAT = {"code": "code", "weights": "weights", "data": "training data", "parent": "parent's weights"}
+LICENCE_TITLES = {"code": "code", "weights": "weights", "data": "training data", "parent": "parent's weights"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Licences:
     parent: str
 
     def __post_init__(self) -> None:
-        for name in OF_WHAT:
+        for name in LICENCE_TITLES:
             if not getattr(self, name).strip():
                 or_that = f", or {NO_PARENT!r} where there is none" if name == "parent" else ""
                 raise ZooError(f"licences: {name} is empty; write {UNKNOWN!r} where it is not known{or_that}")
@@ -40,7 +40,7 @@ class Licences:
         >>> Licences(code="MIT", weights="MIT", data="CC-BY-4.0", parent="no parent").line()
         'code: MIT; weights: MIT; training data: CC-BY-4.0; no parent'
         """
-        parts = (text if text == NO_PARENT else f"{OF_WHAT[kind]}: {text}" for kind, text in vars(self).items())
+        parts = (text if text == NO_PARENT else f"{LICENCE_TITLES[kind]}: {text}" for kind, text in vars(self).items())
         return "; ".join(parts)
 
 
@@ -59,7 +59,7 @@ def check_parent(licences: Licences, parent: str | None) -> None:
         )
 
 
-def of_training(dataset: str, parent: str = NO_PARENT) -> Licences:
+def licences_of_trained(dataset: str, parent: str = NO_PARENT) -> Licences:
     """The terms of weights that this package trained on a data set, from a parent with these terms if from any.
 
     Weights learnt from data that is not ours inherit its terms, as far as anyone can tell.

@@ -119,7 +119,7 @@ def list_(
         click.echo(json.dumps([json.loads(card.to_json()) for card in chosen.values()], indent=2))
     elif chosen:
         views = {name: query.view(card) for name, card in chosen.items()}
-        click.echo(display.overview(views, shown, families=query.sort is None))
+        click.echo(display.card_table(views, shown, families=query.sort is None))
     if not known:
         click.echo("the zoo is empty: make an entry with zoo train, or zoo download NAME --mirror M", err=True)
         return
@@ -143,7 +143,7 @@ def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
         click.echo(card.to_json(), nl=False)
     else:
         shipped = store.is_shipped(card.name)
-        click.echo(display.story(card, store.cards(mirror), locations(card, mirror), shipped=shipped))
+        click.echo(display.card_page(card, store.cards(mirror), locations(card, mirror), shipped=shipped))
 
 
 @main.command(short_help="Put an entry's checkpoint on this machine, verified.")

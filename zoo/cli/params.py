@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from zoo.errors import ZooError
-from zoo.utils import expanded
+from zoo.utils import expand_path
 
 
 class _Given(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return super().convert(expanded(value), param, ctx)
+            return super().convert(expand_path(value), param, ctx)
         except ZooError as error:
             self.fail(str(error), param, ctx)
 

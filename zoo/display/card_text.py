@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from zoo.cards import OF_WHAT, Accuracy, Card, Forward
+from zoo.cards import LICENCE_TITLES, Accuracy, Card, Forward
 from zoo.display.columns import COLUMNS, USUAL
 from zoo.display.format import interval, percent, quantity, speedup, table
 from zoo.display.words import what_it_cost, what_it_is
@@ -12,7 +12,7 @@ from zoo.display.words import what_it_cost, what_it_is
 _TIMED = ("forward", "torch", "batch", "type", "mode", "speed-up", "median", "95 %")
 
 
-def overview(cards: Mapping[str, Card], columns: Sequence[str] = USUAL, *, families: bool = True) -> str:
+def card_table(cards: Mapping[str, Card], columns: Sequence[str] = USUAL, *, families: bool = True) -> str:
     """One line per entry: with ``families`` children indented right under their parents, else in the order given."""
     chosen = [COLUMNS[name] for name in columns]
     lines = _families(cards) if families else ((card, 0) for card in cards.values())
@@ -23,7 +23,7 @@ def overview(cards: Mapping[str, Card], columns: Sequence[str] = USUAL, *, famil
     return table([[column.title for column in chosen], *rows])
 
 
-def story(card: Card, known: Mapping[str, Card], places: Iterable[str] = (), *, shipped: bool = False) -> str:
+def card_page(card: Card, known: Mapping[str, Card], places: Iterable[str] = (), *, shipped: bool = False) -> str:
     """The card as a page; ``known`` holds the parent's card if that is on this machine too. The name of an entry that
     is ``shipped`` is not free: making it again needs another folder."""
     parent = card.parent_in(known)
@@ -33,7 +33,7 @@ def story(card: Card, known: Mapping[str, Card], places: Iterable[str] = (), *, 
         table(list(_beside(card, parent, "parent, made anew since" if anew else "parent"))),
         table([_TIMED, *map(_timing, card.forward)]) if card.forward else "",
         _again(card, shipped),
-        "terms of use\n" + table([(f"  {OF_WHAT[kind]}", text) for kind, text in vars(card.licences).items()]),
+        "terms of use\n" + table([(f"  {LICENCE_TITLES[kind]}", text) for kind, text in vars(card.licences).items()]),
         table(
             [
                 ("file", f"{card.saved.name}, {quantity(card.saved.size)}B"),

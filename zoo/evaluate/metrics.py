@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from zoo import distributed
-from zoo.cards import wilson
+from zoo.cards import wilson_interval
 from zoo.errors import ZooError
 from zoo.evaluate.loader import Samples, as_dataset, batches, consecutive, model_device, size_of
 
@@ -82,7 +82,7 @@ def evaluate(
     entropy = distributed.all_reduce(entropy)
     right = distributed.all_gather_rows(torch.cat(hits).cpu().byte(), total).bool()
     correct = int(right.sum())
-    low, high = wilson(correct, total)
+    low, high = wilson_interval(correct, total)
     return Evaluation(correct, total, entropy.item() / total, low, high, right)
 
 

@@ -15,7 +15,7 @@ from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import mirrors, store
 from zoo.transfer import FetchError
-from zoo.utils import expanded, new_file
+from zoo.utils import expand_path, new_file
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can state
 
@@ -28,7 +28,7 @@ def bundle(names: Sequence[str], out: Path, *, mirror: Sequence[str] | None = No
         ZooError: no such entry, a damaged one, a file ``out`` that exists and ``overwrite`` is not given, or one that
             cannot be written.
     """
-    out = expanded(out)
+    out = expand_path(out)
     if out.suffix != ".zip":
         raise ZooError(f"a bundle's name ends in .zip; got {out.name}")
     if out.exists() and not overwrite:
@@ -53,7 +53,7 @@ def install(file: Path) -> list[tuple[Card, Path]]:
         ZooError: it is no bundle, or a damaged one; what is installed by then stays. Or this machine has another entry
             of that name, shipped or the user's own, which would hide the bundle's.
     """
-    file = expanded(file).absolute()
+    file = expand_path(file).absolute()
     if not file.is_file():
         raise ZooError(f"there is no file {file}")
     if not zipfile.is_zipfile(file):

@@ -9,7 +9,7 @@ from pathlib import Path
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import store
-from zoo.utils import expanded
+from zoo.utils import expand_path
 
 _NAMED = re.compile(r"(?P<name>.+)-[0-9a-f]{8}\.safetensors")  # as `zoo.cards.File` has it
 
@@ -29,7 +29,7 @@ def checkpoint_at(place: str | os.PathLike[str]) -> tuple[Path, Card | None]:
     """
     if not isinstance(place, str | os.PathLike):
         raise ZooError(f"{place!r} is neither an entry's name nor a path")
-    path = expanded(place)
+    path = expand_path(place)
     try:
         if path.is_dir():
             files = sorted(path.glob("[!.]*.safetensors"))

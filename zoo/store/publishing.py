@@ -18,7 +18,7 @@ from zoo.cards import Card, resolve_name
 from zoo.errors import ZooError
 from zoo.store import mirrors, store
 from zoo.transfer import FetchError
-from zoo.utils import expanded, locked, new_file, sweep
+from zoo.utils import expand_path, locked, new_file, remove_stale_files
 
 _NOTE = ".publishing.json"
 _CHECKPOINT = re.compile(r"[^./\\][^/\\]*-[0-9a-f]{8}\.safetensors")
@@ -56,7 +56,7 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
     if isinstance(patterns, str):
         patterns = [patterns]
     chosen = sorted({name for pattern in patterns or ["*"] for name in _matching(pattern, known)})
-    folder = expanded(folder)
+    folder = expand_path(folder)
     with locked(folder, "publish"):
         _check_index(folder)
         places = {name: folder / f"{name}.json" for name in chosen}
@@ -94,7 +94,7 @@ def _cleared(folder: Path, checkpoints: set[str]) -> Iterator[None]:
     note = folder / _NOTE
     left = _noted(note)
     for name in (*left, *(f"{name[:-_ENDING]}.json" for name in left), mirrors.INDEX, _NOTE):
-        sweep(folder, name, older=0)
+        remove_stale_files(folder, name, older=0)
     if noted := left | checkpoints:
         with new_file(note) as out:
             out.write(json.dumps(sorted(noted)).encode())

@@ -21,7 +21,7 @@ from zoo.errors import ZooError
 from zoo.store import mirrors
 from zoo.store.verify import sha256_of_known
 from zoo.transfer import FetchError, offline, set_aside, shown
-from zoo.utils import expanded, locked, new_file, sha256_of
+from zoo.utils import expand_path, locked, new_file, sha256_of
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +32,7 @@ _LOG = logging.getLogger("zoo")
 def home() -> Path:
     """The folder of everything that is not shipped: ``ZOO_HOME``, or the system's place for a user's data."""
     if folder := os.environ.get("ZOO_HOME"):
-        return expanded(folder)
+        return expand_path(folder)
     from platformdirs import user_data_path
 
     return user_data_path("pruned-zoo", appauthor=False)
@@ -193,7 +193,7 @@ def fetch(
             add(path, card, cache_dir(), overwrite=True)
     if to is None:
         return path, card
-    folder = expanded(to)
+    folder = expand_path(to)
     add(path, card, folder, overwrite=overwrite)
     return folder / card.saved.name, card
 

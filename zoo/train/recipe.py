@@ -20,7 +20,7 @@ from typing import get_type_hints
 
 from zoo.datasets import list_datasets
 from zoo.errors import ZooError, suggest
-from zoo.utils import expanded
+from zoo.utils import expand_path
 
 KINDS = ("train", "finetune")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -106,7 +106,7 @@ def read_recipe(path: str | Path, kind: str, dataset: str) -> Recipe:
     Raises:
         ZooError: it cannot be read, has no such section, or holds what is not possible; names file, section and field.
     """
-    path = expanded(path)
+    path = expand_path(path)
     parser = configparser.ConfigParser(
         delimiters=("=",), inline_comment_prefixes=("#",), interpolation=None, empty_lines_in_values=False,
         default_section="",

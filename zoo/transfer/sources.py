@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlsplit
 
 from zoo.errors import ZooError
-from zoo.utils import expanded
+from zoo.utils import expand_path
 
 if TYPE_CHECKING:
     from requests import Response
@@ -97,7 +97,7 @@ def source_of(base: str) -> Source:
 
 def _expanded(base: str) -> Path:
     try:
-        return expanded(base)
+        return expand_path(base)
     except ZooError as error:
         raise FetchError(str(error)) from error
 

@@ -1,6 +1,6 @@
 """Files, locks and seeds: what every other package builds on. Imports no torch."""
 
-from zoo.utils.files import check_folder, expanded, new_file, sha256_of, sweep, sync_folder
+from zoo.utils.files import check_folder, expand_path, new_file, remove_stale_files, sha256_of, sync_folder
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
 from zoo.utils.seeds import MAX_SEED, check_seed, derive_seed, generator_for
@@ -10,12 +10,12 @@ __all__ = [
     "check_folder",
     "check_seed",
     "derive_seed",
-    "expanded",
+    "expand_path",
     "generator_for",
     "keep_freed_memory",
     "locked",
     "new_file",
+    "remove_stale_files",
     "sha256_of",
-    "sweep",
     "sync_folder",
 ]

@@ -35,7 +35,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, path.name)
+        remove_stale_files(path.parent, path.name)
         try:
             with open(temporary, "xb") as out:
                 yield out
@@ -58,7 +58,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def expanded(path: str | os.PathLike[str]) -> Path:
+def expand_path(path: str | os.PathLike[str]) -> Path:
     """The path with the home folder for a ``~``.
 
     Raises:
@@ -72,7 +72,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         raise ZooError(f"{os.fspath(path)!r}: {error}; write ./~... for a folder of that name") from error
 
 
-def sweep(folder: Path, name: str | None = None, *, older: float = _STALE) -> None:
+def remove_stale_files(folder: Path, name: str | None = None, *, older: float = _STALE) -> None:
     """Remove half files of this name, or of any, that killed processes left: those unchanged for so many seconds."""
     for part in sorted(folder.glob(".*.part")):
         named = _HALF.fullmatch(part.name)

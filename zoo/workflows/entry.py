@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from zoo import checkpoint, display, distributed, store
-from zoo.cards import NO_PARENT, UNKNOWN, Accuracy, Card, Forward, Value, of_training, parse_name
+from zoo.cards import NO_PARENT, UNKNOWN, Accuracy, Card, Forward, Value, licences_of_trained, parse_name
 from zoo.datasets import LabelledDataset, load, train_val_split
 from zoo.errors import ZooError
 from zoo.evaluate import Counts, Evaluation, Times, count, device_name, evaluate, forward_times
@@ -333,7 +333,7 @@ def make_card(
         macs=counts.macs,
         macs_paper=counts.macs_paper,
         forward=forward,
-        licences=of_training(data.dataset, NO_PARENT if parent is None else parent_terms),
+        licences=licences_of_trained(data.dataset, NO_PARENT if parent is None else parent_terms),
     )
 
 
