@@ -17,19 +17,21 @@ import click
 from zoo import checkpoint, display, store
 from zoo.cards import Accuracy, Card
 from zoo.errors import ZooError
-from zoo.half_precision import Halved, halve, held_for_halving
+from zoo.half_precision import HalfPrecisionResult, round_to_float16
 from zoo.utils import keep_freed_memory
-from zoo.workflows import Data, choose_device, measure
+from zoo.workflows import Data, choose_device, held_for_halving, measure, save_entry
 
 
-def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str | None = None) -> tuple[Card, Halved]:
-    """The entry's card afterwards, and what came of it. Raises ZooError if it is not there or its data is not."""
+def halve_entry(
+    name: str, folder: Path, *, data_dir: Path | None, device: str | None = None
+) -> tuple[Card, HalfPrecisionResult]:
+    """Store an entry in half precision; return its new card and the result. Raises ZooError without entry or data."""
     card = store.read_card(folder / f"{name}.json")
     path = folder / card.saved.name
-    store.verify_cache(path, card)
+    store.verify_file(path, card)
     model = checkpoint.load(path, device=choose_device(device), card=card)
     data = Data.of(card, data_dir=data_dir)
-    found = halve(model, held_for_halving(data), progress=True)
+    found = round_to_float16(model, held_for_halving(data), progress=True)
     if not found.float16:
         return card, found
     measured = measure(model, data.load("test"), progress=True).evaluation
@@ -41,7 +43,7 @@ def halve_entry(name: str, folder: Path, *, data_dir: Path | None, device: str |
         cross_entropy=round(measured.cross_entropy, 6),
         recipe={**card.recipe, "half": True, "command": command},
     )
-    return store.save_entry(model, card, folder, overwrite=True, float16=found.float16), found
+    return save_entry(model, card, folder, overwrite=True, float16=found.float16), found
 
 
 @click.command()

@@ -4,7 +4,7 @@
     python benchmarks/zoo_times.py --device cpu --modes eager --batches 8 --dtypes float32    speed-ups on a quiet CPU
 
 Entries are those that are shipped, your own and those of this repository's mirror/, or those of the folders that are
-named; parents may come from anywhere. A parent and its children run interleaved (`zoo.evaluate.measure.forward_times`: device
+named; parents may come from anywhere. A parent and its children run interleaved (`zoo.evaluate.forward_times`: device
 events, warm-up, an order shuffled anew each round) on the same random samples: batch 32 and 1, float32 and bfloat16,
 eager, as a CUDA graph and compiled. What is cheap comes first for all entries, and before that what no card states yet;
 what is measured again begins with what was longest ago, by the lines of --out. A setting that the rest of the time
@@ -30,6 +30,7 @@ from card_times import checkpoint_in, default_folders, entries, setting, write
 
 from zoo import checkpoint, display, store
 from zoo.cards import Card, Forward
+from zoo.distributed import device_of
 from zoo.errors import ZooError
 from zoo.evaluate import Times, device_name, forward_times
 from zoo.utils import keep_freed_memory
@@ -310,7 +311,7 @@ def main(
     began = time.monotonic()
     places = folders or default_folders()
     try:
-        place = checkpoint.device_of(device) if gpu else torch.device("cuda")
+        place = device_of(device) if gpu else torch.device("cuda")
         known, said = entries(places)
         parents, alone = parents_of(known, mirror)
         name = "cuda" if not gpu else f"cuda: {device_name(place)}" if place.type == "cuda" else "cpu"

@@ -85,7 +85,7 @@ def prune(
                  the report names the groups for which something was reused
 
     Where torch.distributed runs, every process calls this with the same arguments and all samples, computes its own
-    part of them, and gets the same network, that of one process (`zoo.distributed.processes`).
+    part of them, and gets the same network, that of one process (`zoo.distributed`).
 
     The same seed gives the same network. Raises ZooError for input that cannot be used.
     """

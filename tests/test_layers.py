@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     ("zoo.errors",),
     ("zoo.utils",),
-    ("zoo.transfer", "zoo.distributed"),
+    ("zoo.transfer", "zoo.distributed", "zoo.timing"),
     ("zoo.datasets",),
     ("zoo.cards", "zoo.models"),
     ("zoo.store", "zoo.evaluate"),

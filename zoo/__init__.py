@@ -42,9 +42,10 @@ def get(
         ZooError: no such entry (names near ones), CUDA asked for and absent, a download that fails, a damaged file.
     """
     from zoo import checkpoint
+    from zoo.distributed import device_of, dtype_of
     from zoo.store import checkpoint_at, fetch, is_path
 
     # Before a download that would be for nothing.
-    target, kind = checkpoint.device_of(device), checkpoint.dtype_of(dtype)
+    target, kind = device_of(device), dtype_of(dtype)
     path, card = checkpoint_at(name) if is_path(name) else fetch(str(name), mirror=mirror)
     return checkpoint.load(path, device=target, dtype=kind, num_classes=num_classes, card=card)

@@ -87,7 +87,7 @@ def convert(
         raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.ARCHS)}")
     if num_classes is not None and num_classes < 1:
         raise ZooError(f"{num_classes} classes are too few: give 1 or more, or leave --num-classes out")
-    if num_classes is not None and num_classes > (most := checkpoint.MOST_CLASSES):
+    if num_classes is not None and num_classes > (most := checkpoint.MAX_CLASSES):
         raise ZooError(f"{num_classes} classes are too many: give {most} at most, or leave --num-classes out")
     if path.suffix != ".safetensors":
         raise ZooError(f"{path}: the name of a checkpoint ends in .safetensors")

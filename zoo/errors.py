@@ -24,3 +24,8 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {' or '.join(near)}?"
     return f"known are: {', '.join(known)}"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, or the name of its class where the message is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from zoo import checkpoint, display, store
 from zoo.cards import Card
-from zoo.errors import ZooError, suggest
+from zoo.errors import ZooError, first_line, suggest
 from zoo.models import EdgeConv, SetAbstraction
 from zoo.utils import new_file
 
@@ -165,7 +165,7 @@ def _logits(model: nn.Module, inputs: Sequence[Tensor], card: Card) -> list[Tens
     except RuntimeError as error:
         raise ZooError(
             f"{card.name} does not run on samples of the shape {card.sample_shape} that its card states "
-            f"({_first_line(error)}): set sample_shape in the card right"
+            f"({first_line(error)}): set sample_shape in the card right"
         ) from error
 
 
@@ -175,7 +175,7 @@ def _written(form: _Format, format: str, model: nn.Module, card: Card) -> bytes:
             return form.write(model, _random(card, _TRACED), card)
     except Exception as error:  # three exporters, each with errors of its own
         raise ZooError(
-            f"torch {torch.__version__} cannot write {card.name} as {format} ({_first_line(error)}); "
+            f"torch {torch.__version__} cannot write {card.name} as {format} ({first_line(error)}); "
             f"try another --format ({_others(format)}) or a newer torch"
         ) from error
 
@@ -197,13 +197,9 @@ def _errors(
     except Exception as error:  # as above
         raise ZooError(
             f"the file in the format {format} does not run at other batch sizes than the traced {_TRACED} "
-            f"({_first_line(error)}); nothing was written, try another --format ({_others(format)})"
+            f"({first_line(error)}); nothing was written, try another --format ({_others(format)})"
         ) from error
     return errors
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _others(format: str) -> str:

@@ -1,37 +1,35 @@
-"""Weights in half precision, where that changes no decision.
+"""Weights stored in half precision, as far as that changes no prediction.
 
 Matrices and kernels are nearly all of a checkpoint. Rounded to float16 (Micikevicius et al. 2018, Mixed Precision
-Training, section 3.1, say what it can hold) they take half the room; the network still computes in float32. Batch-norm
-statistics, gains and biases stay as they are: they are few, and an error in them moves a whole channel.
+Training, section 3.1) they take half of the space; the network still computes in float32. Batch-norm statistics, gains
+and biases stay float32: they are few, and an error in one of them shifts a whole channel.
 
-Where rounding all of them would change a decision, the largest are rounded and the smallest stay as they are; bisection
-finds how many may be, with no decision changed.
+Where rounding all weights would change a prediction, the k largest are rounded, with k from a bisection.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from zoo.checkpoint import large_weights
 from zoo.errors import ZooError
-from zoo.evaluate import Samples, as_dataset, batches, check_logits, consecutive, eval_mode, model_device, size_of
+from zoo.evaluate import Samples, evaluate
 
-PART = 0.1  # of the training split, to decide on where nothing is held out for choices
-LARGEST = torch.finfo(torch.float16).max
+HELD_OUT = 0.1  # fraction of the training split that decides, where no validation part is held out
+MAX_FLOAT16 = torch.finfo(torch.float16).max
 
 
 @dataclass(frozen=True)
-class Halved:
-    """What came of it: which weights have the numbers of a float16 now, and which are as they were.
+class HalfPrecisionResult:
+    """Which weights were rounded to float16, and which stay float32.
 
-    Rounding all that float16 can hold would change `changed` of `total` decisions; with the weights of `float16` none
-    changes. `too_large` names a weight with a number beyond float16.
+    Rounding every weight that float16 can hold would change `changed` of `total` predictions; rounding the weights in
+    `float16` changes none. `too_large` names a weight with a number beyond the range of float16.
     """
 
     changed: int
@@ -41,9 +39,10 @@ class Halved:
     too_large: str | None = None
 
     def sentence(self) -> str:
+        """The result and its reason, for users."""
         why = []
         if self.too_large is not None:
-            why += [f"{self.too_large} holds a number beyond {LARGEST:g}, the largest of float16"]
+            why += [f"{self.too_large} holds a number beyond {MAX_FLOAT16:g}, the largest of float16"]
         if self.changed:
             why += [f"float16 would change {self.changed} of {self.total} decisions"]
         if not self.float16:
@@ -55,74 +54,70 @@ class Halved:
         return f"float16 in {some} weights: {same} (float32 in the others: {', and '.join(why)})"
 
 
-def halve(
+def round_to_float16(
     model: nn.Module, samples: Samples, *, batch_size: int = 64, workers: int = 0, progress: bool = False
-) -> Halved:
+) -> HalfPrecisionResult:
     """Round the model's weights of 2 or more dimensions, in place, to numbers that float16 has.
 
-    `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,): a validation
-    part, for this is a choice. The class that the model names stays the same for all of them. If it would change for
-    any, only the k largest weights are rounded, k the largest that bisection finds; a weight with a number beyond
-    float16 stays as it was.
+    `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,). It should be a
+    validation part, because the result depends on it: the predicted class of every sample stays the same. If rounding
+    all weights would change any, only the k largest are rounded, where k is the largest that a bisection finds. A weight
+    with a number beyond the range of float16 is left alone.
 
     Raises ZooError for an empty data set, NaN in the data, and outputs that are not finite.
     """
     weights = large_weights(model)
-    kept = {name: weight.detach().clone() for name, weight in weights.items()}
-    rounded = {name: weight.half().to(weight.dtype) for name, weight in kept.items()}
-    beyond = [name for name in weights if not rounded[name].isfinite().all()]
-    # Layers that share a weight have it under two names; together they are rounded, or not. Of equal size the first in
-    # the network comes first.
-    first: dict[int, int] = {}
-    place = {name: first.setdefault(id(weight), at) for at, (name, weight) in enumerate(weights.items())}
-    order = sorted(rounded.keys() - set(beyond), key=lambda name: (-weights[name].numel(), place[name], name))
-    ends = [k for k in range(len(order), 0, -1) if k == len(order) or weights[order[k]] is not weights[order[k - 1]]]
-    ends += [0]
+    original = {name: weight.detach().clone() for name, weight in weights.items()}
+    rounded = {name: weight.half().to(weight.dtype) for name, weight in original.items()}
+    too_large = [name for name in weights if not rounded[name].isfinite().all()]
+    order = _largest_first({name: weight for name, weight in weights.items() if name not in too_large})
 
-    def decided(what: str) -> Tensor:
-        return decisions(model, samples, batch_size=batch_size, workers=workers, progress=what if progress else None)
+    def predictions(title: str) -> Tensor:
+        result = evaluate(model, samples, batch_size=batch_size, workers=workers, progress=progress, title=title)
+        return result.predictions
 
-    before, done = decided("as trained"), 0
+    def round_first(k: int) -> None:
+        _assign(weights, {**original, **{name: rounded[name] for name in order[:k]}})
 
-    def change(k: int) -> int:
-        _put(weights, {**kept, **{name: rounded[name] for name in order[:k]}})
+    def changed_by(k: int) -> int:
+        round_first(k)
         try:
-            return int((decided(f"float16 in {k} of {len(weights)} weights") != before).sum())
+            return int((predictions(f"float16 in {k} of {len(weights)} weights") != before).sum())
         except ZooError:  # a norm that rounds to 0 makes every output NaN
             return len(before)
 
+    before, done = predictions("as trained"), 0
     try:
-        changed = change(len(order)) if order else 0
-        unchanged = bisect_left(ends, True, 1, len(ends) - 1, key=lambda k: change(k) == 0) if changed else 0
-        done = ends[unchanged]
+        changed = changed_by(len(order)) if order else 0
+        ends = _possible_counts(order, weights)
+        index = bisect_left(ends, True, 1, len(ends) - 1, key=lambda k: changed_by(k) == 0) if changed else 0
+        done = ends[index]
     finally:
-        _put(weights, {**kept, **{name: rounded[name] for name in order[:done]}})
-    halves = set(order[:done])
-    return Halved(
-        changed, len(before), tuple(name for name in weights if name in halves),
-        tuple(name for name in weights if name not in halves), beyond[0] if beyond else None,
+        round_first(done)
+    float16 = set(order[:done])
+    return HalfPrecisionResult(
+        changed, len(before), tuple(name for name in weights if name in float16),
+        tuple(name for name in weights if name not in float16), too_large[0] if too_large else None,
     )  # fmt: skip
 
 
-def decisions(
-    model: nn.Module, samples: Samples, *, batch_size: int = 64, workers: int = 0, progress: str | None = None
-) -> Tensor:
-    """The class (M,) that the model names for every sample, on the CPU; `progress` is the title of a bar."""
-    dataset = as_dataset(samples)
-    total = size_of(dataset)
-    if total == 0:
-        raise ZooError("there is nothing to decide on: the data set is empty")
-    found, order = [], consecutive(total, batch_size)
-    with eval_mode(model), torch.inference_mode():
-        data = batches(dataset, order, device=model_device(model), workers=workers)
-        for inputs, labels in tqdm(data, progress, len(order), disable=None if progress else True, leave=False):
-            logits = model(inputs).float()
-            check_logits(logits, labels)
-            found.append(logits.argmax(1).cpu())
-    return torch.cat(found)
+def _largest_first(weights: Mapping[str, nn.Parameter]) -> list[str]:
+    """The names by size, the largest first; of equal size in the order of the network.
+
+    The names of one shared parameter stand next to each other.
+    """
+    first: dict[int, int] = {}
+    position = {name: first.setdefault(id(weight), i) for i, (name, weight) in enumerate(weights.items())}
+    return sorted(weights, key=lambda name: (-weights[name].numel(), position[name], name))
 
 
-def _put(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+def _possible_counts(order: list[str], weights: Mapping[str, nn.Parameter]) -> list[int]:
+    """How many of the first names can be rounded, from all to none: a shared parameter is rounded as a whole."""
+    counts: Iterable[int] = range(len(order) - 1, 0, -1)
+    return [len(order), *(k for k in counts if weights[order[k]] is not weights[order[k - 1]]), 0]
+
+
+def _assign(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(values[name])

@@ -48,7 +48,7 @@ class Cost:
 
 
 def macs_of(model: nn.Module, groups: list[NeuronGroup], sample: tuple[int, ...] | Tensor) -> Cost:
-    """MACs of convolutions and linear layers, as `zoo.evaluate.measure.count` counts them."""
+    """MACs of convolutions and linear layers, as `zoo.evaluate.count` counts them."""
     layers = {}
     for module, (macs, _) in count_layers(model, sample).items():
         layers[module.mixing_layer if isinstance(module, Mixing) else module] = float(macs)

@@ -25,7 +25,7 @@ class ActivationCache:
     precision  what products are taken in (autocast), and so the type of most states; the last of several stages is
              float32, for its outputs are what is compared
 
-    Of several processes each has its own rows of every batch (`zoo.distributed.processes.shard`); one without any runs the first
+    Of several processes each has its own rows of every batch (`zoo.distributed.shard`); one without any runs the first
     sample all the same, and what comes of it is left out.
     """
 

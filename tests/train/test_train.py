@@ -96,12 +96,12 @@ def test_the_rate_is_pytorchs_cosine_after_the_warm_up():
     recipe = Recipe(epochs=6, lr=0.5, batch_size=2, warmup=2, floor=0.1)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * 5, eta_min=0.1)
-    assert [recipe.rate(step, 5) for step in range(10)] == pytest.approx([0.05 * (i + 1) for i in range(10)])
+    assert [recipe.lr_at(step, 5) for step in range(10)] == pytest.approx([0.05 * (i + 1) for i in range(10)])
     for step in range(10, 30):
-        assert recipe.rate(step, 5) == pytest.approx(cosine.get_last_lr()[0])
+        assert recipe.lr_at(step, 5) == pytest.approx(cosine.get_last_lr()[0])
         optimizer.step()
         cosine.step()
-    assert Recipe(epochs=1, lr=0.1, batch_size=2, warmup=5).rate(0, 1) == pytest.approx(0.1)  # no room to warm up
+    assert Recipe(epochs=1, lr=0.1, batch_size=2, warmup=5).lr_at(0, 1) == pytest.approx(0.1)  # no room to warm up
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # newer Pythons warn of fork beside threads

@@ -1,6 +1,6 @@
-"""Several processes that compute as one, on torch.distributed."""
+"""Several processes that compute what one would, on torch.distributed, and the devices that they run on."""
 
-from zoo.distributed.processes import (
+from zoo.distributed.collectives import (
     all_gather_object,
     all_gather_rows,
     all_reduce,
@@ -9,19 +9,20 @@ from zoo.distributed.processes import (
     broadcast_tensors,
     check_same,
     is_distributed,
-    local_device,
     local_rank0_first,
-    process_group,
     rank,
     run_on_rank0,
     shard,
+    shared_errors,
     world_size,
 )
-from zoo.distributed.sharding import Share, shares
+from zoo.distributed.device import device_of, dtype_of, local_device
+from zoo.distributed.launch import process_group
+from zoo.distributed.micro_batch import MicroBatch, micro_batches
 from zoo.distributed.sync_batch_norm import all_reduce_mean, global_count, sync_batch_norms
 
 __all__ = [
-    "Share",
+    "MicroBatch",
     "all_gather_object",
     "all_gather_rows",
     "all_reduce",
@@ -30,15 +31,18 @@ __all__ = [
     "broadcast_object",
     "broadcast_tensors",
     "check_same",
+    "device_of",
+    "dtype_of",
     "global_count",
     "is_distributed",
     "local_device",
     "local_rank0_first",
+    "micro_batches",
     "process_group",
     "rank",
     "run_on_rank0",
     "shard",
-    "shares",
+    "shared_errors",
     "sync_batch_norms",
     "world_size",
 ]

@@ -1,10 +1,12 @@
 """Accuracy, MACs and forward times of a network."""
 
+from zoo.evaluate.latency import MODES, Times, device_name, forward_times, prepare_call, time_calls
 from zoo.evaluate.loader import Samples, as_dataset, batches, consecutive, model_device, size_of
-from zoo.evaluate.measure import Counts, Times, count, count_layers, device_name, forward_times
+from zoo.evaluate.macs import Counts, count, count_layers
 from zoo.evaluate.metrics import Evaluation, check_logits, eval_mode, evaluate
 
 __all__ = [
+    "MODES",
     "Counts",
     "Evaluation",
     "Samples",
@@ -20,5 +22,7 @@ __all__ = [
     "evaluate",
     "forward_times",
     "model_device",
+    "prepare_call",
     "size_of",
+    "time_calls",
 ]

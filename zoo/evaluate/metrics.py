@@ -1,4 +1,4 @@
-"""Accuracy and cross-entropy of a classifier, with the uncertainty that the number of samples leaves."""
+"""Accuracy and cross-entropy of a classifier, with a confidence interval for the accuracy."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from zoo.evaluate.loader import Samples, as_dataset, batches, consecutive, model
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier did on `total` samples.
+    """Accuracy and cross-entropy of a classifier on `total` samples.
 
-    `cross_entropy` is the mean over samples in nats; `low` and `high` bound the accuracy with 95 % confidence
-    (Wilson's interval); `hits` (total,) says sample by sample which were right, for paired comparisons.
+    `cross_entropy` is the mean over samples in nats; `low` and `high` bound the accuracy with 95 % confidence (Wilson's
+    interval). `predictions` (total,) holds the predicted class of every sample, and `hits` (total,) whether it is the
+    label, for paired comparisons.
     """
 
     correct: int
@@ -31,6 +32,7 @@ class Evaluation:
     low: float
     high: float
     hits: Tensor = field(repr=False, compare=False)
+    predictions: Tensor = field(repr=False, compare=False)
 
     @property
     def accuracy(self) -> float:
@@ -39,7 +41,7 @@ class Evaluation:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
-    """The model with every module in eval mode; afterwards each module is in the mode it was in before."""
+    """A context in which every module of the model is in eval mode; each then returns to its previous mode."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -50,16 +52,23 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def evaluate(
-    model: nn.Module, samples: Samples, *, batch_size: int = 64, workers: int = 0, progress: bool = False
+    model: nn.Module,
+    samples: Samples,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    progress: bool = False,
+    title: str = "evaluate",
 ) -> Evaluation:
     """Run the model once over every sample, on the device that the model is on.
 
-    `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,).
-    Every sample counts once, whatever the batch size; the sums are kept in float64. Several processes
-    (`zoo.distributed.processes`) call this together: each runs its own part of the samples, and all get the whole result.
+    `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,). Sums over
+    samples are kept in float64, so the result does not depend on the batch size but for rounding. Several processes
+    (`zoo.distributed.process_group`) call this together: each runs its shard of the samples, and all return the same
+    result. `title` stands before the progress bar.
 
-    Raises ZooError for an empty data set, NaN in the data, logits that are not finite, and labels that the model
-    has no output for.
+    Raises ZooError, in all processes, for an empty data set, NaN in the data, logits that are not finite, and labels
+    that the model has no output for.
     """
     dataset = as_dataset(samples)
     total = size_of(dataset)
@@ -68,26 +77,30 @@ def evaluate(
     distributed.check_same("the number of samples", total)
     device = model_device(model)
     entropy = torch.zeros((), dtype=torch.float64, device=device)
-    own = range(total)[distributed.shard(total)]
-    hits = [torch.empty(0, dtype=torch.bool, device=device)]
-    order = [[own[i] for i in batch] for batch in consecutive(len(own), batch_size)]
-    shown = progress and distributed.rank() == 0
-    with eval_mode(model), torch.inference_mode():
+    local = range(total)[distributed.shard(total)]
+    order = [[local[i] for i in batch] for batch in consecutive(len(local), batch_size)]
+    predictions = [torch.empty(0, dtype=torch.int64, device=device)]
+    targets = [torch.empty(0, dtype=torch.int64, device=device)]
+    show_bar = progress and distributed.rank() == 0
+    with distributed.shared_errors(), eval_mode(model), torch.inference_mode():
         data = batches(dataset, order, device=device, workers=workers)
-        for inputs, labels in tqdm(data, "evaluate", len(order), disable=None if shown else True, leave=False):
+        for inputs, labels in tqdm(data, title, len(order), disable=None if show_bar else True, leave=False):
             logits = model(inputs).float()
             check_logits(logits, labels)
             entropy += F.cross_entropy(logits, labels, reduction="sum").double()
-            hits.append(logits.argmax(1) == labels)
+            predictions.append(logits.argmax(1))
+            targets.append(labels)
     entropy = distributed.all_reduce(entropy)
-    right = distributed.all_gather_rows(torch.cat(hits).cpu().byte(), total).bool()
-    correct = int(right.sum())
+    local_rows = torch.stack([torch.cat(predictions), torch.cat(targets)], 1).cpu()
+    predicted, target = distributed.all_gather_rows(local_rows, total).unbind(1)
+    hits = predicted == target
+    correct = int(hits.sum())
     low, high = wilson_interval(correct, total)
-    return Evaluation(correct, total, entropy.item() / total, low, high, right)
+    return Evaluation(correct, total, entropy.item() / total, low, high, hits, predicted)
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise ZooError if logits (B, classes) are not finite, or too few for labels (B,)."""
+    """Raise ZooError if logits (B, classes) are not finite, or if a label of labels (B,) has no logit."""
     if not torch.isfinite(logits).all():
         raise ZooError("the network's outputs are NaN or infinite: its weights are damaged, or do not fit the network")
     if int(labels.max()) >= logits.shape[1]:

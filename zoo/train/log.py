@@ -1,4 +1,4 @@
-"""What a training run tells of its epochs: a file of JSON lines, and a line for people."""
+"""The log of a training run: a file of JSON lines, and a line of text per epoch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ History = Sequence[Mapping[str, float]]
 
 
 def write_log(log: Path | None, history: History) -> None:
-    """One line of JSON per epoch. All are written anew, so that a run that goes on neither loses nor repeats one.
+    """Write one line of JSON per epoch.
 
-    Raises ZooError where the file cannot be written.
+    The whole file is written each time, so that a resumed run neither loses nor repeats an epoch.
+
+    Raises ZooError if the file cannot be written.
     """
     if log is not None and history:
         with new_file(log) as out:
@@ -25,7 +27,7 @@ def write_log(log: Path | None, history: History) -> None:
 
 
 def check_log(log: Path | None) -> None:
-    """Raise ZooError where the file could not be written, before there is anything to write; what is there stays."""
+    """Raise ZooError if the log cannot be written; a log that exists is left as it is."""
     if log is None:
         return
     try:
@@ -36,14 +38,14 @@ def check_log(log: Path | None) -> None:
 
 
 def epoch_line(history: History, epochs: int) -> str:
-    """The last epoch of the history, and the time that the rest of all `epochs` will take."""
+    """A line of text on the last epoch of the history, with an estimate of the time that is left."""
     last = history[-1]
     parts = [f"epoch {last['epoch']}/{epochs}", f"loss {last['loss']:.4f}"]
     parts.append(f"train accuracy {last['train_accuracy']:.4f}")
     if "validation_accuracy" in last:
         parts.append(f"validation accuracy {last['validation_accuracy']:.4f}")
     parts += [f"lr {last['lr']:.2g}", f"{last['seconds']:.0f} s"]
-    if left := epochs - len(history):
+    if epochs_left := epochs - len(history):
         mean = sum(epoch["seconds"] for epoch in history) / len(history)
-        parts.append(f"{tqdm.format_interval(left * mean)} left")
+        parts.append(f"{tqdm.format_interval(epochs_left * mean)} left")
     return "  ".join(parts)

@@ -1,12 +1,12 @@
-"""How networks are trained and fine-tuned: one frozen record, read from a small file per network.
+"""Recipes: the hyperparameters of training and fine-tuning, read from one small file per network.
 
-The files lie in `zoo/train/recipes`, one per network; their comments name the source of every setting. Sections:
+The files are in `zoo/train/recipes`; their comments name the source of every setting. They consist of
 
     [train] and [finetune]     fields of `Recipe` with their values; epochs, lr and batch_size must be there
-    [train.shapes]             what is other than in [train] for that data set
-    # ...                      a comment, on a line of its own or behind a value
+    [train.shapes]             fields whose values differ from [train] for that data set
+    # ...                      a comment, on its own line or after a value
 
-Reading is strict: a section, a field or a value that is not possible is refused. One's own file has the same form.
+Reading is strict: an unknown section or field and an impossible value are errors. A user's own file has the same form.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stochastic gradient descent with momentum; the rate rises over `warmup` epochs, then falls to `floor`
-    along half a cosine, step by step.
+    """Hyperparameters of stochastic gradient descent with momentum and a learning rate per step (`lr_at`).
 
-    accumulate  in how many parts a batch runs, where a whole one would not fit; batch norm sees a part at a time
-    average     above 0, the result is the exponential average of the weights, which keeps this part of itself at a step
-    precision   float32, bfloat16 or float16: what products are taken in (autocast); weights stay float32
-    distil      the part of the loss that is the divergence from a teacher instead of from the labels (Hinton, Vinyals,
-                Dean 2015), at temperature 2
+    warmup      epochs in which the learning rate rises linearly to `lr`
+    floor       learning rate at the end of the cosine decay that follows
+    accumulate  number of parts in which a batch runs (gradient accumulation); batch norm sees one part at a time
+    average     decay of the exponential moving average of the weights, which is then the result; 0 for no average
+    precision   float32, bfloat16 or float16: the type of matrix products (autocast); weights stay float32
+    distil      weight d of the distillation loss, 1 - d of the cross-entropy (`zoo.train.losses`)
     """
 
     epochs: int
@@ -75,36 +75,39 @@ class Recipe:
             if not 0 <= (value := getattr(self, what)) < math.inf:
                 raise ZooError(f"{what} is {value}: it must be a number from 0 up")
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of step 0, 1, ... of a run whose epochs have `steps` steps each."""
-        warm = min(self.warmup, self.epochs - 1) * steps
-        if step < warm:
-            return self.lr * (step + 1) / warm
+    def lr_at(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate of a step, counted from 0 over the whole run.
+
+        With w steps of warm-up and n steps in all it is lr (step + 1) / w during the warm-up, then
+        floor + (lr - floor) (1 + cos(pi (step - w) / (n - w))) / 2.
+        """
+        warmup_steps = min(self.warmup, self.epochs - 1) * steps_per_epoch
+        if step < warmup_steps:
+            return self.lr * (step + 1) / warmup_steps
         floor = min(self.floor, self.lr)
-        position = (step - warm) / (self.epochs * steps - warm)
+        position = (step - warmup_steps) / (self.epochs * steps_per_epoch - warmup_steps)
         return floor + (self.lr - floor) * (1 + math.cos(math.pi * position)) / 2
 
 
 def recipe_for(kind: str, arch: str, dataset: str) -> Recipe:
-    """The recipe of kind "train" or "finetune" for a network, the one made for the data set if there is one.
+    """The zoo's recipe of kind "train" or "finetune" for a network on a data set.
 
-    Raises:
-        ZooError: there is none for the network.
+    Raises ZooError for a network without a recipe.
     """
     folder = Path(str(resources.files("zoo.train").joinpath("recipes")))
-    known = sorted(path.stem for path in folder.glob("[!.]*.ini"))
-    if arch not in known:
-        raise ZooError(f"there is no recipe to {kind} {arch}: recipes exist for {', '.join(known)}")
+    archs = sorted(path.stem for path in folder.glob("[!.]*.ini"))
+    if arch not in archs:
+        raise ZooError(f"there is no recipe to {kind} {arch}: recipes exist for {', '.join(archs)}")
     return read_recipe(folder / f"{arch}.ini", kind, dataset)
 
 
 def read_recipe(path: str | Path, kind: str, dataset: str) -> Recipe:
-    """The recipe of kind "train" or "finetune" in a file, with what the file changes for the data set.
+    """The recipe of kind "train" or "finetune" in a file, with the changes that the file makes for the data set.
 
-    The whole file is checked, the sections that are not asked for too.
+    All sections of the file are checked.
 
-    Raises:
-        ZooError: it cannot be read, has no such section, or holds what is not possible; names file, section and field.
+    Raises ZooError, with file, section and field, for a file that cannot be read, has no such section, or holds an
+    impossible value.
     """
     path = expand_path(path)
     parser = configparser.ConfigParser(
@@ -123,15 +126,15 @@ def read_recipe(path: str | Path, kind: str, dataset: str) -> Recipe:
         raise ZooError(f"the recipe {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except ZooError as error:
         raise ZooError(f"the recipe {path}: {error}") from None
-    found = recipes.get(f"{kind}.{dataset}") or recipes.get(kind)
-    if found is None:
-        there = ", ".join(f"[{name}]" for name in recipes) or "none"
-        raise ZooError(f"the recipe {path} has no section [{kind}]; it has {there}")
-    return found
+    recipe = recipes.get(f"{kind}.{dataset}") or recipes.get(kind)
+    if recipe is None:
+        sections_in_file = ", ".join(f"[{name}]" for name in recipes) or "none"
+        raise ZooError(f"the recipe {path} has no section [{kind}]; it has {sections_in_file}")
+    return recipe
 
 
 def _settings(section: str, lines: dict[str, str]) -> dict[str, int | float | str]:
-    """The values of one section, each of its field's type."""
+    """The fields and values of one section, converted to the types of the fields."""
     kind, _, dataset = section.partition(".")
     if kind not in KINDS:
         raise ZooError(f"there is no section [{section}]: {suggest(kind, KINDS)}")
@@ -145,13 +148,13 @@ def _settings(section: str, lines: dict[str, str]) -> dict[str, int | float | st
         try:
             settings[name] = types[name](text)
         except ValueError:
-            wanted = "a whole number" if types[name] is int else "a number"
-            raise ZooError(f"[{section}]: {name} must be {wanted}, got {text!r}") from None
+            expected = "a whole number" if types[name] is int else "a number"
+            raise ZooError(f"[{section}]: {name} must be {expected}, got {text!r}") from None
     return settings
 
 
 def _recipe(section: str, sections: dict[str, dict[str, int | float | str]]) -> Recipe:
-    """The recipe of one section; what a data set's section leaves out is its kind's."""
+    """The recipe of one section; [kind.dataset] inherits the fields of [kind]."""
     settings = {**sections.get(section.partition(".")[0], {}), **sections[section]}
     missing = [f.name for f in fields(Recipe) if f.default is MISSING and f.name not in settings]
     if missing:

@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo import checkpoint, display, distributed, store
+from zoo import display, distributed, store
 from zoo.cards import NO_PARENT, UNKNOWN, Accuracy, Card, Forward, Value, licences_of_trained, parse_name
 from zoo.datasets import LabelledDataset, load, train_val_split
+from zoo.distributed import device_of
 from zoo.errors import ZooError
 from zoo.evaluate import Counts, Evaluation, Times, count, device_name, evaluate, forward_times
-from zoo.half_precision import PART, halve
+from zoo.half_precision import HELD_OUT, round_to_float16
 from zoo.utils import check_folder
 from zoo.workflows.save import save_entry
 
@@ -159,7 +160,7 @@ def fitting(model: nn.Module, data: LabelledDataset) -> Counts:
 def choose_device(name: str | None) -> torch.device:
     """The device of that name, or the first GPU if there is one and nothing was named; of several processes each has
     a GPU of its own."""
-    found = checkpoint.device_of(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    found = device_of(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     if found.index is not None and distributed.is_distributed():
         raise ZooError(
             f"--device {found} is one GPU for several processes: write --device cuda, and each takes its own"
@@ -255,11 +256,11 @@ def save(
 
 
 def held_for_halving(data: Data) -> LabelledDataset:
-    """The part of the training split that is held out for choices; `PART` of it where none is.
+    """The part of the training split that is held out for choices; `HELD_OUT` of it where none is.
 
     Raises ZooError where the split is too small for that.
     """
-    return replace(data, validation=data.validation or PART).load("test")
+    return replace(data, validation=data.validation or HELD_OUT).load("test")
 
 
 def halved(model: nn.Module, held: LabelledDataset | None, run: Run) -> tuple[str, ...]:
@@ -267,7 +268,7 @@ def halved(model: nn.Module, held: LabelledDataset | None, run: Run) -> tuple[st
     came of it, and return the names of those that were rounded; with nothing held out it was not asked for."""
     if held is None:
         return ()
-    found = halve(model, held, workers=run.workers, progress=run.progress and distributed.rank() == 0)
+    found = round_to_float16(model, held, workers=run.workers, progress=run.progress and distributed.rank() == 0)
     found = distributed.broadcast_object(found)
     distributed.broadcast_tensors(parameter.data for parameter in model.parameters())
     if run.progress and distributed.rank() == 0:

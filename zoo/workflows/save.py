@@ -21,7 +21,7 @@ def save_entry(
     """Write a model and its card as an entry of a folder, the user's own zoo by default.
 
     Returns the card with its ``file`` filled in. Its arch, num_classes, options and widths go into the checkpoint.
-    The weights that ``float16`` names, rounded by `zoo.half_precision.halve`, are stored in that type, and the card says so.
+    The weights that ``float16`` names, rounded by `zoo.half_precision.round_to_float16`, are stored in that type, and the card says so.
 
     Raises:
         ZooError: the card's widths are not the model's; a weight that ``float16`` names is none of its matrices and

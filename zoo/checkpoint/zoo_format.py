@@ -1,0 +1,161 @@
+"""The zoo's checkpoints: one safetensors file whose header describes the network that its tensors belong to.
+
+The header's metadata has one key, ``zoo``, with a JSON object of arch, num_classes, options and widths. A single key,
+because the order of several is not defined, and the same network must give the same file. Large weights may be float16
+in the file (`zoo.half_precision`); they are float32 again in the network that is built from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from zoo import models
+from zoo.cards import Card
+from zoo.checkpoint.state_dict import check_fit, large_weights, open_safetensors
+from zoo.distributed import device_of
+from zoo.errors import ZooError
+from zoo.utils import new_file
+
+_LOG = logging.getLogger("zoo")
+MAX_CLASSES = 1_000_000
+_KEY = "zoo"
+
+
+def save(
+    model: nn.Module, path: str | Path, *, arch: str, num_classes: int, options: Mapping[str, Any]
+) -> tuple[int, str]:
+    """Write the model to one file and return its size in bytes and its SHA-256.
+
+    The file appears under ``path`` complete or not at all, also when the process is killed. The header takes the widths
+    from ``model.widths``. The same weights give the same bytes.
+
+    Raises ZooError if the file cannot be written; ``path`` is then as it was before.
+    """
+    data = pack(model, arch=arch, num_classes=num_classes, options=options)
+    with new_file(Path(path)) as out:
+        out.write(data)
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
+def pack(
+    model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str, Any], float16: Collection[str] = ()
+) -> bytes:  # fmt: skip
+    """The bytes that `save` writes, with the weights named in `float16` stored in that type.
+
+    Raises ZooError for a model without ``widths``, a name in `float16` that is no matrix or kernel of the model, and a
+    weight that float16 cannot hold exactly (`zoo.half_precision.round_to_float16` rounds).
+    """
+    widths = getattr(model, "widths", None)
+    if not isinstance(widths, Mapping):
+        raise ZooError(f"{type(model).__name__} cannot be saved: it has no `widths` (group name -> neurons)")
+    header = {"arch": arch, "num_classes": num_classes, "options": dict(options), "widths": dict(widths)}
+    # Clones: safetensors refuses tensors that share memory or have gaps, and both are fine in a model.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
+    large = large_weights(model)
+    for name in float16:
+        if name not in large:
+            raise ZooError(f"{type(model).__name__} has no matrix or kernel {name!r} to store in half precision")
+        tensors[name] = _exact_float16(name, tensors[name])
+    return to_bytes(tensors, {_KEY: json.dumps(header, sort_keys=True)})
+
+
+def load(
+    path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None,
+    num_classes: int | None = None, card: Card | None = None,
+) -> nn.Module:  # fmt: skip
+    """Build the network that the file's header describes, load its weights strictly, return it in eval mode.
+
+    dtype        type of the weights; float32 by default, whatever the file has
+    num_classes  with another number than the file's, the tensors that depend on it keep their random initial values, and
+                 a warning names them
+    card         a card that must describe the same network as the header
+
+    Raises ZooError for a missing file, a file that is no checkpoint of the zoo, a header that describes no network or
+    another one than the card, weights that do not fit it (with the first tensor and both shapes), and a device that is
+    not there.
+    """
+    path, target = Path(path), device_of(device)
+    if num_classes is not None and (type(num_classes) is not int or not 1 <= num_classes <= MAX_CLASSES):
+        raise ZooError(f"num_classes is {num_classes!r}: give a whole number from 1 to {MAX_CLASSES}")
+    with open_safetensors(path) as file:
+        header = _header(path, file.metadata())
+        if card is not None:
+            _check_card(path, header, card)
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+
+    def build(classes: int) -> nn.Module:
+        try:
+            return models.build(header["arch"], num_classes=classes, widths=header["widths"], **header["options"])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ZooError(f"{path}: its header describes no network that can be built: {error}") from error
+
+    with torch.device("meta"):  # a false header costs no memory: the weights are compared before anything is allocated
+        skeleton = build(header["num_classes"])
+    check_fit(skeleton, state, source=str(path))
+    classes = num_classes or header["num_classes"]
+    # Loading leaves the global random state alone, except that a new head draws its initial values from it.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[], enabled=classes == header["num_classes"]):
+        model = build(classes)
+    shapes = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
+    new = sorted(name for name, tensor in model.state_dict().items() if tensor.shape != shapes[name])
+    model.load_state_dict({name: tensor for name, tensor in state.items() if name not in new}, strict=False)
+    if new:
+        _LOG.warning(
+            "%s was made for %d classes: %s start anew for %d and have to be trained",
+            path.name, header["num_classes"], ", ".join(new), classes,
+        )  # fmt: skip
+    return model.to(device=target, dtype=dtype or torch.float32).eval()
+
+
+def _exact_float16(name: str, tensor: Tensor) -> Tensor:
+    """The tensor as float16, if that changes none of its numbers."""
+    as_half = tensor.half()
+    if not torch.equal(as_half.to(tensor.dtype), tensor):
+        raise ZooError(
+            f"{name} holds numbers that float16 does not have: "
+            "round them first with zoo.half_precision.round_to_float16"
+        )
+    return as_half
+
+
+def _check_card(path: Path, header: Mapping[str, Any], card: Card) -> None:
+    """Raise ZooError unless a card and the header of its checkpoint describe the same network."""
+    for key, in_file in header.items():
+        on_card = getattr(card, key)
+        if json.dumps(in_file, sort_keys=True) != json.dumps(on_card, sort_keys=True):  # a tuple equals a list
+            raise ZooError(
+                f"the card of {card.name} and its checkpoint {path} contradict each other: {key} is {on_card!r} on the "
+                f"card and {in_file!r} in the file's header"
+            )
+
+
+def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """arch, num_classes, options and widths of a checkpoint, from the metadata of its file."""
+    try:
+        header = json.loads((metadata or {})[_KEY])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ZooError(
+            f"{path} holds tensors but does not say which network they belong to; "
+            "zoo.checkpoint.read_state and load_weights put them into a model that you build"
+        ) from error
+    kinds = {"arch": str, "num_classes": int, "options": dict, "widths": dict}
+    if not isinstance(header, dict) or header.keys() != kinds.keys():
+        raise ZooError(f"{path}: its header must hold {', '.join(kinds)}")
+    for key, kind in kinds.items():
+        if not isinstance(header[key], kind):
+            raise ZooError(f"{path}: {key} in its header is {header[key]!r}, expected {kind.__name__}")
+    if header["num_classes"] < 1:
+        raise ZooError(f"{path}: its header has {header['num_classes']} classes, a network needs 1 or more")
+    return header
