@@ -61,8 +61,8 @@ def round_to_float16(
 
     `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,). It should be a
     validation part, because the result depends on it: the predicted class of every sample stays the same. If rounding
-    all weights would change any, only the k largest are rounded, where k is the largest that a bisection finds. A weight
-    with a number beyond the range of float16 is left alone.
+    all weights would change any, only the k largest are rounded, where k is the largest that a bisection finds. A
+    weight with a number beyond the range of float16 is left alone.
 
     Raises ZooError for an empty data set, NaN in the data, and outputs that are not finite.
     """

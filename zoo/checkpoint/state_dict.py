@@ -25,8 +25,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     Weights that a training script saved under ``state_dict``, ``model_state_dict`` or ``model`` are found, and the
     prefix ``module.`` of DataParallel is removed.
 
-    Raises ZooError for a missing file, another ending, a damaged file, and a file that holds more than tensors and plain
-    data.
+    Raises ZooError for a missing file, another ending, a damaged file, and a file that holds more than tensors and
+    plain data.
     """
     path = Path(path)
     if path.suffix == ".safetensors":

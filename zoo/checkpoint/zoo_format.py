@@ -78,8 +78,8 @@ def load(
     """Build the network that the file's header describes, load its weights strictly, return it in eval mode.
 
     dtype        type of the weights; float32 by default, whatever the file has
-    num_classes  with another number than the file's, the tensors that depend on it keep their random initial values, and
-                 a warning names them
+    num_classes  with another number than the file's, the tensors that depend on it keep their random initial values,
+                 and a warning names them
     card         a card that must describe the same network as the header
 
     Raises ZooError for a missing file, a file that is no checkpoint of the zoo, a header that describes no network or

@@ -1,8 +1,8 @@
 """Collective operations over the processes that torchrun started; in a single process each one does nothing.
 
 Every process has the whole network and the indices of all samples, and runs its own shard of every batch. Sums over
-samples are summed over processes, so that all processes see the same numbers and take the same decisions. Files, printed
-text and timings are those of rank 0.
+samples are summed over processes, so that all processes see the same numbers and take the same decisions. Files,
+printed text and timings are those of rank 0.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ def run_on_rank0(function: Callable[[], T]) -> T:
 
 
 def local_rank0_first(function: Callable[[], T]) -> T:
-    """Call `function` in every process, on each machine in local rank 0 before the others, because it may fetch files."""
+    """Call `function` in every process and return its result.
+
+    On each machine local rank 0 calls it before the others, because it may fetch files that they share.
+    """
     first = not is_distributed() or int(os.environ.get("LOCAL_RANK", 0)) == 0
     if first:
         result = function()

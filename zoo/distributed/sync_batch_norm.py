@@ -1,8 +1,8 @@
 """Batch norm over several processes: each normalises its shard of a batch with the statistics of the whole batch.
 
 Inside `sync_batch_norms(size)` every batch norm in training mode uses the mean and variance of all `size` samples. The
-layers, their names and their weights stay as they are, and nothing is exchanged in eval mode. torch's SyncBatchNorm does
-the same on GPUs only. A layer that computes batch statistics itself uses `all_reduce_mean` and `global_count`.
+layers, their names and their weights stay as they are, and nothing is exchanged in eval mode. torch's SyncBatchNorm
+does the same on GPUs only. A layer that computes batch statistics itself uses `all_reduce_mean` and `global_count`.
 """
 
 from __future__ import annotations

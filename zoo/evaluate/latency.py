@@ -22,8 +22,8 @@ MODES = ("eager", "compiled", "cuda_graph")
 class Times:
     """Forward time of one model over `rounds` rounds, and its speed-up over the first model of the same measurement.
 
-    Seconds per batch: `median`, `p5` and `p95`. A speed-up is the first model's time divided by this model's time in the
-    same round; `speedup` is the median over rounds, `speedup_low` and `speedup_high` the 5th and 95th percentile. A
+    Seconds per batch: `median`, `p5` and `p95`. A speed-up is the first model's time divided by this model's time in
+    the same round; `speedup` is the median over rounds, `speedup_low` and `speedup_high` the 5th and 95th percentile. A
     shared or throttled processor changes seconds far more than it changes ratios within a round.
     """
 
@@ -48,8 +48,8 @@ def forward_times(
 ) -> dict[str, Times]:
     """Time the forward pass of every model on the batch x (B, ...), interleaved (see `time_calls`).
 
-    The models run as copies on x's device in eval mode, without autograd; images in the channels-last format. `dtype` is
-    that of weights and activations; float32 follows PyTorch's settings for TF32. `mode` is one of MODES, see
+    The models run as copies on x's device in eval mode, without autograd; images in the channels-last format. `dtype`
+    is that of weights and activations; float32 follows PyTorch's settings for TF32. `mode` is one of MODES, see
     `prepare_call`.
 
     Raises ZooError for an unknown dtype or mode, and for a mode that the device cannot run.

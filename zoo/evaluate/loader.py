@@ -1,6 +1,6 @@
 """Batches of a data set on a device.
 
-Training, evaluation and pruning load their data through `batches`, so that NaN in a sample is the same error everywhere.
+Training, evaluation and pruning load their data through `batches`, so NaN in a sample is the same error everywhere.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from zoo.evaluate.metrics import eval_mode
 
 @dataclass(frozen=True)
 class Counts:
-    """Parameters; MACs of convolutions and linear layers for one sample; the same plus 2 per batch-norm output element."""
+    """Parameters; MACs of convolutions and linear layers for one sample; MACs plus 2 per batch-norm output element."""
 
     parameters: int
     macs: int

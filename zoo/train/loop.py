@@ -6,8 +6,8 @@ uninterrupted run (bit for bit on a CPU; on a GPU as far as its kernels are dete
 training: the weights after the last step are the result, so the test samples play no part. A validation part is only
 reported, after every epoch.
 
-Several processes (`zoo.distributed.process_group`) train one network together: the batches are those of a single process,
-each process runs its shard of them, and gradients and batch-norm statistics are those of the whole batch.
+Several processes (`zoo.distributed.process_group`) train one network together: the batches are those of a single
+process, each process runs its shard of them, and gradients and batch-norm statistics are those of the whole batch.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def train(
     """Train the model in place, on the device that it is on, and return it in eval mode.
 
     dataset     (input, label) pairs; its method `set_epoch(epoch)`, if it has one, is called before every epoch. The
-                order of the samples depends on the seed and the epoch only. A last batch of a single sample is left out,
-                because batch norm has no variance of one. Images (inputs of C, H, W) run channels-last
+                order of the samples depends on the seed and the epoch only. A last batch of a single sample is left
+                out, because one sample has no variance. Images (inputs of C, H, W) run channels-last
     checkpoint  file in which the run is saved after every epoch, about once a minute, and on Ctrl-C or SIGTERM; a call
                 with the same arguments goes on from there. The caller removes it
     log         file that gets one line of JSON per epoch, also for the epochs before a resumption
@@ -65,8 +65,9 @@ def train(
     teacher     model on the same device, for a recipe with `distil`
     validation  samples as in `zoo.evaluate.evaluate`; the log then has accuracy and cross-entropy on them as well
 
-    Raises ZooError if the loss or a batch-norm statistic is not finite, the data holds NaN, the checkpoint is of another
-    run, it or the log cannot be written, the run was interrupted, or only one of `teacher` and `recipe.distil` is given.
+    Raises ZooError if the loss or a batch-norm statistic is not finite, the data holds NaN, the checkpoint is of
+    another run, it or the log cannot be written, the run was interrupted, or only one of `teacher` and `recipe.distil`
+    is given.
     """
     if (recipe.distil > 0) != (teacher is not None):
         raise ZooError("a teacher and a recipe with distil above 0 go together: give both or neither")
@@ -184,7 +185,7 @@ class _Run:
             )
 
     def check_statistics(self) -> None:
-        """Raise ZooError if a running mean or variance is not finite; the loss does not show it, only eval mode does."""
+        """Raise ZooError if a running mean or variance is not finite, which the loss in training mode does not show."""
         for name, module in self.model.named_modules():
             running = (module.running_mean, module.running_var) if isinstance(module, _BatchNorm) else ()
             if not all(torch.isfinite(tensor).all() for tensor in running if tensor is not None):

@@ -45,8 +45,8 @@ class TrainingStep:
     ) -> Tensor:
         """Take one step and return (sum of losses, correct predictions, samples) (3,) over this process's samples.
 
-        inputs (B, ...) and labels (B,) are this process's samples of all `parts`, one part after another. `check` raises
-        ZooError where logits are not finite or too few for the labels.
+        inputs (B, ...) and labels (B,) are this process's samples of all `parts`, one part after another. With `check`
+        logits that are not finite, or too few for the labels, raise ZooError.
         """
         if self.images:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
