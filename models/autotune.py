@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.timing import seconds
+
 _CHOSEN: dict[Hashable, str] = {}
 _ROUNDS = 5
 
@@ -54,12 +56,5 @@ def _milliseconds(way: Callable[[], Tensor], *, must: bool) -> float:
         if must:
             raise
         return math.inf
-    times = []
-    for _ in range(_ROUNDS):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        start.record()
-        way()
-        end.record()
-        end.synchronize()
-        times.append(float(start.elapsed_time(end)))
-    return statistics.median(times)
+    device = torch.device("cuda", torch.cuda.current_device())
+    return 1000 * statistics.median(seconds(way, device) for _ in range(_ROUNDS))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import random
 import statistics
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from zoo import distributed
 from zoo.models import NeuronGroup, Stage, groups_of, keep, run, stages_of
 from zoo.prune.engine import PruningSession
+from zoo.timing import interleaved_seconds
 
 STEPS = 8  # widths looked at: so many parts of the group
 ROUNDS = 15
@@ -92,20 +92,7 @@ def _span(stages: Sequence[Stage], group: NeuronGroup) -> tuple[int, int]:
 
 
 def _times(variants: Mapping[int, tuple[Sequence[Stage], Any]], device: torch.device) -> dict[int, float]:
-    """Median milliseconds of each, in turn."""
-    seen: dict[int, list[float]] = {key: [] for key in variants}
-    order = list(variants)
-    shuffle = random.Random(0).shuffle
-    for round_ in range(WARMUP + ROUNDS):
-        shuffle(order)
-        for key in order:
-            stages, state = variants[key]
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            started = time.perf_counter()
-            run(stages, state)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if round_ >= WARMUP:
-                seen[key].append(1000 * (time.perf_counter() - started))
-    return {key: statistics.median(values) for key, values in seen.items()}
+    """Median milliseconds of running each variant, stages on a state, with the variants interleaved."""
+    calls = {key: partial(run, stages, state) for key, (stages, state) in variants.items()}
+    times = interleaved_seconds(calls, device, repeats=ROUNDS, warmup=WARMUP)
+    return {key: 1000 * statistics.median(seconds) for key, seconds in times.items()}
