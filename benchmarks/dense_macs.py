@@ -18,7 +18,7 @@ from zoo.evaluate import count
 @click.option("--shape", required=True, help="Of one sample: 3,512 for a cloud.")
 def main(arch: str, multipliers: tuple[float, ...], classes: int, shape: str) -> None:
     for multiplier in multipliers:
-        widths = models.multiplier_widths(arch, multiplier, num_classes=classes)
+        widths = models.scaled_widths(arch, multiplier, num_classes=classes)
         model = models.build(arch, num_classes=classes, widths=widths)
         click.echo(count(model, tuple(int(n) for n in shape.split(","))).macs)
 

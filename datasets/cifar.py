@@ -19,7 +19,8 @@ from torchvision.transforms import v2
 
 from zoo.datasets.base import LabelledDataset
 from zoo.datasets.image_transforms import apply, open_image, to_tensor
-from zoo.datasets.registry import check_split
+from zoo.datasets.loading import DATA_DIR, find_folder
+from zoo.datasets.registry import DatasetInfo, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
 
 SIZE = 32
@@ -27,6 +28,20 @@ MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images
 STD = (0.2470, 0.2435, 0.2616)
 
 
+@register_dataset(
+    DatasetInfo(
+        name="cifar10",
+        kind="images",
+        num_classes=10,
+        sample_shape=(3, 32, 32),
+        title="CIFAR-10 (JPEG)",  # numbers on re-encoded images are not those of CIFAR-10
+        description="CIFAR-10 (JPEG): 50000 + 10000 images of 32 x 32, re-encoded as JPEG, in train.h5 and test.h5",
+        terms="CIFAR-10 (Krizhevsky 2009), published for research; its authors state no licence",
+        options=("size", "mean", "std"),
+        folders=("cifar10_jpeg",),
+        difficulty=2,
+    )
+)
 class Cifar10(LabelledDataset):
     """50000 train and 10000 test images, float32 (3, 32, 32), (x / 255 - mean) / std.
 
@@ -39,14 +54,23 @@ class Cifar10(LabelledDataset):
         root: str | Path,
         split: str,
         *,
+        size: int = SIZE,
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
         augment: bool = False,
         seed: int = 0,
     ) -> None:
-        self.path = Path(root).expanduser() / f"{check_split(split)}.h5"
-        if not self.path.is_file():
-            raise ZooError(f"{self.path} is no file: looked for train.h5 and test.h5; give their folder as data_dir")
+        if size != SIZE:
+            raise ZooError(f"cifar10 is stored in {SIZE} x {SIZE}; size={size} is not offered")
+        root, file = Path(root).expanduser(), f"{check_split(split)}.h5"
+        names = dataset_info("cifar10").folders
+        folder = find_folder(root, names, lambda folder: (folder / file).is_file())
+        if folder is None:
+            raise ZooError(
+                f"{root / file} is no file: looked for train.h5 and test.h5 there and in {', '.join(names)}; "
+                f"give their folder with {DATA_DIR}"
+            )
+        self.path = folder / file
         try:
             with h5py.File(self.path, "r") as file:
                 self.jpeg: np.ndarray = np.asarray(file["jpeg"][()], dtype=np.uint8)

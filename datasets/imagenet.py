@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -17,7 +17,8 @@ from torchvision.transforms import v2
 
 from zoo.datasets.base import LabelledDataset
 from zoo.datasets.image_transforms import MEAN, STD, apply, open_image, to_tensor
-from zoo.datasets.registry import check_split
+from zoo.datasets.loading import DATA_DIR, find_folder
+from zoo.datasets.registry import DatasetInfo, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
 
 FOLDERS = {"train": "train", "test": "val"}
@@ -41,6 +42,19 @@ def find_classes(root: Path) -> list[str]:
     return sorted(classes)
 
 
+@register_dataset(
+    DatasetInfo(
+        name="imagenet",
+        kind="images",
+        num_classes=1000,
+        sample_shape=(3, 224, 224),
+        description="ImageNet (ILSVRC 2012) or any part of it, in train/ and val/ class folders",
+        terms="non-commercial research and education only (image-net.org)",
+        options=("size", "mean", "std"),
+        folders=("imagenet", "imagenet224"),
+        difficulty=6,
+    )
+)
 class ImageNet(LabelledDataset):
     """Images float32 (3, size, size) from class folders; the "test" split is val/.
 
@@ -50,6 +64,8 @@ class ImageNet(LabelledDataset):
     Raises ZooError for a missing or empty folder, a class that is not listed, an image that cannot be read
     (when it is asked for), and one smaller than the cut.
     """
+
+    NAME: ClassVar[str] = "imagenet"
 
     def __init__(
         self,
@@ -68,12 +84,13 @@ class ImageNet(LabelledDataset):
             raise ZooError(f"the size of an image is 1 or more, not {size}")
         if isinstance(resize, int) and resize < size:
             raise ZooError(f"resize {resize} leaves no cut of {size} x {size}; give resize={size} or more")
-        root = Path(root).expanduser()
+        root, names = Path(root).expanduser(), dataset_info(self.NAME).folders
+        root = find_folder(root, names, lambda each: any((each / name).is_dir() for name in FOLDERS.values())) or root
         folder = root / FOLDERS[check_split(split)]
         if not folder.is_dir():
             raise ZooError(
-                f"{folder} is no folder: looked for train/ and val/ with one folder of images per class; "
-                f"give the folder that holds them as data_dir"
+                f"{folder} is no folder: looked for train/ and val/ with one folder of images per class, "
+                f"there and in {', '.join(names)}; give the folder that holds them with {DATA_DIR}"
             )
         chosen = find_classes(root) if classes is None else list(classes)
         super().__init__(chosen, (3, size, size), augment=augment, seed=seed)
@@ -109,6 +126,41 @@ class ImageNet(LabelledDataset):
         shorter = round(self.size * 256 / 224) if self.resize == "auto" else self.resize
         resized: Image.Image = v2.functional.resize(image, [shorter], antialias=True)
         return resized
+
+
+@register_dataset(
+    DatasetInfo(
+        name="imagenette",
+        kind="images",
+        num_classes=10,
+        sample_shape=(3, 128, 128),
+        description="Imagenette: 10 easily told classes of ImageNet, in train/ and val/ class folders",
+        terms="images under ImageNet's terms: non-commercial research and education only",
+        options=("size", "mean", "std"),
+        folders=("imagenette128", "imagenette"),
+        difficulty=3,
+    )
+)
+class Imagenette(ImageNet):
+    """Ten easily told classes of ImageNet, in the same folders, stored with a shorter side of 128 or 160 pixels.
+
+    A test image is resized so that its shorter side is `size`, because it is stored little larger than that.
+    """
+
+    NAME: ClassVar[str] = "imagenette"
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        size: int = 128,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+        augment: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, split, size=size, resize=size, mean=mean, std=std, augment=augment, seed=seed)
 
 
 def _list_images(folder: Path, classes: list[str], *, strict: bool) -> list[tuple[Path, int]]:

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from zoo.datasets import download, point_transforms
 from zoo.datasets.base import LabelledDataset
+from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.meshes import sample_mesh
-from zoo.datasets.registry import Record, check_split, record
+from zoo.datasets.registry import DatasetInfo, Source, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
 from zoo.utils import new_file
 
@@ -51,16 +52,16 @@ def layout(folder: Path) -> str | None:
     return None
 
 
-def find(root: Path, known: Record) -> tuple[Path, str]:
+def find(root: Path, info: DatasetInfo) -> tuple[Path, str]:
     """The data's folder, `root` itself or one of the usual names in it, and its layout."""
-    for folder in (root, *(root / name for name in known.folders)):
-        kind = layout(folder)
-        if kind is not None:
-            return folder, kind
+    folder = find_folder(root, info.folders, lambda folder: layout(folder) is not None)
+    if folder is not None and (kind := layout(folder)) is not None:
+        return folder, kind
     state = "is no folder" if not root.is_dir() else "holds no ModelNet"
     raise ZooError(
         f"{root} {state}: looked for shape_names.txt with HDF5 clouds, or OFF meshes as chair/train/chair_0001.off, "
-        f"there and in {', '.join(known.folders)}; give the folder that has one as data_dir, or download=True"
+        f"there and in {', '.join(info.folders)}; give the folder that has one with {DATA_DIR}, or let the owners' "
+        f"archive be fetched with --download (download=True)"
     )
 
 
@@ -145,17 +146,17 @@ def _sample_class(meshes: list[Path], seed: int) -> Tensor:
     return sampled
 
 
-def fetch(known: Record, root: Path, kind: str | None, *, mirror: str | None, sha256: str | None) -> None:
+def fetch(info: DatasetInfo, root: Path, kind: str | None, *, mirror: str | None, sha256: str | None) -> None:
     """Downloads the data set's archive, shows its terms, unpacks it into `root` and removes the archive."""
-    sources = [source for source in known.sources if kind in (None, source.layout)]
+    sources = [source for source in info.sources if kind in (None, source.layout)]
     if not sources:
         raise ZooError(
-            f"{known.name} is not published in the layout {kind!r}; its owners' are "
-            f"{', '.join(source.layout for source in known.sources)}"
+            f"{info.name} is not published in the layout {kind!r}; its owners' are "
+            f"{', '.join(source.layout for source in info.sources)}"
         )
     source = sources[0]
     url = download.mirrored(source.url, mirror)
-    print(f"{known.name}: {known.terms}. Downloading {url}", file=sys.stderr)
+    print(f"{info.name}: {info.terms}. Downloading {url}", file=sys.stderr)
     expected = sha256 or source.sha256
     archive = root / source.url.rsplit("/", 1)[-1]
     found = download.download(url, archive, sha256=expected)
@@ -188,10 +189,10 @@ class _ModelNet(LabelledDataset):
         sha256: str | None = None,
     ) -> None:
         check_split(split)
-        known, root = record(self.NAME), Path(root).expanduser()
-        if download and not any(layout(folder) for folder in (root, *(root / name for name in known.folders))):
-            fetch(known, root, source, mirror=mirror, sha256=sha256)
-        folder, kind = find(root, known)
+        info, root = dataset_info(self.NAME), Path(root).expanduser()
+        if download and find_folder(root, info.folders, lambda folder: layout(folder) is not None) is None:
+            fetch(info, root, source, mirror=mirror, sha256=sha256)
+        folder, kind = find(root, info)
         if kind == "hdf5":
             self.clouds, self.labels = read_hdf5(folder, split, self.CLASSES)
         else:
@@ -215,6 +216,23 @@ class _ModelNet(LabelledDataset):
         return point_transforms.scale_and_translate(chosen, generator)
 
 
+@register_dataset(
+    DatasetInfo(
+        name="modelnet40",
+        kind="points",
+        num_classes=40,
+        sample_shape=(3, 1024),
+        description="12311 CAD models in 40 classes (9843 train, 2468 test); HDF5 clouds or OFF meshes",
+        terms="provided for the convenience of academic research only (Princeton and Stanford)",
+        options=("points",),
+        folders=("modelnet40_ply_hdf5_2048", "ModelNet40"),
+        sources=(
+            Source("hdf5", "https://shapenet.cs.stanford.edu/media/modelnet40_ply_hdf5_2048.zip"),
+            Source("off", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
+        ),
+        difficulty=5,
+    )
+)
 class ModelNet40(_ModelNet):
     """12311 CAD models in 40 classes: 9843 to train, 2468 to test, as clouds (3, points).
 
@@ -229,6 +247,26 @@ class ModelNet40(_ModelNet):
     CLASSES = MODELNET40
 
 
+@register_dataset(
+    DatasetInfo(
+        name="modelnet10",
+        kind="points",
+        num_classes=10,
+        sample_shape=(3, 1024),
+        description="4899 CAD models in 10 classes (3991 train, 908 test); HDF5 clouds or OFF meshes",
+        terms="provided for the convenience of academic research only (Princeton and Stanford)",
+        options=("points",),
+        folders=(
+            "modelnet10_ply_hdf5_1024",
+            "modelnet10_ply_hdf5_2048",
+            "ModelNet10",
+            "modelnet40_ply_hdf5_2048",
+            "ModelNet40",
+        ),
+        sources=(Source("off", "http://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip"),),
+        difficulty=4,
+    )
+)
 class ModelNet10(_ModelNet):
     """4899 CAD models in 10 classes: 3991 to train, 908 to test. As `ModelNet40`, whose folders it reads too."""
 

@@ -1,52 +1,73 @@
-"""What data sets there are: one dict of frozen records, read without torch.
+"""The data sets by name: `register_dataset` adds one, `dataset_info` describes one without importing torch.
 
-`num_classes` and the sample shape are those of the complete data set in its default form; a data set
-that was loaded knows its own (`LabelledDataset.num_classes`, `.sample_shape`).
+A file of this folder that applies `@register_dataset(DatasetInfo(...))` to its class is all that a new data set needs:
+the records are read from the source of the files (`zoo.utils.decorator_calls`), and a file is imported when its data
+set is loaded. A data set outside this package is known once the file that registers it has been imported.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from zoo.errors import ZooError, suggest
+from zoo.utils import decorator_calls
 
 Kind = Literal["points", "images"]
 SPLITS = ("train", "test")
-PRUNING_SAMPLES: dict[Kind, int] = {"points": 128, "images": 256}  # that a network is pruned on unless said otherwise
+PRUNING_SAMPLES: dict[Kind, int] = {"points": 128, "images": 256}
+
+Loader = TypeVar("Loader", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Source:
-    """One archive to download. No checksum on record means that its owner published none."""
+    """One archive to download: its layout, its address, and its SHA-256 where its owner has published one."""
 
     layout: str
     url: str
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
-class Record:
-    """One data set.
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """What is known of a data set before it is loaded.
 
-    terms          the owner's terms of use
-    weights_terms  terms of weights trained on it; None: those of the data
-    sample_shape   (3, N) for clouds and (3, H, W) for images, in the default form
-    title          how it is called where its name would claim too much; None: its name
-    difficulty     an entry's name without a data set means the entry on the most difficult one that the zoo has
+    num_classes   classes of the complete data set (None: they depend on the copy); a loaded one has its own number
+    sample_shape  (3, N) for point clouds, (3, H, W) for images, in the default form
+    description   one line for people, with the numbers of samples
+    terms         under which terms the data may be used
+    options       which of points, size, mean, std ... `load` passes on to the loader
+    title         what tables and sentences call it where the name would claim too much (None: the name)
+    folders       the usual names of the data's own folder, looked for in the folder that is given
+    sources       where its owners publish it
+    weights_terms  under which terms weights trained on it may be used (None: under those of the data)
+    difficulty    an entry's name without a data set means the entry on the most difficult one that the zoo has
+    pruning_samples  how many training samples a network is pruned on unless the user says otherwise (0: the usual
+                  number for the kind of data, PRUNING_SAMPLES)
     """
 
     name: str
-    num_classes: int | None
     kind: Kind
-    what: str
-    terms: str
+    num_classes: int | None
     sample_shape: tuple[int, ...]
+    description: str
+    terms: str
+    options: tuple[str, ...] = ()
     title: str | None = None
-    difficulty: int = 0
-    weights_terms: str | None = None
     folders: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    weights_terms: str | None = None
+    difficulty: int = 0
+    pruning_samples: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pruning_samples", self.pruning_samples or PRUNING_SAMPLES[self.kind])
 
     @property
     def points(self) -> int | None:
@@ -55,127 +76,84 @@ class Record:
 
     @property
     def size(self) -> int | None:
-        """The side of the default image; None for clouds."""
+        """The side of the default image in pixels; None for clouds."""
         return self.sample_shape[1] if self.kind == "images" else None
 
 
-MODELNET_TERMS = "provided for the convenience of academic research only (Princeton and Stanford)"
-
-_RECORDS: dict[str, Record] = {}
-
-
-def _register(record: Record) -> None:
-    if record.name in _RECORDS:
-        raise ValueError(f"data set {record.name} is listed twice")
-    _RECORDS[record.name] = record
+@dataclass(frozen=True)
+class _Registered:
+    info: DatasetInfo
+    loader: Callable[..., Any]
 
 
-_register(
-    Record(
-        name="shapes",
-        num_classes=20,
-        kind="points",
-        what="20 classes of solids, made from a seed: noise, partial views, random proportions; no download",
-        terms="generated (no third-party data)",
-        weights_terms="Apache-2.0",
-        sample_shape=(3, 512),
-        difficulty=1,
-    )
-)
-_register(
-    Record(
-        name="modelnet40",
-        num_classes=40,
-        kind="points",
-        what="12311 CAD models in 40 classes (9843 train, 2468 test); HDF5 clouds or OFF meshes",
-        terms=MODELNET_TERMS,
-        sample_shape=(3, 1024),
-        difficulty=5,
-        folders=("modelnet40_ply_hdf5_2048", "ModelNet40"),
-        sources=(
-            Source("hdf5", "https://shapenet.cs.stanford.edu/media/modelnet40_ply_hdf5_2048.zip"),
-            Source("off", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
-        ),
-    )
-)
-_register(
-    Record(
-        name="modelnet10",
-        num_classes=10,
-        kind="points",
-        what="4899 CAD models in 10 classes (3991 train, 908 test); HDF5 clouds or OFF meshes",
-        terms=MODELNET_TERMS,
-        sample_shape=(3, 1024),
-        difficulty=4,
-        folders=(
-            "modelnet10_ply_hdf5_1024",
-            "modelnet10_ply_hdf5_2048",
-            "ModelNet10",
-            "modelnet40_ply_hdf5_2048",
-            "ModelNet40",
-        ),
-        sources=(Source("off", "http://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip"),),
-    )
-)
-_register(
-    Record(
-        name="imagenet",
-        num_classes=1000,
-        kind="images",
-        what="ImageNet (ILSVRC 2012) or any part of it, in train/ and val/ class folders",
-        terms="non-commercial research and education only (image-net.org)",
-        sample_shape=(3, 224, 224),
-        difficulty=6,
-        folders=("imagenet", "imagenet224"),
-    )
-)
-_register(
-    Record(
-        name="imagenette",
-        num_classes=10,
-        kind="images",
-        what="Imagenette: 10 easily told classes of ImageNet, in train/ and val/ class folders",
-        terms="images under ImageNet's terms: non-commercial research and education only",
-        sample_shape=(3, 128, 128),
-        difficulty=3,
-        folders=("imagenette128", "imagenette"),
-    )
-)
-_register(
-    Record(
-        name="cifar10",
-        num_classes=10,
-        kind="images",
-        what="CIFAR-10 (JPEG): 50000 + 10000 images of 32 x 32, re-encoded as JPEG, in train.h5 and test.h5",
-        terms="CIFAR-10 (Krizhevsky 2009), published for research; its authors state no licence",
-        sample_shape=(3, 32, 32),
-        title="CIFAR-10 (JPEG)",  # numbers on re-encoded images are not those of CIFAR-10
-        difficulty=2,
-        folders=("cifar10_jpeg",),
-    )
-)
+_REGISTERED: dict[str, _Registered] = {}
+
+
+@functools.cache
+def _builtin() -> dict[str, tuple[DatasetInfo, str]]:
+    """Name of each data set of this package -> its record, and the file that registers it, as a module name."""
+    builtin = {}
+    for file, call in decorator_calls(Path(__file__).parent, "register_dataset"):
+        # Only what the record is made of may stand there: the rest of the file has not been run.
+        code = compile(ast.Expression(call.args[0]), file, "eval")
+        info: DatasetInfo = eval(code, {"DatasetInfo": DatasetInfo, "Source": Source})
+        builtin[info.name] = (info, f"zoo.datasets.{file}")
+    return builtin
+
+
+def register_dataset(info: DatasetInfo) -> Callable[[Loader], Loader]:
+    """Decorator for a `LabelledDataset` class or a function that returns one: `load(info.name, ...)` then calls it.
+
+    The loader is called with keyword arguments: `split`, "train" or "test", and those of `root` (the folder that was
+    given, or the default one), `download`, `augment`, `seed` and `info.options` that it has as parameters; an option
+    that the user has not given is not passed, so that the loader's own default holds.
+
+    Raises ZooError if another data set has that name.
+    """
+
+    def register(loader: Loader) -> Loader:
+        before, builtin = _REGISTERED.get(info.name), _builtin().get(info.name)
+        file = before.loader.__module__ if before else builtin[1] if builtin else loader.__module__
+        if file != loader.__module__:
+            raise ZooError(
+                f"a data set {info.name!r} is registered already, by {file}: register this one by another name"
+            )
+        _REGISTERED[info.name] = _Registered(info, loader)
+        return loader
+
+    return register
 
 
 def list_datasets() -> list[str]:
     """The names that `load` takes, sorted."""
-    return sorted(_RECORDS)
-
-
-def record(name: str) -> Record:
-    """The record of one data set; an unknown name is a ZooError that suggests near ones."""
-    if name not in _RECORDS:
-        raise ZooError(f"no data set is called {name!r}; {suggest(name, _RECORDS)}")
-    return _RECORDS[name]
+    return sorted({*_builtin(), *_REGISTERED})
 
 
 def datasets_by_difficulty() -> list[str]:
-    """The names that `load` takes, the most difficult data set first."""
-    return sorted(_RECORDS, key=lambda name: (-_RECORDS[name].difficulty, name))
+    """The same names, the most difficult data set first."""
+    return sorted(list_datasets(), key=lambda name: (-dataset_info(name).difficulty, name))
 
 
 def dataset_title(name: str) -> str:
-    """How a text for people calls a data set, one of a user's own included."""
-    return (_RECORDS[name].title if name in _RECORDS else None) or name
+    """How tables and sentences call a data set; one that is not registered is called by its name."""
+    return (dataset_info(name).title if name in list_datasets() else None) or name
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """The record of one data set; an unknown name is a ZooError that suggests near ones."""
+    if name in _REGISTERED:
+        return _REGISTERED[name].info
+    if name not in _builtin():
+        raise ZooError(f"no data set is called {name!r}; {suggest(name, list_datasets())}")
+    return _builtin()[name][0]
+
+
+def loader_of(name: str) -> Callable[..., Any]:
+    """The class or function that was registered for a data set; this imports its file."""
+    dataset_info(name)  # an unknown name is an error here
+    if name not in _REGISTERED:
+        import_module(_builtin()[name][1])
+    return _REGISTERED[name].loader
 
 
 def check_split(split: str) -> str:

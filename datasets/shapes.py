@@ -14,7 +14,7 @@ from torch import Tensor
 
 from zoo.datasets import point_transforms
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.registry import check_split
+from zoo.datasets.registry import DatasetInfo, check_split, register_dataset
 from zoo.datasets.solids import SOLIDS, solid
 from zoo.errors import ZooError
 from zoo.utils import generator_for
@@ -34,6 +34,19 @@ def make_cloud(name: str, points: int, generator: torch.Generator) -> Tensor:
     return point_transforms.normalise(point_transforms.jitter(seen, generator, sigma=sigma, limit=4 * sigma))
 
 
+@register_dataset(
+    DatasetInfo(
+        name="shapes",
+        kind="points",
+        num_classes=20,
+        sample_shape=(3, 512),
+        description="20 classes of solids, made from a seed: noise, partial views, random proportions; no download",
+        terms="generated (no third-party data)",
+        weights_terms="Apache-2.0",
+        options=("points",),
+        difficulty=1,
+    )
+)
 class Shapes(LabelledDataset):
     """Twenty classes of solids as clouds (3, points); sample i is a function of (seed, split, i, points).
 

@@ -19,6 +19,7 @@ from zoo.errors import ZooError
 from zoo.models.edgeconv import EdgeConv
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 from zoo.models.point_ops import piecewise
+from zoo.models.registry import register_model
 
 WIDTHS = {"edge1": 64, "edge2": 64, "edge3": 128, "edge4": 256, "conv5": 1024, "linear1": 512, "linear2": 256}
 EDGES = ("edge1", "edge2", "edge3", "edge4")
@@ -151,6 +152,12 @@ class DGCNN(nn.Module):
         return groups
 
 
+def scaled(w: float) -> dict[str, int]:
+    """The widths of the DGCNN with width multiplier w, which scales the EdgeConv layers (Ye et al. 2020, Table 3)."""
+    return {name: max(1, round(w * WIDTHS[name])) if name in EDGES else n for name, n in WIDTHS.items()}
+
+
+@register_model("dgcnn", widths_for_multiplier=scaled)
 def dgcnn(
     *, num_classes: int = 40, widths: Mapping[str, int] | None = None, k: int = 20, dropout: float = 0.5
 ) -> DGCNN:
@@ -159,11 +166,6 @@ def dgcnn(
     Raises ZooError for an unknown group and for a width below 1.
     """
     return DGCNN(all_widths(WIDTHS, widths), num_classes=num_classes, k=k, dropout=dropout, slope=0.2)
-
-
-def multiplier(w: float) -> dict[str, int]:
-    """The widths of the DGCNN with width multiplier w, which scales the EdgeConv layers (Ye et al. 2020, Table 3)."""
-    return {name: max(1, round(w * WIDTHS[name])) if name in EDGES else n for name, n in WIDTHS.items()}
 
 
 def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
+from zoo.models.registry import register_model
 
 WIDTHS = {"hidden1": 100, "hidden2": 100}
 
@@ -43,6 +44,7 @@ class MLP(nn.Module):
         ]
 
 
+@register_model("mlp")
 def mlp(*, in_features: int = 10, num_classes: int = 1, widths: Mapping[str, int] | None = None) -> MLP:
     """Two hidden layers of 100, or of other widths (group name -> neurons).
 

@@ -17,6 +17,7 @@ from torchvision.models import mobilenetv2, mobilenetv3
 from torchvision.ops.misc import SqueezeExcitation
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
+from zoo.models.registry import register_model
 from zoo.models.surgery import narrow
 
 
@@ -132,6 +133,7 @@ class MobileNetV3(_MobileNet, mobilenetv3.MobileNetV3):  # type: ignore[misc]
     """x (B, 3, H, W) -> logits (B, num_classes)."""
 
 
+@register_model("mobilenet_v2")
 def mobilenet_v2(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV2:
     """torchvision's MobileNetV2 1.0, or the same with narrower blocks (group name -> neurons)."""
     model = MobileNetV2(num_classes=num_classes)
@@ -139,11 +141,13 @@ def mobilenet_v2(*, num_classes: int = 1000, widths: Mapping[str, int] | None = 
     return model
 
 
+@register_model("mobilenet_v3_small")
 def mobilenet_v3_small(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV3:
     """torchvision's MobileNetV3-small 1.0, or the same with narrower blocks."""
     return _v3("mobilenet_v3_small", num_classes, widths)
 
 
+@register_model("mobilenet_v3_large")
 def mobilenet_v3_large(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV3:
     """torchvision's MobileNetV3-large 1.0, or the same with narrower blocks."""
     return _v3("mobilenet_v3_large", num_classes, widths)

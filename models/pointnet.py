@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
+from zoo.models.registry import register_model
 
 MIXED = 64  # the channels that the feature transform multiplies
 TRANSFORM = {"conv1": 64, "conv2": 128, "conv3": 1024, "fc1": 512, "fc2": 256}
@@ -188,6 +189,7 @@ class PointNet(nn.Module):
         ]
 
 
+@register_model("pointnet")
 def pointnet(*, num_classes: int = 40, widths: Mapping[str, int] | None = None, dropout: float = 0.3) -> PointNet:
     """PointNet with both transforms, or the same with other widths (group name -> neurons).
 

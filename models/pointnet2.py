@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 from zoo.models.point_ops import ball, farthest_points, gather
+from zoo.models.registry import register_model
 
 LAYERS = ("sa1", "sa2", "sa3")
 WIDTHS = {
@@ -153,6 +154,7 @@ class PointNet2(nn.Module):
         return groups
 
 
+@register_model("pointnet2")
 def pointnet2(*, num_classes: int = 40, widths: Mapping[str, int] | None = None, dropout: float = 0.4) -> PointNet2:
     """PointNet++ with single-scale grouping, or the same with other widths (group name -> neurons).
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
+from zoo.models.registry import register_model
 from zoo.models.surgery import narrow
 
 
@@ -82,6 +83,7 @@ class _Leave:
         return F.relu(self.block.bn2(self.block.conv2(hidden)) + shortcut)
 
 
+@register_model("resnet34")
 def resnet34(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> ResNet34:
     """torchvision's ResNet34, or the same with narrower blocks (group name -> neurons)."""
     return ResNet34(widths, num_classes=num_classes)

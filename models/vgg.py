@@ -17,6 +17,7 @@ from torchvision.models import vgg
 
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
+from zoo.models.registry import register_model
 from zoo.models.surgery import narrow
 
 HEADS = ("linear", "full")
@@ -82,6 +83,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
         return stages + [Stage(f"classifier.{i}", layer, (layer,)) for i, layer in enumerate(self.classifier)]
 
 
+@register_model("vgg11")
 def vgg11(*, num_classes: int = 10, widths: Mapping[str, int] | None = None, head: str = "linear") -> VGG:
     """VGG-11 with batch norm, or the same with narrower layers (group name -> neurons).
 

@@ -115,7 +115,7 @@ def test_the_small_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
     lines = listed("--small")
     macs = {}
     for w in ("0.75", "0.5", "0.25"):
-        dense = models.build("dgcnn", num_classes=10, widths=models.multiplier_widths("dgcnn", float(w)))
+        dense = models.build("dgcnn", num_classes=10, widths=models.scaled_widths("dgcnn", float(w)))
         macs[w] = count(dense, (3, 512)).macs
     train = "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10"
     edges = "--groups edge1,edge2,edge3,edge4 "
@@ -189,7 +189,7 @@ def test_the_names_say_no_less_than_the_networks_cost() -> None:
         shape = {"imagenette": (3, 64, 64), "cifar10": (3, 32, 32)}[dataset]
         w = float(options["--name"].partition("-pruned-")[2].partition("x.")[0])
         whole, least, below = (
-            count(models.build(arch, num_classes=10, widths=models.multiplier_widths(arch, m, num_classes=10)), shape)
+            count(models.build(arch, num_classes=10, widths=models.scaled_widths(arch, m, num_classes=10)), shape)
             for m in (1.0, w, w - 0.01)
         )
         assert below.macs < float(options["--target-macs"]) * whole.macs <= least.macs

@@ -84,7 +84,7 @@ def test_a_target_is_met_and_another_one_takes_over_what_was_measured(home, tmp_
 
 
 def dense_macs(w: float) -> int:
-    widths = models.multiplier_widths("dgcnn", round(w, 2))
+    widths = models.scaled_widths("dgcnn", round(w, 2))
     return count(models.build("dgcnn", num_classes=20, widths=widths), (3, 24)).macs
 
 

@@ -30,7 +30,7 @@ def test_a_trained_entry_is_what_its_card_says_and_its_command_makes_it_again(ho
     assert (card.accuracy.correct, card.accuracy.total) == (found.correct, 60)
     assert card.cross_entropy == pytest.approx(found.cross_entropy, abs=1e-5)
     assert (card.parameters, card.macs, card.macs_paper) == (counts.parameters, counts.macs, counts.macs_paper)
-    assert card.widths == models.multiplier_widths("dgcnn", 0.25) == dict(model.widths)
+    assert card.widths == models.scaled_widths("dgcnn", 0.25) == dict(model.widths)
     assert not list((home / "runs").iterdir())  # nothing is kept of a run that succeeded
 
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "second"))

@@ -123,8 +123,8 @@ def test_view_noise_and_scale_are_as_promised(monkeypatch: pytest.MonkeyPatch) -
         sigmas.append(float((moved - cloud).std()))
         return moved
 
-    monkeypatch.setattr(shapes_module.clouds, "partial_view", view)
-    monkeypatch.setattr(shapes_module.clouds, "jitter", jitter)
+    monkeypatch.setattr(shapes_module.point_transforms, "partial_view", view)
+    monkeypatch.setattr(shapes_module.point_transforms, "jitter", jitter)
     for x, _ in Shapes("train", points=256, train_size=200):
         assert x.norm(dim=0).max() == pytest.approx(1, abs=1e-5)
         assert x.mean(dim=1).abs().max() < 1e-5
@@ -209,7 +209,7 @@ def test_load_and_its_errors() -> None:
         (("shape", "test"), {}, "no data set is called 'shape'; did you mean shapes"),
         (("shapes", "val"), {}, "not 'val'"),
         (("shapes", "test"), {"points": 0}, "not 0"),
-        (("shapes", "test"), {"size": 32}, "size= does not apply; it takes points"),
+        (("shapes", "test"), {"size": 32}, r"--size \(size=\) does not apply; it takes points"),
     ]:
         with pytest.raises(ZooError, match=message):
             load(*arguments, **options)

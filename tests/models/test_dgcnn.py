@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zoo.errors import ZooError
-from zoo.models import build, dgcnn, from_authors, keep, multiplier_widths
+from zoo.models import build, dgcnn, from_authors, keep, scaled_widths
 from zoo.prune import prune
 
 
@@ -186,7 +186,7 @@ def test_too_few_points_and_wrong_shapes():
     ("w", "edges"), [(0.25, [16, 16, 32, 64]), (0.5, [32, 32, 64, 128]), (0.75, [48, 48, 96, 192])]
 )
 def test_width_multipliers_scale_the_edge_layers(w, edges):
-    widths = multiplier_widths("dgcnn", w)
+    widths = scaled_widths("dgcnn", w)
     assert list(widths.values()) == [*edges, 1024, 512, 256]
     assert build("dgcnn", widths=widths).widths == widths
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import zoo.models
 from zoo.errors import ZooError
-from zoo.models import ARCHS, build, groups_of, multiplier_widths, run, stages_of
+from zoo.models import ARCHS, build, groups_of, run, scaled_widths, stages_of
 
 CLOUDS = ("dgcnn", "pointnet", "pointnet2")
 # Parameters of the dense network in millions, with the classes that its source counts with.
@@ -165,20 +165,20 @@ def test_unknown_names_are_answered_with_near_ones():
 @pytest.mark.parametrize("arch", ARCHS)
 def test_width_multipliers(arch):
     dense = build(arch).widths
-    assert multiplier_widths(arch, 1) == dense
+    assert scaled_widths(arch, 1) == dense
     if arch != "dgcnn":  # tests/test_dgcnn.py
-        assert multiplier_widths(arch, 0.5) == {name: max(1, round(n / 2)) for name, n in dense.items()}
-    assert min(multiplier_widths(arch, 1e-9).values()) == 1
+        assert scaled_widths(arch, 0.5) == {name: max(1, round(n / 2)) for name, n in dense.items()}
+    assert min(scaled_widths(arch, 1e-9).values()) == 1
 
 
 @pytest.mark.parametrize("w", [0, -0.5, 1.01, float("nan")])
 def test_width_multipliers_lie_above_zero_and_at_most_at_one(w):
     with pytest.raises(ZooError, match="above 0 and at most at 1"):
-        multiplier_widths("resnet34", w)
+        scaled_widths("resnet34", w)
 
 
 def test_multiplier_widths_pass_options_on():
-    assert multiplier_widths("vgg11", 0.5, head="full")["classifier.0"] == 2048
+    assert scaled_widths("vgg11", 0.5, head="full")["classifier.0"] == 2048
     assert build("vgg11", head="full", widths={"classifier.0": 5}).widths["classifier.0"] == 5
 
 

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reas
 NOWHERE = torch.device("cuda:0")
 PRELUDE = """
 import torch
-from zoo.models import kernels
-from zoo.models.points import knn
+from zoo.models import triton_kernels as kernels
+from zoo.models.point_ops import knn
 torch.manual_seed(0)
 """
 SEARCH = """

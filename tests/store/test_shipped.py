@@ -14,7 +14,7 @@ import zoo
 from zoo import datasets
 from zoo.cards import wilson_interval
 from zoo.evaluate import count, evaluate
-from zoo.models import build, multiplier_widths
+from zoo.models import build, scaled_widths
 from zoo.store import mirrors, store
 from zoo.utils import sha256_of
 from zoo.workflows import Data
@@ -126,7 +126,7 @@ def test_all_right_answers_are_counted_again(name):
 def test_a_pruned_entry_costs_no_more_than_the_dense_network_of_its_name(name):
     card = zoo.info(name)
     w = float(name.removeprefix("dgcnn-pruned-").partition("x")[0])
-    dense = build("dgcnn", num_classes=card.num_classes, widths=multiplier_widths("dgcnn", w))
+    dense = build("dgcnn", num_classes=card.num_classes, widths=scaled_widths("dgcnn", w))
     assert card.macs <= count(dense, tuple(card.sample_shape)).macs
     assert card.parent == f"dgcnn.{card.dataset}"
     assert card.forward

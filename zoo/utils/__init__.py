@@ -1,5 +1,6 @@
 """Files, locks and seeds: what every other package builds on. Imports no torch."""
 
+from zoo.utils.declarations import decorator_calls
 from zoo.utils.files import check_folder, expand_path, new_file, remove_stale_files, sha256_of, sync_folder
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
@@ -9,6 +10,7 @@ __all__ = [
     "MAX_SEED",
     "check_folder",
     "check_seed",
+    "decorator_calls",
     "derive_seed",
     "expand_path",
     "generator_for",

@@ -316,7 +316,7 @@ def _name(parent: _Parent, pruned: nn.Module, train_set: LabelledDataset, datase
 
     def dense(hundredths: int) -> int:
         form: dict[str, Any] = {"num_classes": train_set.num_classes, **parent.options}
-        widths = models.multiplier_widths(parent.arch, hundredths / 100, **form)
+        widths = models.scaled_widths(parent.arch, hundredths / 100, **form)
         return count(models.build(parent.arch, widths=widths, **form), shape).macs
 
     low, high = 1, 100

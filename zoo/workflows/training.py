@@ -68,7 +68,7 @@ def train_entry(
     overwrite = check_name(name, command, run.out, overwrite=run.overwrite)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        widths = models.multiplier_widths(arch, width, num_classes=train_set.num_classes)
+        widths = models.scaled_widths(arch, width, num_classes=train_set.num_classes)
         model = models.build(arch, num_classes=train_set.num_classes, widths=widths).to(device)
     fitting(model, train_set)
     with run_folder("train", identity, resume=run.resume) as folder:
