@@ -40,10 +40,10 @@ def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str] = ()) -> Callab
     def path(card: Card) -> Path:
         for folder in folders:
             if (file := folder / card.saved.name).is_file():
-                store.verify_cache(file, card)
+                store.verify_file(file, card)
                 return file
         file = store.download(card.name, mirror=mirror or None)
-        store.verify_cache(file, card)  # another entry may have the name there
+        store.verify_file(file, card)  # another entry may have the name there
         return file
 
     return path

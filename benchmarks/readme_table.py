@@ -27,17 +27,18 @@ _RULE = ("---", "---", "---", "---:", "---:", "---", "---", "---")
 
 
 def found(root: Path) -> list[tuple[Card, str]]:
-    """Every card of a checkout, with the word for where its checkpoint is.
+    """Every card of a checkout, with the word for where its checkpoint is: shipped, mirror, or its command alone.
 
     Raises:
         ZooError: a card is broken, or the one in mirror/ is another one than the shipped one of that name.
     """
     cards: dict[str, tuple[Card, str]] = {}
-    for folder, where in ((root / "zoo" / "checkpoints", "shipped"), (root / "mirror", "mirror")):
+    for folder, place in ((root / "zoo" / "checkpoints", "shipped"), (root / "mirror", "mirror")):
         for path in sorted(folder.glob("[!.]*.json")):
             if path.name == store.INDEX:
                 continue
             card = store.read_card(path)
+            where = place if (folder / card.saved.name).is_file() else "its command"
             if cards.setdefault(card.name, (card, where))[0] != card:
                 raise ZooError(f"{path} is not the card that is shipped as {card.name}: remove it, or rename the entry")
     return list(cards.values())
@@ -120,7 +121,10 @@ def _how(record: Forward) -> str:
 def main(check: bool) -> None:
     readme = ROOT / "README.md"
     old = readme.read_text(encoding="utf-8")
-    new = renewed(old, tables(found(ROOT)))
+    try:
+        new = renewed(old, tables(found(ROOT)))
+    except ZooError as error:
+        raise click.ClickException(str(error)) from error
     if new == old:
         click.echo("README.md says what the cards say")
     elif check:

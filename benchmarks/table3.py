@@ -2,7 +2,7 @@
 under each, the pruned network of no higher cost.
 
     python benchmarks/table3.py [--cards DIR] [--dataset modelnet10] [--batch 32] [--json]
-    python benchmarks/table3.py --paired [--data-dir DIR]      runs the networks that stand side by side once more
+    python benchmarks/table3.py --paired [--data-dir DIR]      compares the pruned networks sample by sample
 
 Entries whose names differ in their seed alone (dgcnn-0.75x.modelnet10, dgcnn-0.75x-seed1.modelnet10) share a row if
 their clouds have the same number of points; of several numbers the mean or the least and largest are given. The
@@ -11,7 +11,8 @@ samples, so more seeds do not make smaller what another choice of samples would 
 `--batch` in float32, eager, on a GPU; without one, of a CPU's record its ratio alone. Nothing is computed here but
 means and their intervals; what no card states stays empty. Pruned are the networks of the combined method, repaired
 those with that in their name (dgcnn-pruned-0.25x-repaired.modelnet10). Below the table each stands against the dense
-multiplier of its width; `--paired` compares sample by sample and says how far off the difference may be.
+multiplier of its width; `--paired` compares sample by sample, by the answers in answers.json or, for a network that has
+none there, by evaluating it, and gives the 95 % interval of the difference.
 """
 
 from __future__ import annotations
@@ -26,20 +27,18 @@ from typing import Any
 
 import click
 import torch
-from card_times import ROOT, checkpoint_in, default_folders, entries
+from answers import SEEDS, Answers, answers_of
+from card_times import default_folders, entries
 
-from zoo import checkpoint, display, store
+from zoo import display, store
 from zoo.cards import Card, Forward, paired_difference_ci, parse_name, wilson_interval
 from zoo.errors import ZooError
-from zoo.evaluate import evaluate
-from zoo.workflows import Data, choose_device
 
 TITLES = {"pointnet": "PointNet", "pointnet2": "PointNet++", "dgcnn": "DGCNN"}
 HEAD = ("network", "seeds", "right", "accuracy", "95 %", "params", "MACs", "forward", "speed-up", "points", "epochs")
 _STEM = re.compile(
     r"(?P<arch>pointnet2?|dgcnn)(?P<pruned>-pruned)?(-(?P<width>[0-9.]+)x)?(?P<repaired>-repaired)?(-seed[0-9]+)?"
 )
-FEW = 2  # answers may turn on another processor, which rounds sums in another order
 KINDS = ("", "pruned", "repaired")
 
 
@@ -137,33 +136,14 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
     )
 
 
-Judge = Callable[[Row], list[float]]
+def share_correct(row: Row, answers: Answers) -> list[float]:
+    """For each test sample the share of the row's networks that answer it correctly."""
+    return torch.stack([answers(card) for card in row.cards]).double().mean(0).tolist()  # type: ignore[no-any-return]
 
 
-def judge(folders: Sequence[Path], data_dir: Path | None) -> Judge:
-    """Runs a row's networks over their test samples, once: which share of them is right, sample by sample."""
-    path, device = checkpoint_in(folders), choose_device(None)
-    known: dict[str, torch.Tensor] = {}  # by the checkpoint's SHA-256
-
-    def hits(card: Card) -> torch.Tensor:
-        if card.saved.sha256 not in known:
-            model = checkpoint.load(path(card), device=device, card=card)
-            found = evaluate(model, Data.of(card, data_dir=data_dir).load("test"), progress=True)
-            stated = card.accuracy
-            if stated is None or abs(found.correct - stated.correct) > FEW or found.total != stated.total:
-                counted = "nothing" if stated is None else f"{stated.correct} of {stated.total}"
-                raise ZooError(f"{card.name} has {found.correct} of {found.total} right, and its card says {counted}")
-            known[card.saved.sha256] = found.hits
-        return known[card.saved.sha256]
-
-    def judged(row: Row) -> list[float]:
-        return torch.stack([hits(card) for card in row.cards]).double().mean(0).tolist()  # type: ignore[no-any-return]
-
-    return judged
-
-
-def beside(table: Sequence[Row], judged: Judge | None = None) -> list[str]:
-    """A sentence for every pruned DGCNN that stands beside a dense multiplier, judged on the same samples."""
+def beside(table: Sequence[Row], answers: Answers | None = None) -> list[str]:
+    """A sentence for every pruned DGCNN that stands beside a dense multiplier, judged on the same samples; with the
+    `answers` of each network the difference has its paired 95 % interval."""
     dense = {(row.width, row.points): row for row in table if row.arch == "dgcnn" and not row.kind}
     said = []
     for row in table:
@@ -173,8 +153,9 @@ def beside(table: Sequence[Row], judged: Judge | None = None) -> list[str]:
         gap = 100 * (statistics.mean(row.shares) - statistics.mean(other.shares))
         several = f", {row.points} points" if len({each.points for each in table}) > 1 else ""
         points = f"{gap:+.2f} points"
-        if judged is not None:
-            points = "{:+.2f} ± {:.2f} points".format(*(100 * part for part in paired_difference_ci(judged(row), judged(other))))
+        if answers is not None:
+            difference = paired_difference_ci(share_correct(row, answers), share_correct(other, answers))
+            points = "{:+.2f} ± {:.2f} points".format(*(100 * part for part in difference))
         line = f"{row.width:g}x{several}: the {row.kind} network has {points} of accuracy against the dense one"
         most, least = max(c.macs or 0 for c in row.cards), min(c.macs or 0 for c in other.cards)
         if most > least > 0:
@@ -222,19 +203,19 @@ def _between(values: Sequence[Any], written: Callable[[Any], str]) -> str:
 @click.option("--dataset", default="modelnet10", show_default=True)
 @click.option("--batch", default=32, show_default=True, help="Whose forward times on a GPU to show.")
 @click.option("--paired", "again", is_flag=True, help="Hold pruned against dense networks sample by sample.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data of --paired lies [ZOO_DATA_DIR].")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data set lies [ZOO_DATA_DIR].")
 @click.option("--json", "in_json", is_flag=True)
 def main(
     folders: tuple[Path, ...], dataset: str, batch: int, again: bool, data_dir: Path | None, in_json: bool
 ) -> None:  # fmt: skip
-    places = folders or (*default_folders(), store.cache_dir(), ROOT / "benchmarks" / "seeds")
+    places = folders or (*default_folders(), store.cache_dir(), SEEDS)
     try:
         table = rows(entries(places)[0].values(), dataset)
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     if not table:
         raise click.ClickException(
-            f"no entry of {dataset} belongs to the table: train some with benchmarks/train_all.sh"
+            f"no entry of {dataset} belongs to the table: train some with benchmarks/train_all.py"
         )
     if in_json and again:
         raise click.UsageError("--paired adds to the table's last lines, which --json does not print: give one of them")
@@ -243,7 +224,7 @@ def main(
         return
     click.echo(display.table([HEAD, *(text(row, batch) for row in table)]))
     try:
-        said = beside(table, judge(places, data_dir) if again else None)
+        said = beside(table, answers_of(places, data_dir) if again else None)
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     if said:

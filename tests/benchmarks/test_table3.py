@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from scripts import script
+from scripts import BENCHMARKS, script
 from small_zoo import load
 from store_entries import make, write_index
 
@@ -238,3 +239,53 @@ def test_paired_are_only_the_networks_of_the_table(beside_one: dict[str, list[in
     save_entry(model, replace(card, file=None), overwrite=True)
     next((tmp_path / "own").glob("dgcnn-pruned-0.25x.shapes-*.safetensors")).unlink()
     assert "dgcnn-pruned-0.25x.shapes" in refused("--cards", str(tmp_path / "own"))
+
+
+# -- the stored answers --------------------------------------------------------------------------------------
+
+answers = script("answers")
+FOLDERS = (BENCHMARKS.parent / "zoo" / "checkpoints", BENCHMARKS.parent / "mirror", BENCHMARKS / "seeds")
+
+
+@pytest.mark.parametrize("total", [1, 7, 8, 908])
+def test_answers_are_stored_as_bits(total: int, tmp_path: Path) -> None:
+    correct = torch.rand(total, generator=torch.manual_seed(total)) < 0.8
+    answers.write({"a": ("0" * 64, correct), "b": ("1" * 64, ~correct)}, tmp_path / "answers.json")
+    stored = answers.read(tmp_path / "answers.json")
+    assert torch.equal(stored["0" * 64], correct)
+    assert torch.equal(stored["1" * 64], ~correct)
+    lines = (tmp_path / "answers.json").read_text().splitlines()
+    assert len(lines) == 4
+    assert f'"correct": {int(correct.sum())}, "total": {total}' in lines[1]
+
+
+def test_every_modelnet10_entry_of_this_clone_has_its_answers_stored() -> None:
+    stored = answers.read(answers.FILE)
+    cards = [card for card in table3.entries(FOLDERS)[0].values() if card.dataset == "modelnet10"]
+    assert {card.saved.sha256 for card in cards} == set(stored)
+    for card in cards:
+        correct = stored[card.saved.sha256]
+        assert (int(correct.sum()), len(correct)) == (card.accuracy.correct, card.accuracy.total), card.name
+
+
+def test_the_paired_table_of_this_clone_needs_neither_weights_nor_data(empty_home: Path) -> None:
+    folders = [word for folder in FOLDERS[1:] for word in ("--cards", str(folder))]
+    printed = lines(FOLDERS[0], *folders, "--paired", "--data-dir", str(empty_home))
+    said = printed[printed.index("") + 1 :]
+    assert len(said) == 4
+    assert all(re.search(r"has [+-]0\.\d\d ± 0\.\d\d points", line) for line in said)
+
+
+def test_answers_that_are_not_stored_are_evaluated_and_then_are(
+    beside_one: dict[str, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "FILE", tmp_path / "answers.json")
+    monkeypatch.setattr(answers, "DATASET", "shapes")
+    for _ in range(2):  # the second time there is nothing to evaluate
+        done = CliRunner().invoke(answers.main, ["--cards", str(store.user_dir())])
+        assert done.exit_code == 0, done.output
+        stored = answers.read(tmp_path / "answers.json")
+        for name, correct in beside_one.items():
+            assert stored[zoo.info(name).saved.sha256].int().tolist() == correct
+        for path in store.user_dir().glob("*.safetensors"):
+            path.unlink()

@@ -17,7 +17,7 @@ import zoo
 from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.store import bundles as bundle
-from zoo.store import publish, store
+from zoo.store import mirrors, publish, store
 
 
 @pytest.fixture(autouse=True)
@@ -262,6 +262,19 @@ def test_a_parent_that_others_would_not_have_is_named(tmp_path: Path) -> None:
     assert f"b-pruned.shapes lacks its parent here: zoo publish {folder} b.shapes\n" in run("publish", folder, "a")
     assert publish(folder, ["b"]).missing == {}
     assert "lacks" not in run("publish", folder)
+
+
+def test_a_card_that_is_listed_without_its_checkpoint_stays_listed(tmp_path: Path) -> None:
+    large = make(store.user_dir(), "a.shapes")
+    make(store.user_dir(), "b.shapes")
+    folder = tmp_path / "public"
+    publish(folder, ["a"])
+    (folder / large.saved.name).unlink()
+    publish(folder, ["b"])
+    assert mirrors.index(str(folder)) == ["a.shapes", "b.shapes"]
+    (folder / make(folder, "c.shapes").saved.name).unlink()  # was never listed
+    publish(folder, ["b"])
+    assert mirrors.index(str(folder)) == ["a.shapes", "b.shapes"]
 
 
 def test_a_folder_is_named_as_it_can_be_typed_and_an_empty_name_is_none(

@@ -1,7 +1,8 @@
-"""The entries in mirror/, which are too large for the package, and those in benchmarks/seeds/, the ModelNet10 family of
-other seeds: folders that `zoo publish` wrote."""
+"""The entries in mirror/, which are too large for the package, as `zoo publish` writes a folder; and the cards of the
+ModelNet10 family of other seeds in benchmarks/seeds/."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,28 +23,51 @@ def held(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.json") if path.name != mirrors.INDEX)
 
 
+# The entries of mirror/ whose checkpoints are there too.
+WHOLE = [name for name in held(MIRROR) if any(MIRROR.glob(f"{name}-*.safetensors"))]
+
+
 @pytest.fixture(autouse=True)
 def _empty_home(tmp_path, monkeypatch):
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
 
 
-@pytest.mark.parametrize("folder", [MIRROR, SEEDS])
-def test_the_index_lists_what_is_there_and_nothing_else_is(folder):
-    entries = held(folder)
-    assert entries
-    assert mirrors.index(str(folder)) == entries
-    files = {store.read_card(folder / f"{name}.json").saved.name for name in entries}
-    listed = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+def test_the_index_lists_what_is_there_and_nothing_else_is():
+    entries = held(MIRROR)
+    assert mirrors.index(str(MIRROR)) == entries
+    files = {store.read_card(MIRROR / f"{name}.json").saved.name for name in WHOLE}
+    listed = {path.name for path in MIRROR.iterdir() if not path.name.startswith(".")}
     assert listed == files | {f"{name}.json" for name in entries} | {mirrors.INDEX}
     assert not set(entries) & set(zoo.list_models()), "what is shipped needs no mirror"
 
 
-@pytest.mark.parametrize(("folder", "name"), [(folder, name) for folder in (MIRROR, SEEDS) for name in held(folder)])
-def test_an_entry_comes_from_the_mirror_as_its_card_says(folder, name):
+def test_the_tracked_files_are_small_enough_to_travel():
+    """A clone is quick to check out, and fits where 64 MiB can be sent."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("git is not installed")
+    if listed.returncode or not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert sum(file.stat().st_size for file in files if file.is_file()) <= 56 * 2**20
+
+
+@pytest.mark.parametrize("name", sorted(set(held(MIRROR)) - set(WHOLE)))
+def test_of_what_is_too_large_the_card_says_how_to_make_it_again(name):
+    card = zoo.info(name, mirror=MIRROR)
+    with pytest.raises(ZooError) as refused:
+        zoo.download(name, mirror=MIRROR)
+    assert str(refused.value).endswith(f"there is no such file; to make {name} again type {card.recipe['command']}")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_entry_comes_from_the_mirror_as_its_card_says(name):
     with pytest.raises(ZooError):
         zoo.info(name)
-    card = zoo.info(name, mirror=folder)
-    model = zoo.get(name, mirror=folder)
+    card = zoo.info(name, mirror=MIRROR)
+    model = zoo.get(name, mirror=MIRROR)
     counts = count(model, tuple(card.sample_shape))
     assert (counts.parameters, counts.macs, counts.macs_paper) == (card.parameters, card.macs, card.macs_paper)
     assert dict(card.widths) == model.widths
@@ -68,7 +92,7 @@ def test_another_seed_was_made_as_the_entry_of_seed_0(name):
 
 
 def test_a_card_is_shown_before_anything_is_downloaded(monkeypatch):
-    name = held(MIRROR)[0]
+    name = WHOLE[0]
     shown = CliRunner().invoke(main, ["info", name, "--mirror", str(MIRROR)])
     assert shown.exit_code == 0, shown.output
     assert f"type zoo download {name} --mirror {MIRROR}\n" in shown.output

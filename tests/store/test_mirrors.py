@@ -154,6 +154,15 @@ def test_a_mirror_that_misbehaves_is_named_and_the_next_one_asked(
     assert visible(store.cache_dir()) == sorted([path.name, "net.modelnet10.json"])
 
 
+def test_a_card_without_its_checkpoint_says_how_that_is_made(http: Mirror, mirror: Path, tmp_path: Path) -> None:
+    shutil.copytree(mirror, tmp_path / "whole")
+    next(mirror.glob("net.modelnet10-*")).unlink()
+    for base, reason in ((http.url, "answered 404 .*"), (str(mirror), "there is no such file")):
+        with pytest.raises(ZooError, match=f"{reason}; to make net.modelnet10 again type zoo train net.modelnet10$"):
+            zoo.download("net", mirror=base)
+    assert zoo.download("net", mirror=[http.url, str(tmp_path / "whole")]).read_bytes() == MODELNET
+
+
 def test_a_mirror_that_is_not_there_is_named(mirror: Path) -> None:
     with serving(mirror) as gone:
         pass

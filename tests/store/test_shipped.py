@@ -15,7 +15,7 @@ from zoo import datasets
 from zoo.cards import wilson_interval
 from zoo.evaluate import count, evaluate
 from zoo.models import build, scaled_widths
-from zoo.store import mirrors, store
+from zoo.store import store
 from zoo.utils import sha256_of
 from zoo.workflows import Data
 
@@ -31,7 +31,7 @@ MODELNET10 = (
 SHIPPED = (*SHAPES, *MODELNET10)
 PRUNED = tuple(name for name in SHIPPED if "-pruned-" in name)
 MIRROR = Path(__file__).resolve().parents[2] / "mirror"
-EVERY = (*SHIPPED, *sorted(path.stem for path in MIRROR.glob("*.json") if path.name != mirrors.INDEX))
+EVERY = (*SHIPPED, *sorted(path.name.rpartition("-")[0] for path in MIRROR.glob("*.safetensors")))
 LONG = bool(os.environ.get("ZOO_LONG_TESTS"))
 
 

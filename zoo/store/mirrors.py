@@ -2,7 +2,8 @@
 
     {"schema": 1, "cards": ["dgcnn.shapes.json", "dgcnn-pruned-0.5x.shapes.json"]}
 
-A card is small and read first; its checkpoint's size and SHA-256 are then known before the first byte arrives.
+A card is small and read first; its checkpoint's size and SHA-256 are then known before the first byte arrives. A mirror
+may list a card without its checkpoint, too large for it: the card says how to make that again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from zoo.cards import Card, parse_name, resolve_name
 from zoo.errors import ZooError, suggest
-from zoo.transfer import FetchError, fetch, fetch_text, offline, shown
+from zoo.transfer import FetchError, NoSuchFileError, fetch, fetch_text, offline, shown
 from zoo.utils import locked, sha256_of
 
 SCHEMA = 1
@@ -107,11 +108,7 @@ def bring(name: str, places: Sequence[str], folder: Path, *, known: Card | None 
             found = card(base, full)
             if known is not None and known.saved != found.saved:
                 raise FetchError(f"its {full} is another one than yours, with the same name")
-            path = folder / found.saved.name
-            with locked(folder, path.name):
-                if not (path.is_file() and sha256_of(path) == found.saved.sha256):  # another process was quicker
-                    fetch(base, path.name, path, size=found.saved.size, sha256=found.saved.sha256)
-            return path, found
+            return _fetch_checkpoint(base, found, folder), found
         except FetchError as error:
             reasons.append(f"{shown(base)}: {error}")
     near = suggest(name, listed) if listed else ""
@@ -120,6 +117,21 @@ def bring(name: str, places: Sequence[str], folder: Path, *, known: Card | None 
         carry = f"; {bundled(name)}" if offline() else ""
         raise ZooError(f"cannot download {name}: {'; '.join(parts)}{carry}")
     raise ZooError(f"no model {name!r} on {', '.join(map(shown, places))}: {near or 'they are empty'}")
+
+
+def _fetch_checkpoint(base: str, card: Card, folder: Path) -> Path:
+    """Fetch a card's checkpoint into a folder unless it is there already; returns its path.
+
+    A mirror may have the card alone, which then says how the checkpoint is made again.
+    """
+    saved, path = card.saved, folder / card.saved.name
+    with locked(folder, path.name):
+        if not (path.is_file() and sha256_of(path) == saved.sha256):  # another process was quicker
+            try:
+                fetch(base, path.name, path, size=saved.size, sha256=saved.sha256)
+            except NoSuchFileError as error:
+                raise FetchError(f"{error}; to make {card.name} again type {card.recipe['command']}") from error
+    return path
 
 
 def bundled(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
     chosen = sorted({name for pattern in patterns or ["*"] for name in _matching(pattern, known)})
     folder = expand_path(folder)
     with locked(folder, "publish"):
-        _check_index(folder)
+        listed = _listed(folder)
         places = {name: folder / f"{name}.json" for name in chosen}
         before = {name: store.read_card(place) for name, place in places.items() if place.exists()}
         new = [name for name in chosen if name not in before]
@@ -72,7 +72,7 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
             for name in chosen:
                 store.add(store.path_of(known[name]), known[name], folder, overwrite=overwrite)
             # From what lies there, not from what the index said: so a lost one is whole again.
-            held = dict(_entries(folder))
+            held = dict(_entries(folder, listed))
             index = mirrors.index_of(held)
             if not (folder / mirrors.INDEX).exists() or (folder / mirrors.INDEX).read_bytes() != index:
                 with new_file(folder / mirrors.INDEX) as out:
@@ -127,19 +127,23 @@ def _named(folder: Path, checkpoint: str) -> bool:
         return True
 
 
-def _check_index(folder: Path) -> None:
+def _listed(folder: Path) -> list[str]:
+    """The entries that a mirror's index lists; none where there is no index yet."""
     try:
-        if (folder / mirrors.INDEX).exists():
-            mirrors.index(str(folder.absolute()))
+        return mirrors.index(str(folder.absolute())) if (folder / mirrors.INDEX).exists() else []
     except FetchError as error:
         raise ZooError(f"{folder} cannot be added to: {error}") from error
 
 
-def _entries(folder: Path) -> Iterator[tuple[str, Card]]:
-    """Names and cards of the entries that lie in a folder, each with its checkpoint; others' JSON files are none."""
+def _entries(folder: Path, listed: Collection[str]) -> Iterator[tuple[str, Card]]:
+    """Names and cards of the entries in a folder: cards whose checkpoint lies there, and those that were listed without
+    one; other JSON files are none."""
     for place in folder.glob("[!.]*.json"):
         with suppress(ZooError):
-            if place.name != mirrors.INDEX and (folder / (card := store.read_card(place)).saved.name).is_file():
+            if place.name == mirrors.INDEX:
+                continue
+            card = store.read_card(place)
+            if place.stem in listed or (folder / card.saved.name).is_file():
                 yield place.stem, card
 
 

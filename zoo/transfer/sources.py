@@ -31,6 +31,10 @@ class FetchError(ZooError):
     """This place gave no good file; another one may."""
 
 
+class NoSuchFileError(FetchError):
+    """This place can be reached and has no file of that name."""
+
+
 class BrokenOffError(FetchError):
     """The connection ended on the way: the same place may give the rest."""
 
@@ -113,7 +117,7 @@ class Folder:
         path = self.path / name
         try:
             if not path.is_file():  # opening a pipe would wait for ever
-                raise FetchError(f"{path}: there is no such file")
+                raise NoSuchFileError(f"{path}: there is no such file")
             file = open(path, "rb")  # noqa: SIM115 (closed below)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
             raise FetchError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
@@ -146,7 +150,7 @@ class Bundle:
             archive = zipfile.ZipFile(self.path)  # closed below
             size = archive.getinfo(name).file_size
         except KeyError as error:
-            raise FetchError(f"{self.path} holds no {name}") from error
+            raise NoSuchFileError(f"{self.path} holds no {name}") from error
         except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
             reason = getattr(error, "strerror", None) or error
             raise FetchError(f"{self.path} is no readable bundle: {reason}") from error
@@ -202,7 +206,8 @@ class Http:
     def _answer(self, url: str, answer: Response, start: int) -> Answer:
         if answer.status_code not in (200, 206):
             reason = "".join(sign for sign in str(answer.reason) if sign.isprintable())
-            raise FetchError(f"{shown(url)} answered {answer.status_code} {reason}")
+            error = NoSuchFileError if answer.status_code == 404 else FetchError
+            raise error(f"{shown(url)} answered {answer.status_code} {reason}")
         begins, total = _range_of(answer) if answer.status_code == 206 else (0, _length_of(answer))
         if answer.status_code == 206 and begins != start:
             raise FetchError(f"{shown(url)} was asked for bytes from {start} on and sent those from {begins} on")
