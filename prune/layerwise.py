@@ -1,85 +1,105 @@
-"""The walk over a network: group after group, from input to output (Ye, Wu, Liu 2020, section 2.4, algorithm 2)."""
+"""One pass over a network: group after group, from input to output (Ye, Wu, Liu 2020, section 2.4, algorithm 2)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from tqdm import tqdm
 
 from zoo import distributed
 from zoo.models import NeuronGroup
-from zoo.prune.engine import EvaluationCache, GroupEvaluator, PruningSession, repairer
-from zoo.prune.report import PruneReport
-from zoo.prune.resume import Journal, Record
-from zoo.prune.search import PATHS, Method, Weights, prune_group
+from zoo.prune.engine import GroupEvaluator, PruningSession
+from zoo.prune.report import GroupReport
+from zoo.prune.resume import ResumeFile
+from zoo.prune.search import GroupGoal, choose_neurons, get_method
 from zoo.utils import generator_for
 
-REPORTED = 256  # samples that a group's report looks at where the widths are given
+REPORT_SAMPLES = 256  # samples that a group's report is of where the widths are given
 
 
-class Walk:
-    """Group after group, from input to output, in the workspace."""
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass did.
+
+    scales  (N,) of the groups that changed
+    groups  their reports, those of unchanged groups included
+    logits  (M, C) of the network with the groups pruned, or of the first samples where the widths were given
+    """
+
+    scales: dict[str, Tensor]
+    groups: list[GroupReport]
+    logits: Tensor
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The number of neurons that each group keeps."""
+        return {group.name: group.after for group in self.groups}
+
+
+class LayerwisePass:
+    """Prunes group after group of the session's network; the next group sees the network with all before it pruned.
+
+    eps, widths  the tolerance for every group, or the number of neurons of each (a group that is not named stays
+                 whole); one of the two
+    fisher       group name -> Fisher information at each reader's output, or None
+    """
 
     def __init__(
-        self, space: PruningSession, how: Method, weights: Weights | None, eps: float | None,
-        wanted: Mapping[str, int] | None, seed: int,
+        self, session: PruningSession, fisher: Mapping[str, Sequence[Tensor]] | None, *, eps: float | None = None,
+        widths: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
-        self.space, self.how, self.weights, self.eps, self.wanted, self.seed = space, how, weights, eps, wanted, seed
-        self.logits: Tensor | None = None  # (M, C) or of the first samples, of the network with the groups pruned
+        self.session, self.fisher, self.eps, self.widths = session, fisher, eps, widths
+        self.method = get_method(session.config.name)
 
     def run(
-        self, chosen: list[NeuronGroup], reference: Tensor, journal: Journal, record: Record, report: PruneReport,
-        *, progress: bool,
-    ) -> dict[str, Tensor]:  # fmt: skip
-        """The scales (N,) of the groups that changed. reference (M, C): the unpruned network's logits."""
-        scales: dict[str, Tensor] = {}
-        chain = self.space.activation_cache()
-        if self.wanted is not None and self.how.name in PATHS and self.how.name != "taylor":
-            reference = reference[:REPORTED]  # the output is looked at for the report alone
-        bar = tqdm(chosen, "prune", disable=None if progress else True, leave=False)
+        self, groups: Sequence[NeuronGroup], reference: Tensor, resume: ResumeFile, *, progress: bool = False
+    ) -> PassResult:
+        """Prune the groups in this order. reference (M, C): the unpruned network's logits. Groups that the resume file
+        holds are not searched again."""
+        if self.widths is not None and self.method.allocates and not self.method.labels:
+            reference = reference[:REPORT_SAMPLES]  # only the report needs the network's output
+        result = PassResult({}, [], reference)
+        activations = self.session.activation_cache()
+        bar = tqdm(groups, "prune", disable=None if progress else True, leave=False)
         for index, group in enumerate(bar):
             bar.set_postfix_str(group.name)
             started = time.perf_counter()
-            layer = self.space.evaluator(group, chain, reference)
-            layer.looks = EvaluationCache(record, group.name, scales) if self.wanted is None else None
-            keep = None if self.wanted is None else self.wanted.get(group.name, group.size)
-            known = journal.done[index] if index < len(journal.done) else None
-            if self.how.repair.readers and keep != group.size and not (known and known[0].winner == "whole"):
-                layer.repairer = repairer(layer, self.weights)
-            if known is None:
-                generator = generator_for(self.seed, index)
-                found = prune_group(layer, self.how, self.eps, keep, self.weights, generator)
-                row, scale = distributed.broadcast_object(found)  # all alike
+            neurons = None if self.widths is None else self.widths.get(group.name, group.size)
+            finished = resume.groups[index] if index < len(resume.groups) else None
+            whole = finished[0].winner == "whole" if finished else neurons == group.size
+            evaluator = self.session.evaluator(
+                group, activations, reference, fisher=self.fisher,
+                reconstruct=self.session.config.repair.update_weights and not whole,
+            )  # fmt: skip
+            if finished is None:
+                generator = generator_for(self.session.seed, index)
+                found = choose_neurons(evaluator, GroupGoal(self.eps, neurons), generator)
+                report, scale = distributed.broadcast_object(found)  # the same on all ranks
             else:
-                row, scale = known
-            if row.winner != "whole":
-                gate, reference = self._settle(layer, scale)
-                scales[group.name] = gate
-                gap, discrepancy = layer.target.gap_and_discrepancy(reference)
-                row = replace(row, discrepancy=discrepancy, gap=gap)
-            if known is None:
-                row = replace(row, seconds=time.perf_counter() - started)
-                journal.add(row, scale)
-                if layer.looks is not None:
-                    layer.looks.keep()
-                    report.reused.extend([group.name] if layer.looks.reused else [])
-            report.groups.append(row)
-        self.logits = reference
-        return scales
+                report, scale = finished
+            if report.winner != "whole":
+                result.scales[group.name], reference = self._apply(evaluator, scale)
+                gap, discrepancy = evaluator.target.gap_and_discrepancy(reference)
+                report = replace(report, discrepancy=discrepancy, gap=gap)
+            if finished is None:
+                report = replace(report, seconds=time.perf_counter() - started)
+                resume.add(report, scale)
+            result.groups.append(report)
+        return replace(result, logits=reference)
 
-    def _settle(self, layer: GroupEvaluator, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Leave the group as it was found best; its gate (N,), and the logits with it, as many as the reference has."""
-        samples = len(layer.target.reference)
-        if layer.repairer is None:
-            whole = samples == sum(layer.chain.sizes)
-            reference = layer.logits(scale) if whole else layer.forward(scale, samples)
+    def _apply(self, evaluator: GroupEvaluator, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Prune the group for the rest of the pass. Returns its gate (N,), and the network's logits, of as many samples
+        as the reference has."""
+        samples = len(evaluator.target.reference)
+        if evaluator.reconstruction is None:
+            logits = evaluator.logits(scale) if samples == evaluator.samples else evaluator.forward(scale, samples)
         else:
             kept = scale > 0
             scale = kept.double()
-            layer.repairer.apply(layer.repairer.solve(kept, warm_start=False))
-            reference = layer.forward(scale, samples)
-        self.space.gates.set(layer.group.name, scale)
-        return scale, reference
+            evaluator.reconstruction.apply(evaluator.reconstruction.solve(kept, warm_start=False))
+            logits = evaluator.forward(scale, samples)
+        self.session.gates.set(evaluator.group.name, scale)
+        return scale, logits

@@ -1,47 +1,48 @@
-"""What each step did to the whole network, on the pruning data."""
+"""What each step of a run did to the whole network, on the pruning data."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from zoo.prune.engine import PruningSession, Target
-from zoo.prune.report import PruneReport, StepReport
+from zoo.prune.report import StepReport
 
 
-class Steps:
-    """Compares the network after each step with the unpruned one, and notes it in the report."""
+class NetworkReport:
+    """Compares the network after each step with the unpruned network.
 
-    def __init__(self, space: PruningSession, report: PruneReport) -> None:
-        self.space = space
-        self.report = report
-        self.seen = space.logits(space.activation_cache())  # (M, C) in the precision that the groups are looked at in
-        exact = space.precision == torch.float32
-        self.reference = self.seen if exact else space.run(space.model)
-        self.target = Target(space.discrepancy, self.reference, space.labels)
+    reference    (M, C) logits of the unpruned network in float32
+    eval_logits  (M, C) the same in the dtype that groups are evaluated in
+    """
+
+    def __init__(self, session: PruningSession) -> None:
+        self.steps: list[StepReport] = []
+        self._session = session
+        self.eval_logits = session.logits(session.activation_cache())
+        exact = session.precision == torch.float32
+        self.reference = self.eval_logits if exact else session.run(session.model)
+        self._target = Target(session.config.discrepancy, self.reference, session.labels)
         self._since = time.perf_counter()
 
-    def rounded(self, report: PruneReport, logits: Tensor | None) -> PruneReport:
-        """The report with what the precision of the looks did to the gap of the pruned network; logits (M, C): its own
-        in that precision. As it was where fewer samples were looked at."""
-        if self.seen is self.reference or logits is None or len(logits) < len(self.seen):
-            return report
-        looked = Target(self.space.discrepancy, self.seen, self.space.labels).gap_and_discrepancy(logits)[0]
-        step = report.steps[0]
-        return replace(report, rounded=looked - (step.discrepancy if step.gap is None else step.gap))
-
-    def note(self, name: str, model: nn.Module, *, resumed: int = 0) -> None:
-        """Look at the network after a step; its seconds are those since the last note, without those of groups. An
-        earlier process did the first `resumed` of these."""
-        seconds = time.perf_counter() - self._since
-        if not self.report.steps:
-            seconds -= sum(group.seconds for group in self.report.groups[resumed:])
+    def record(self, name: str, model: nn.Module, *, elsewhere: float = 0.0) -> None:
+        """Evaluate the network after a step. Its seconds are those since the last step, without the seconds that are
+        reported `elsewhere`."""
+        seconds = time.perf_counter() - self._since - elsewhere
         with torch.no_grad():
-            logits = self.space.run(model)
-        gap, discrepancy = self.target.gap_and_discrepancy(logits)
-        known = self.space.labels is not None
-        self.report.steps.append(StepReport(name, discrepancy, gap if known else None, seconds))
+            logits = self._session.run(model)
+        gap, discrepancy = self._target.gap_and_discrepancy(logits)
+        labelled = self._session.labels is not None
+        self.steps.append(StepReport(name, discrepancy, gap if labelled else None, seconds))
         self._since = time.perf_counter()
+
+    def rounding(self, logits: Tensor) -> float | None:
+        """By how much eval_dtype moved the gap of the pruned network: its gap in eval_dtype, from `logits` (M, C), minus
+        that of the first step. None in float32, or where the logits are of fewer samples."""
+        if self.eval_logits is self.reference or len(logits) < len(self.eval_logits):
+            return None
+        target = Target(self._session.config.discrepancy, self.eval_logits, self._session.labels)
+        step = self.steps[0]
+        return target.gap_and_discrepancy(logits)[0] - (step.discrepancy if step.gap is None else step.gap)

@@ -1,129 +1,134 @@
-"""The options of pruning as records: what the searches, the repair and a budget take. Imports no torch."""
+"""The settings of pruning as records, and what excludes what among them. Imports no torch."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import ZooError, suggest
 
-LOOKS = ("float32", "bfloat16")
+EVAL_DTYPES = ("float32", "bfloat16")
+SELECTIONS = ("backward", "forward")
+WEIGHTINGS = ("none", "fisher")
+DISCREPANCIES = ("cross_entropy", "squared_error")
+BUDGET_KINDS = ("macs", "parameters", "milliseconds")
+CACHE_BYTES = 4 * 2**30
+
+# Names of fields that stand on older cards and in older commands -> today's. The fingerprints of resume files are made
+# of the older names, so that a run begun by an older version goes on.
+SEARCH_ALIASES = {
+    "exact_until": "exhaustive_below", "candidates": "topk_candidates", "refresh": "gradient_reuse", "settle": "refine",
+    "slack": "eps_tolerance", "positions": "position_fraction", "look_precision": "eval_dtype",
+}  # fmt: skip
+REPAIR_ALIASES = {
+    "readers": "update_weights", "direction": "selection", "exchanges": "swap", "discrimination": "label_weight",
+}  # fmt: skip
+WEIGHTING_ALIASES = {"output": "fisher"}
 
 
 @dataclass(frozen=True)
 class Search:
     """Settings of the two greedy searches; the defaults are for a CPU.
 
-    exact_until  global: up to so many neurons every candidate is tried exactly (the paper: 25); 0 starts at local
-                 imitation's first neuron instead
-    candidates   global: from then on the gradient ranks the neurons, and so many, those with the largest predicted
-                 decrease, are tried exactly (the paper: 5)
-    refresh      global: one gradient serves this many steps for each neuron picked so far (the paper: 0, one for each
-                 step). At k picks a step moves the layer by 1/(1+k), so the gradient ages slowly; where it serves
-                 several steps, the best-ranked neurons are taken without trial
-    settle       both: at each number of neurons that is tried the weights converge by local imitation's own steps
-                 (`zoo.prune.search.local_search.settled`), whichever search chose the neurons; False is the paper's search as it
-                 stands
-    slack        where eps is to be met: a gap below it by at most this part of it ends the search of a group; with 0 it
-                 ends where N / 64 neurons fewer miss eps. Fewer looks at the output, for a few neurons more
-    positions    local: this part of the output positions of a k x k convolution enters the statistics, drawn anew for
-                 every few samples; the report says by how much G is uncertain for it
-    look_precision  all but repairs: what products are taken in (autocast) wherever the pruning data goes through the
-                 network, float32 or bfloat16, which is quick where the processor multiplies it. The last of several
-                 stages stays in float32, and the statistics of local imitation are summed in float32 and float64;
-                 gradients (the global search's, Taylor importance) are rounded. The report says by how much that moved
-                 the gap
+    exhaustive_below   global imitation: with fewer neurons than this every candidate is tried exactly (the paper: 25);
+                       with 0 the search starts at the first neuron of local imitation
+    topk_candidates    global imitation: from then on the gradient ranks the neurons, and so many with the largest
+                       predicted decrease are tried exactly (the paper: 5)
+    gradient_reuse     global imitation: one gradient serves so many steps for each neuron picked so far (the paper: 0,
+                       one gradient a step). Step k moves the layer by 1/(1+k), so a gradient ages slowly; where one
+                       serves several steps, the best-ranked neurons are taken without trial
+    refine             both: the weights of the chosen neurons are optimised until they converge, with no neuron added
+                       (the fully corrective step of Frank-Wolfe methods); False is the search of the paper
+    eps_tolerance      with eps: the search of a group ends at a gap from (1 - eps_tolerance) eps to eps; with 0 it ends
+                       where N / 64 neurons fewer miss eps. Fewer forward passes, for a few neurons more
+    position_fraction  local imitation: the fraction of the output positions of a k x k convolution that enters the
+                       statistics, drawn afresh for every few samples; the report gives the standard error of G
+    eval_dtype         methods that do not update the readers' weights: dtype of the products (torch.autocast) whenever
+                       the pruning data goes through the network, float32 or bfloat16. The last of several stages stays
+                       in float32, the statistics of local imitation are summed in float32 and float64, gradients are
+                       rounded. The report says by how much that moved the gap
     """
 
-    exact_until: int = 0
-    candidates: int = 5
-    refresh: float = 0.5
-    settle: bool = True
-    slack: float = 0.0
-    positions: float = 1.0
-    look_precision: str = "float32"
+    exhaustive_below: int = 0
+    topk_candidates: int = 5
+    gradient_reuse: float = 0.5
+    refine: bool = True
+    eps_tolerance: float = 0.0
+    position_fraction: float = 1.0
+    eval_dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.exact_until < 0 or self.candidates < 1 or not 0 <= self.refresh <= 1:
+        if self.exhaustive_below < 0 or self.topk_candidates < 1 or not 0 <= self.gradient_reuse <= 1:
             raise ZooError(
-                f"The global search takes exact_until >= 0, candidates >= 1 and 0 <= refresh <= 1; got "
-                f"{self.exact_until}, {self.candidates} and {self.refresh}."
+                f"The global search takes exhaustive_below >= 0, topk_candidates >= 1 and 0 <= gradient_reuse <= 1; "
+                f"got {self.exhaustive_below}, {self.topk_candidates} and {self.gradient_reuse}."
             )
-        if not 0 <= self.slack < 1:
-            raise ZooError(f"slack is a part of eps, from 0 up to but not 1; got {self.slack}.")
-        if not 0 < self.positions <= 1:
-            raise ZooError(f"positions is the part of the positions to look at, above 0 and at most 1; got "
-                           f"{self.positions}.")  # fmt: skip
-        if self.look_precision not in LOOKS:
+        if not 0 <= self.eps_tolerance < 1:
+            raise ZooError(f"eps_tolerance is a fraction of eps, from 0 up to but not 1; got {self.eps_tolerance}.")
+        if not 0 < self.position_fraction <= 1:
             raise ZooError(
-                f"look_precision is float32 or bfloat16, what to take products in; got {self.look_precision!r}."
+                f"position_fraction is the fraction of the positions to use, above 0 and at most 1; got "
+                f"{self.position_fraction}."
             )
-
-    def settings(self) -> dict[str, Any]:
-        """What tells one search from another. A field that came later is in it only where it is used, so that a journal
-        of an earlier version goes on."""
-        later = {"slack": 0.0, "look_precision": "float32"}
-        return {name: value for name, value in asdict(self).items() if value != later.get(name)}
+        if self.eval_dtype not in EVAL_DTYPES:
+            raise ZooError(f"eval_dtype is float32 or bfloat16, what to take products in; got {self.eval_dtype!r}.")
 
 
-PAPER = Search(exact_until=25, candidates=5, refresh=0.0, settle=False)
-
-
-DIRECTIONS = ("backward", "forward")
-WEIGHTINGS = ("none", "output")
+PAPER = Search(exhaustive_below=25, topk_candidates=5, gradient_reuse=0.0, refine=False)
 
 
 @dataclass(frozen=True)
 class Repair:
-    """Settings of the repair; `PLAIN` turns all of it off and leaves the paper's method.
+    """What pruning may do beyond the paper: readers' weights reconstructed, and last steps on the cut network. `PLAIN`
+    turns all of it off.
 
-    readers         the readers' weights are solved anew for the neurons that are kept, by least squares with a
-                    constant; the ridge is chosen on samples held out
-    direction       the search of method "repaired": backward (structured optimal brain surgeon) or forward
+    update_weights  the readers' weights are fitted to the outputs before pruning, by ridge regression on the kept
+                    neurons with an intercept; the ridge is chosen on held-out samples
+    selection       how method "repaired" chooses neurons: backward (structured optimal brain surgeon) or forward
                     (simultaneous orthogonal matching pursuit)
-    exchanges       its choice is bettered by exchanging neurons
-    weighting       output: local errors count by what they do to the network's output (`zoo.prune.statistics.fisher`);
-                    none: squared errors, as in the paper
-    discrimination  the part of that weighting that comes from the true labels, 0 to 1
+    swap            the choice of method "repaired" is refined by swapping neurons
+    weighting       fisher: local errors are weighted by the Fisher information at the reader's output
+                    (`zoo.prune.statistics.fisher`); none: squared errors, as in the paper
+    label_weight    the fraction of that Fisher information that comes from the true labels, 0 to 1
     recalibrate     at the end batch norms take their statistics from the pruning data
-    distil_epochs   at the end so many epochs of training towards the unpruned network's outputs, on the pruning data
-                    without its labels
+    distil_epochs   at the end so many epochs of distillation from the unpruned network, on the pruning data without its
+                    labels
     """
 
-    readers: bool = True
-    direction: str = "backward"
-    exchanges: bool = True
-    weighting: str = "output"
-    discrimination: float = 0.0
+    update_weights: bool = True
+    selection: str = "backward"
+    swap: bool = True
+    weighting: str = "fisher"
+    label_weight: float = 0.0
     recalibrate: bool = False
     distil_epochs: int = 0
 
     def __post_init__(self) -> None:
-        if self.direction not in DIRECTIONS:
-            raise ZooError(f"There is no direction '{self.direction}'; {suggest(self.direction, DIRECTIONS)}.")
+        if self.selection not in SELECTIONS:
+            raise ZooError(f"There is no selection '{self.selection}'; {suggest(self.selection, SELECTIONS)}.")
         if self.weighting not in WEIGHTINGS:
             raise ZooError(f"There is no weighting '{self.weighting}'; {suggest(self.weighting, WEIGHTINGS)}.")
-        if not 0 <= self.discrimination <= 1:
-            raise ZooError(f"discrimination is a part, from 0 to 1; got {self.discrimination}.")
-        if self.discrimination and self.weighting == "none":
-            raise ZooError("discrimination is a part of the weighting: ask for weighting 'output' as well.")
+        if not 0 <= self.label_weight <= 1:
+            raise ZooError(f"label_weight is a fraction, from 0 to 1; got {self.label_weight}.")
+        if self.label_weight and self.weighting == "none":
+            raise ZooError("label_weight is a part of the weighting: ask for weighting 'fisher' as well.")
         if self.distil_epochs < 0:
             raise ZooError(f"{self.distil_epochs} epochs of distillation are not possible: give 0 or more.")
 
 
-PLAIN = Repair(readers=False, weighting="none")
-
-KINDS = ("macs", "parameters", "milliseconds")
+PLAIN = Repair(update_weights=False, weighting="none")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """At most so many MACs of one sample, parameters, or milliseconds for a batch on this device
-    (`zoo.prune.budget.latency_table`: 8 samples, on a GPU 32, as on cards); one of the three.
+    """At most so many MACs of one sample, parameters, or milliseconds of a batch on this device (8 samples, on a GPU
+    32, as on cards); one of the three.
 
-    A number up to 1 is a part of the unpruned network's. Each group keeps a multiple of `round_to` neurons, or all, and
-    `minimum` at least.
+    A number up to 1 is a fraction of the unpruned network's. Each group keeps a multiple of `round_to` neurons, or all,
+    and `minimum` at least.
     """
 
     macs: float | None = None
@@ -133,12 +138,12 @@ class Budget:
     minimum: int = 1
 
     def __post_init__(self) -> None:
-        given = [value for kind in KINDS if (value := getattr(self, kind)) is not None]
+        given = [value for kind in BUDGET_KINDS if (value := getattr(self, kind)) is not None]
         if len(given) != 1:
             raise ZooError("A budget is one of MACs, parameters or milliseconds.")
         if not isinstance(given[0], int | float) or not (math.isfinite(given[0]) and given[0] > 0):
             raise ZooError(f"A budget is a number above 0 (up to 1: a part of the whole network's); got {given[0]!r}.")
-        if not all(isinstance(each, int) and each >= 1 for each in (self.round_to, self.minimum)):
+        if not all(isinstance(number, int) and number >= 1 for number in (self.round_to, self.minimum)):
             raise ZooError(
                 f"round_to and minimum are numbers of neurons from 1 up; got {self.round_to} and {self.minimum}."
             )
@@ -146,9 +151,96 @@ class Budget:
     @property
     def kind(self) -> str:
         """macs, parameters or milliseconds."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+        return next(kind for kind in BUDGET_KINDS if getattr(self, kind) is not None)
 
-    def bound(self, whole: float) -> float:
-        """The cost allowed, when the unpruned network costs `whole`."""
+    def bound(self, unpruned: float) -> float:
+        """The largest cost allowed, when the unpruned network costs `unpruned`."""
         value = float(getattr(self, self.kind))
-        return value * whole if value <= 1 else value
+        return value * unpruned if value <= 1 else value
+
+
+@dataclass(frozen=True)
+class Options:
+    """How `prune` works: what, besides the method and the goal, decides which network comes out.
+
+    search       of the two imitations (`Search`); `PAPER` is the paper's setting, hours on a CPU
+    repair       beyond the paper (`Repair`); None is what the method comes with: `Repair()` for a method that chooses
+                 neurons for reconstructed readers, `PLAIN` for all others
+    discrepancy  cross_entropy or squared_error, what global imitation minimises (`zoo.prune.engine.discrepancy`)
+    batch_size   samples of a mini-batch of the global search, and of a forward pass at most (on a GPU up to 16
+                 candidates of the global search share one)
+    """
+
+    search: Search = field(default_factory=Search)
+    repair: Repair | None = None
+    discrepancy: str = "cross_entropy"
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.discrepancy not in DISCREPANCIES:
+            raise ZooError(f"There is no discrepancy '{self.discrepancy}'; {suggest(self.discrepancy, DISCREPANCIES)}.")
+        if self.batch_size < 1:
+            raise ZooError(f"batch_size is {self.batch_size}: give 1 or more samples.")
+        if self.repair is None or not self.repair.update_weights:
+            return
+        if self.search.position_fraction < 1:
+            raise ZooError("The repair looks at all positions: leave position_fraction at 1.")
+        if self.search.eval_dtype != "float32":
+            raise ZooError(
+                "The repair solves for what it sees, in float32: leave eval_dtype out, or take method local."
+            )
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how `prune` runs. Nothing here changes which network comes out.
+
+    cache_bytes  for the activations that are kept in front of a layer; past them stages are run again
+    resume_file  holds the finished groups: a killed run, called again with the same arguments, continues from there
+    cache_file   holds what other goals for the same network, data and options can reuse: with a budget the groups'
+                 sensitivity curves, or the widths of every eps that was tried. The report names the groups reused
+    progress     show a progress bar
+    """
+
+    cache_bytes: int = CACHE_BYTES
+    resume_file: Path | str | None = None
+    cache_file: Path | str | None = None
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """A method's name with all of its settings, none of them left open: what decides, besides the network, the data,
+    the goal and the seed, which neurons stay."""
+
+    name: str
+    search: Search
+    repair: Repair
+    discrepancy: str
+    batch_size: int
+
+    def cache_key(self) -> dict[str, Any]:
+        """The settings that the scales of a group depend on, for fingerprints, under the names of the first version.
+
+        The last steps are left out, and two fields that came later are in it only where they are used: a file of an
+        earlier version stays valid.
+        """
+        later = {"slack": 0.0, "look_precision": "float32"}
+        search = _first_names(asdict(self.search), SEARCH_ALIASES)
+        repair = self.repair_key()
+        return {
+            "method": self.name, "discrepancy": self.discrepancy, "batch_size": self.batch_size,
+            "search": {name: value for name, value in search.items() if value != later.get(name)},
+            "repair": {name: value for name, value in repair.items() if name not in ("recalibrate", "distil_epochs")},
+        }  # fmt: skip
+
+    def repair_key(self) -> dict[str, Any]:
+        """The fields of the repair under the names of the first version."""
+        settings = _first_names(asdict(self.repair), REPAIR_ALIASES)
+        weighting = {new: old for old, new in WEIGHTING_ALIASES.items()}
+        return {**settings, "weighting": weighting.get(self.repair.weighting, self.repair.weighting)}
+
+
+def _first_names(settings: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    first = {new: old for old, new in aliases.items()}
+    return {first.get(name, name): value for name, value in settings.items()}

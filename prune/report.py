@@ -1,4 +1,4 @@
-"""What a pruning pass did, group by group."""
+"""What a pruning run did, group by group."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GroupReport:
-    """One group.
+    """How one group was pruned.
 
-    before, after   neurons
-    winner          the criterion whose neurons were kept, or "whole" where none met eps
-    local, global_  neurons that local and global imitation would have kept; None where one was not asked or did not
-                    meet eps
-    discrepancy     mean discrepancy at the network's output against the network just before this group was pruned
-    gap             mean cross-entropy on the pruning data, less that just before this group was pruned; where widths
-                    or a budget say how many neurons stay, of methods that rank neurons both are of the first 256
-                    samples
-    seconds         for this group
-    uncertain       relative standard error of the statistics G for sampled positions; None where all were used
+    before, after    number of neurons
+    winner           the criterion whose neurons were kept, or "whole" where the group keeps all
+    local, global_   number of neurons that local and global imitation would have kept; None where one was not run, or
+                     did not meet eps
+    discrepancy      mean discrepancy at the network's output against the network just before this group was pruned
+    gap              mean cross-entropy on the pruning data minus that just before this group was pruned. Where a method
+                     that ranks neurons was given widths or a budget, gap and discrepancy are of the first 256 samples
+    seconds          spent on this group
+    gram_rel_stderr  relative standard error of the statistics G from sampled positions; None where all were used
     """
 
     name: str
@@ -31,13 +30,14 @@ class GroupReport:
     discrepancy: float
     gap: float
     seconds: float
-    uncertain: float | None = None
+    gram_rel_stderr: float | None = None
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """The whole network on the pruning data after a step: its mean discrepancy from the unpruned one, and the rise
-    of the mean cross-entropy with the labels (None without labels). seconds: of the first, all but the groups'."""
+    """The whole network on the pruning data after a step: its mean discrepancy from the unpruned network, and by how
+    much the mean cross-entropy with the labels rose (None without labels). The seconds of the first step are those of
+    the whole run without those of the groups."""
 
     name: str
     discrepancy: float
@@ -47,15 +47,16 @@ class StepReport:
 
 @dataclass(frozen=True)
 class PruneReport:
-    """A whole pass; `groups` in the order data flows, `samples` the number of pruning samples.
+    """What a whole run did; `groups` in the order data flows, `samples` the number of pruning samples.
 
-    steps   the network when its groups are pruned, and after each last step
-    budget  what the widths had to meet, the bound that it means, and what the network costs before and after: MACs,
-            parameters or milliseconds; or None
-    reused  the groups for which something came from an earlier run's file
-    look_precision  what the groups were looked at in (`zoo.prune.Search`)
-    rounded  by how much that moved the whole network's gap: as it was looked at, less that in float32, when its groups
-            are pruned; None where there was nothing to round, or not all samples were looked at
+    eps         the tolerance; the one that was found where a budget is met by one eps; None for widths
+    steps       the network after its groups are pruned, and after each last step
+    budget      the budget, the bound that it means, and the cost of the network before and after (MACs, parameters or
+                milliseconds); None without one
+    reused      the groups for which the cache file of an earlier run had something
+    eval_dtype  the dtype that groups were evaluated in (`zoo.prune.Search`)
+    rounding    the gap of the pruned network in eval_dtype minus that in float32; None where eval_dtype is float32, or
+                where not all samples were evaluated
     """
 
     method: str
@@ -67,23 +68,23 @@ class PruneReport:
     steps: list[StepReport] = field(default_factory=list)
     budget: dict[str, Any] | None = None
     reused: list[str] = field(default_factory=list)
-    look_precision: str = "float32"
-    rounded: float | None = None
+    eval_dtype: str = "float32"
+    rounding: float | None = None
 
     @property
     def seconds(self) -> float:
         return sum(group.seconds for group in self.groups) + sum(step.seconds for step in self.steps)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The fields, for JSON."""
         return {**asdict(self), "seconds": self.seconds}
 
     def table(self) -> str:
-        """For people: one line a group."""
+        """A table with one line for each group, as text."""
         width = max([5, *(len(group.name) for group in self.groups)])
-        some = any(group.uncertain is not None for group in self.groups)
+        sampled = any(group.gram_rel_stderr is not None for group in self.groups)
         head = f"{'group':<{width}}  neurons      kept by  local global  discrepancy      gap  seconds"
-        lines = [head + ("  error of G" if some else "")]
+        lines = [head + ("  error of G" if sampled else "")]
         for g in self.groups:
             neurons = f"{g.before:>4} > {g.after:<4}"
             local = "-" if g.local is None else str(g.local)
@@ -91,7 +92,7 @@ class PruneReport:
             lines.append(
                 f"{g.name:<{width}}  {neurons} {g.winner:>9}  {local:>5} {global_:>6}  {g.discrepancy:>11.5f} "
                 f"{g.gap:>+8.4f} {g.seconds:>8.1f}"
-                + ("" if g.uncertain is None else f"  {100 * g.uncertain:>8.2f} %")
+                + ("" if g.gram_rel_stderr is None else f"  {100 * g.gram_rel_stderr:>8.2f} %")
             )
         before, after = sum(g.before for g in self.groups), sum(g.after for g in self.groups)
         lines.append(f"{'all':<{width}}  {before:>4} > {after:<4}{'':>48}{self.seconds:>8.1f}")
@@ -100,8 +101,8 @@ class PruneReport:
         for step in self.steps:
             gap = "-" if step.gap is None else f"{step.gap:+.4f}"
             lines.append(f"{step.name:<38} {step.discrepancy:>11.5f} {gap:>8} {step.seconds:>8.1f}")
-        if self.rounded is not None:
-            lines += ["", f"looked at in {self.look_precision}, which moved the gap of 'pruned' by {self.rounded:+.4f}"]
+        if self.rounding is not None:
+            lines += ["", f"evaluated in {self.eval_dtype}, which moved the gap of 'pruned' by {self.rounding:+.4f}"]
         if self.reused:
-            lines += ["", f"taken over from an earlier run, in part or whole: {', '.join(self.reused)}"]
+            lines += ["", f"reused from an earlier run: {', '.join(self.reused)}"]
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What a pruning pass has finished, on disk: a run killed at any moment goes on at the last finished group."""
+"""The files of a pruning run: what it has finished, so that a killed run continues, and what other runs can reuse."""
 
 from __future__ import annotations
 
@@ -17,40 +17,44 @@ from zoo.errors import ZooError
 from zoo.prune.report import GroupReport
 from zoo.utils import new_file
 
+# A field of `GroupReport` in files of earlier versions -> today's name.
+_REPORT_ALIASES = {"uncertain": "gram_rel_stderr"}
+
 
 @dataclass(frozen=True)
-class Identity:
-    """What a result depends on: a hash of network state, data and settings, and the network's first outputs, for the
-    same state may belong to another forward.
+class Fingerprint:
+    """Everything that a result depends on: a hash of the network's state, the data and the settings, and the network's
+    first outputs, for the hash does not cover the code of forward().
 
-    Outputs are compared to a hundredth of the largest: they round otherwise with another number of threads.
+    Outputs are compared to a hundredth of the largest, for they round differently with another number of threads.
     """
 
     hash: str
     outputs: tuple[float, ...]
 
-    def written_in(self, content: Mapping[str, Any]) -> bool:
-        """Whether a file's content has this identity."""
-        there, here = (torch.tensor(values, dtype=torch.float64) for values in (content["outputs"], self.outputs))
-        if content["fingerprint"] != self.hash or there.shape != here.shape:
+    def matches(self, content: Mapping[str, Any]) -> bool:
+        """Whether the content of a file has this fingerprint."""
+        theirs, ours = (torch.tensor(values, dtype=torch.float64) for values in (content["outputs"], self.outputs))
+        if content["fingerprint"] != self.hash or theirs.shape != ours.shape:
             return False
-        return float((there - here).abs().max()) <= 0.01 * float(here.abs().max())
+        return float((theirs - ours).abs().max()) <= 0.01 * float(ours.abs().max())
 
 
-class Journal:
-    """Finished groups with their scales, and the widths that were decided on before the first, in one JSON file that is
-    replaced in one step.
+class ResumeFile:
+    """The finished groups with their scales, and the widths that were decided on before the first, in one JSON file
+    that is replaced atomically.
 
-    path      None keeps nothing
-    identity  of all that the result depends on; a file with another one is refused
+    path         None keeps them in memory alone
+    fingerprint  of everything that the result depends on; a file with another one is refused with a ZooError
 
     Of several processes the first reads and writes.
     """
 
-    def __init__(self, path: Path | None, identity: Identity) -> None:
+    def __init__(self, path: Path | None, fingerprint: Fingerprint) -> None:
         self.path = path
-        self.identity = identity
-        self.widths, self.done = distributed.run_on_rank0(self._load)
+        self.fingerprint = fingerprint
+        self.widths, self.groups = distributed.run_on_rank0(self._load)
+        self.num_loaded = len(self.groups)
 
     def _load(self) -> tuple[dict[str, int] | None, list[tuple[GroupReport, Tensor]]]:
         path = self.path
@@ -58,43 +62,46 @@ class Journal:
             return None, []
         try:
             content = json.loads(path.read_text())
-            groups, widths, same = content["groups"], content["widths"], self.identity.written_in(content)
-            done = [(GroupReport(**g["report"]), torch.tensor(g["scale"], dtype=torch.float64)) for g in groups]
+            widths, same = content["widths"], self.fingerprint.matches(content)
+            groups = [
+                (_report_from(row["report"]), torch.tensor(row["scale"], dtype=torch.float64))
+                for row in content["groups"]
+            ]
         except (ValueError, KeyError, TypeError) as error:
-            raise ZooError(f"{path} is not a pruning journal ({error}); remove it to start anew.") from error
+            raise ZooError(f"{path} is not a resume file of pruning ({error}); remove it to start anew.") from error
         if not same:
             raise ZooError(
                 f"{path} belongs to a run with another network, other data or other settings; remove it to start "
                 f"anew, or name another file."
             )
-        return widths, done
+        return widths, groups
 
-    def decide(self, widths: dict[str, int]) -> None:
-        """Note the widths that the groups will get, on disk before this returns: measured anew, a table of latencies
-        would give others."""
+    def set_widths(self, widths: dict[str, int]) -> None:
+        """Store the widths that the groups will get, on disk before this returns: a table of latencies that is measured
+        again would give others."""
         self.widths = widths
         self._write()
 
     def add(self, report: GroupReport, scale: Tensor) -> None:
-        """Note a finished group, on disk before this returns."""
-        self.done.append((report, scale))
+        """Store a finished group, on disk before this returns."""
+        self.groups.append((report, scale))
         self._write()
 
     def _write(self) -> None:
-        groups = [{"report": asdict(report), "scale": scale.tolist()} for report, scale in self.done]
-        _replace(self.path, self.identity, {"widths": self.widths, "groups": groups})
+        rows = [{"report": asdict(report), "scale": scale.tolist()} for report, scale in self.groups]
+        _replace(self.path, self.fingerprint, {"widths": self.widths, "groups": rows})
 
 
-class Record:
-    """Named lists of numbers that stay valid for any goal, in one JSON file that is replaced in one step.
+class CacheFile:
+    """Lists of numbers by name, in one JSON file that is replaced atomically, for other runs to reuse.
 
-    A file with another identity is written anew: it is a cache, and what it held can be computed again. Of several
-    processes the first reads and writes.
+    path None keeps nothing on disk. A file with another fingerprint, or damaged, counts as empty: what it held can be
+    computed again. Of several processes the first reads and writes.
     """
 
-    def __init__(self, path: Path | None, identity: Identity) -> None:
+    def __init__(self, path: Path | None, fingerprint: Fingerprint) -> None:
         self.path = path
-        self.identity = identity
+        self.fingerprint = fingerprint
         self.values = distributed.run_on_rank0(self._load)
 
     def _load(self) -> dict[str, list[float]]:
@@ -102,29 +109,33 @@ class Record:
             return {}
         try:
             content = json.loads(self.path.read_text())
-            if self.identity.written_in(content):
+            if self.fingerprint.matches(content):
                 return {str(name): [float(v) for v in row] for name, row in content["values"].items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
         return {}
 
     def update(self, values: Mapping[str, list[float]]) -> None:
-        """Note some lists, on disk before this returns."""
+        """Store some lists, on disk before this returns."""
         if not values:
             return
         self.values.update(values)
-        _replace(self.path, self.identity, {"values": self.values})
+        _replace(self.path, self.fingerprint, {"values": self.values})
 
 
-def _replace(path: Path | None, identity: Identity, content: Mapping[str, Any]) -> None:
+def _report_from(fields: Mapping[str, Any]) -> GroupReport:
+    return GroupReport(**{_REPORT_ALIASES.get(name, name): value for name, value in fields.items()})
+
+
+def _replace(path: Path | None, fingerprint: Fingerprint, content: Mapping[str, Any]) -> None:
     if path is not None and distributed.rank() == 0:
-        text = json.dumps({"fingerprint": identity.hash, "outputs": identity.outputs, **content})
+        text = json.dumps({"fingerprint": fingerprint.hash, "outputs": fingerprint.outputs, **content})
         with new_file(path) as file:
             file.write(text.encode())
 
 
-def fingerprint(model: nn.Module, inputs: Tensor, labels: Tensor | None, settings: dict[str, Any]) -> str:
-    """A hash of the network's state, the pruning data and the settings."""
+def hash_inputs(model: nn.Module, inputs: Tensor, labels: Tensor | None, settings: dict[str, Any]) -> str:
+    """A hash (SHA-256) of the network's state, the pruning data and the settings."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     tensors = [*model.state_dict().values(), inputs, *([] if labels is None else [labels])]
     for tensor in tensors:

@@ -1,132 +1,91 @@
-"""One group: run the method's searches and choose between them (Ye, Wu, Liu 2020, algorithm 2)."""
+"""The methods of the paper and method "repaired", and the choice between what a method proposes for one group (Ye, Wu,
+Liu 2020, algorithm 2)."""
 
 from __future__ import annotations
-
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from zoo.errors import ZooError
 from zoo.prune.engine import GroupEvaluator
-from zoo.prune.options import Budget, Repair, Search
-from zoo.prune.path import Path
+from zoo.prune.path import PruningPath
 from zoo.prune.report import GroupReport
-from zoo.prune.search.criteria import geometric_median, l1_norm, taylor
 from zoo.prune.search.global_search import global_imitation
-from zoo.prune.search.local_search import forward_selection, local_discrepancy, local_imitation, settled
-
-STATISTICAL = ("combined", "gfs", "global", "local", "repaired")  # choose by local errors
-PATHS = ("fpgm", "gfs", "l1", "local", "repaired", "taylor")
-Weights = Mapping[str, Sequence[Tensor]]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method by its name, and how its searches and the repair run."""
-
-    name: str
-    search: Search
-    repair: Repair
-
-    def of_prices(self) -> dict[str, object]:
-        """What of the repair decides how a group is pruned; the last steps do not."""
-        last = ("recalibrate", "distil_epochs")
-        return {key: value for key, value in asdict(self.repair).items() if key not in last}
-
-    def check(self, budget: Budget | None) -> None:
-        """Raise ZooError for settings that exclude each other."""
-        if budget is not None and self.name not in PATHS and (budget.round_to, budget.minimum) != (1, 1):
-            raise ZooError(
-                f"Method {self.name} meets a budget by one eps for all layers, and the widths follow from that: leave "
-                f"round_to and minimum at 1."
-            )
-        if self.name != "repaired" and (self.repair.direction, self.repair.exchanges) != ("backward", True):
-            raise ZooError(f"direction and exchanges are of method repaired, not {self.name}: leave them out.")
-        if self.name == "repaired" and not self.repair.readers:
-            raise ZooError("Method repaired chooses neurons for readers that are solved anew: leave the repair on.")
-        if self.repair.readers and self.search.positions < 1:
-            raise ZooError("The repair looks at all positions: leave positions at 1.")
-        if self.repair.readers and self.search.look_precision != "float32":
-            raise ZooError(
-                "The repair solves for what it sees, in float32: leave look_precision out, or take method local."
-            )
+from zoo.prune.search.local_search import (
+    first_neuron,
+    forward_selection,
+    local_discrepancy,
+    local_imitation,
+    refined_weights,
+)
+from zoo.prune.search.registry import GroupGoal, Proposals, get_method, register_method, register_search
 
 
-def path_of(how: Method, layer: GroupEvaluator, weights: Weights | None) -> Path:
-    """The method's path for a group: what to keep for every number of neurons."""
-    if how.name in ("l1", "uniform"):
-        return l1_norm(layer.group)
-    if how.name == "fpgm":
-        return geometric_median(layer.group)
-    if how.name == "taylor":
-        return taylor(layer)
-    if how.name == "repaired":
-        assert layer.repairer is not None  # for the type checker
-        return layer.repairer.path(how.repair.direction, swap=how.repair.exchanges)
-    G, _ = _gram(how, layer, weights, torch.Generator().manual_seed(0))
-    return forward_selection(G) if how.name == "gfs" else local_imitation(G, settle=how.search.settle)
+@register_method("local", gram=True)
+def local(evaluator: GroupEvaluator, generator: torch.Generator) -> PruningPath:
+    """Local imitation (section 2.1): greedy on the discrepancy at the readers' outputs."""
+    return local_imitation(evaluator.gram(generator), refine=evaluator.config.search.refine)
 
 
-def _gram(how: Method, layer: GroupEvaluator, weights: Weights | None, drawn: torch.Generator) -> tuple[Tensor, float | None]:
-    if layer.repairer is not None:
-        return layer.repairer.gram_matrix(), None
-    of_group = None if weights is None else weights[layer.group.name]
-    return layer.gram_matrix(fraction=how.search.positions, generator=drawn, fisher=of_group)
+@register_method("gfs", gram=True)
+def gfs(evaluator: GroupEvaluator, generator: torch.Generator) -> PruningPath:
+    """Greedy forward selection with equal weights on the local discrepancy."""
+    return forward_selection(evaluator.gram(generator))
 
 
-def prune_group(
-    layer: GroupEvaluator, how: Method, eps: float | None, keep: int | None, weights: Weights | None, generator: torch.Generator
-) -> tuple[GroupReport, Tensor]:
-    """Run the method's searches on one group and choose between them.
+@register_method("repaired", gram=True, reconstruction=True)
+def repaired(evaluator: GroupEvaluator, generator: torch.Generator) -> PruningPath:
+    """Keep the neurons with which the readers err least after their weights are reconstructed."""
+    assert evaluator.reconstruction is not None  # for the type checker
+    repair = evaluator.config.repair
+    return evaluator.reconstruction.path(repair.selection, swap=repair.swap)
 
-    The report, whose discrepancy and gap are still to be filled in, and the scales (N,) of the winner.
-    """
-    started = time.perf_counter()
-    group, method, search = layer.group, how.name, how.search
-    whole = torch.ones(group.size, dtype=torch.float64)
-    found: dict[str, Tensor | None] = {}
-    uncertain: float | None = None
 
-    def along(path: Path) -> Tensor | None:
-        if keep is not None:
-            return path.scale(keep)
-        assert eps is not None
-        return layer.smallest_within_eps(path, eps, slack=search.slack)
-
-    if keep == group.size:
-        method = "whole"
-    if method in ("combined", "local", "global", "gfs"):
-        G, uncertain = _gram(how, layer, weights, torch.Generator().manual_seed(generator.initial_seed()))
-    if method in ("combined", "local"):
-        found["local"] = along(local_imitation(G, settle=search.settle))
-    if method == "gfs":
-        found["gfs"] = along(forward_selection(G))
-    if method in ("l1", "uniform", "fpgm", "taylor", "repaired"):
-        found[method] = along(path_of(how, layer, weights))
-    if method in ("combined", "global"):
-        first = int((group.size * G.diagonal() - 2 * G.sum(1)).argmin())  # equation (3)
-        found["global"] = global_imitation(
-            layer, search=search, start=first, eps=eps, neurons=keep, generator=generator,
-            refine=(lambda scale: settled(G, scale)) if search.settle else None,
-            error=lambda scale: float(local_discrepancy(G, scale / group.size)),
-        )  # fmt: skip
-    best, winner = whole, "whole"
-    able = {name: scale for name, scale in found.items() if scale is not None and neurons(scale) < group.size}
-    if len(able) == 1:
-        ((winner, best),) = able.items()
-    elif able:
-        winner, best = min(able.items(), key=lambda each: (neurons(each[1]), layer.gap_and_discrepancy(each[1])[1]))
-    counts = {name: None if scale is None else neurons(scale) for name, scale in found.items()}
-    row = GroupReport(
-        group.name, group.size, neurons(best), winner, counts.get("local"), counts.get("global"), 0.0, 0.0,
-        time.perf_counter() - started, uncertain,
+@register_search("global", gram=True)
+def global_(evaluator: GroupEvaluator, goal: GroupGoal, generator: torch.Generator) -> Proposals:
+    """Global imitation (section 2.2): greedy on the discrepancy at the network's output."""
+    G, search = evaluator.gram(generator), evaluator.config.search
+    scale = global_imitation(
+        evaluator, search=search, start=first_neuron(G), eps=goal.eps, neurons=goal.neurons, generator=generator,
+        refine=(lambda scale: refined_weights(G, scale)) if search.refine else None,
+        local_error=lambda scale: float(local_discrepancy(G, scale / evaluator.size)),
     )  # fmt: skip
-    return row, best
+    return {"global": scale}
 
 
-def neurons(scale: Tensor) -> int:
-    """How many neurons have a scale that is not 0."""
+@register_search("combined", gram=True)
+def combined(evaluator: GroupEvaluator, goal: GroupGoal, generator: torch.Generator) -> Proposals:
+    """Local and global imitation (section 2.4)."""
+    proposals: Proposals = {"local": goal.scale_along(local(evaluator, generator), evaluator)}
+    return proposals | global_(evaluator, goal, generator)
+
+
+def choose_neurons(
+    evaluator: GroupEvaluator, goal: GroupGoal, generator: torch.Generator
+) -> tuple[GroupReport, Tensor]:
+    """Run the method's searches on one group and choose the proposal with the fewest neurons; a tie goes to the smaller
+    discrepancy.
+
+    Returns the report, whose discrepancy, gap and seconds are still to be filled in, and the scales (N,) chosen: all 1
+    where the group stays whole.
+    """
+    N = evaluator.size
+    proposals: Proposals = {}
+    if goal.neurons != N:
+        proposals = get_method(evaluator.config.name).search(evaluator, goal, generator)
+    best, winner = torch.ones(N, dtype=torch.float64), "whole"
+    fewer = {name: s for name, s in proposals.items() if s is not None and num_neurons(s) < N}
+    if len(fewer) == 1:
+        ((winner, best),) = fewer.items()
+    elif fewer:
+        winner, best = min(fewer.items(), key=lambda it: (num_neurons(it[1]), evaluator.gap_and_discrepancy(it[1])[1]))
+    counts = {name: None if scale is None else num_neurons(scale) for name, scale in proposals.items()}
+    report = GroupReport(
+        evaluator.group.name, N, num_neurons(best), winner, counts.get("local"), counts.get("global"), 0.0, 0.0, 0.0,
+        evaluator.gram_rel_stderr,
+    )  # fmt: skip
+    return report, best
+
+
+def num_neurons(scale: Tensor) -> int:
+    """The number of neurons whose scale is not 0."""
     return int(torch.count_nonzero(scale))
