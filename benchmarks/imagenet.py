@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from zoo import datasets
 from zoo.evaluate import batches, consecutive, count, evaluate
 from zoo.models import build
-from zoo.prune import Search, prune
+from zoo.prune import Options, Runtime, Search, prune
 
 HALF = (0.5, 0.5, 0.5)
 METHODS = ("combined", "local", "global", "gfs", "l1")
@@ -44,10 +44,10 @@ def done(out: Path) -> dict[str, dict]:
 @click.option("--eps", default=0.02)
 @click.option("--images", default=128, help="Pruning images, drawn from train/ by the seed.")
 @click.option("--batch-size", default=32)
-@click.option("--refresh", default=0.25, help="Of the global search (zoo.prune.Search).")
+@click.option("--gradient-reuse", default=0.25, help="Of the global search (zoo.prune.Search).")
 @click.option("--methods", default=",".join(METHODS))
 @click.option("--equal", is_flag=True, help="At the combined method's widths instead of at eps.")
-@click.option("--settle/--hurried", default=True, help="Let the weights of a choice converge, or not.")
+@click.option("--refine/--no-refine", default=True, help="Let the weights of a choice converge, or not.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(
     data: Path, weights: Path, arch: str, eps: float, images: int, batch_size: int, methods: str, equal: bool,
@@ -76,14 +76,14 @@ def main(
     if f"{arch} dense" not in done(out):
         note(f"{arch} dense", model)
     for method in methods.split(","):
-        key = f"{arch} {method} {'equal' if equal else eps}{'' if search['settle'] else ' hurried'}"
+        key = f"{arch} {method} {'equal' if equal else eps}{'' if search['refine'] else ' hurried'}"
         if key in done(out):
             continue
         goal = {"widths": done(out)[f"{arch} combined {eps}"]["widths"]} if equal else {"eps": eps}
         started = time.perf_counter()
         journal = out.with_suffix(f".{key.replace(' ', '-')}.journal")
-        small, report = prune(model, samples, method=method, checkpoint=journal, batch_size=batch_size, **goal,
-                              search=Search(**search))  # fmt: skip
+        options = Options(batch_size=batch_size, search=Search(**search))
+        small, report = prune(model, samples, method=method, options=options, runtime=Runtime(resume_file=journal), **goal)
         note(key, small, widths=small.widths, seconds=time.perf_counter() - started, images=images,
              report=report.to_dict())
 

@@ -23,7 +23,7 @@ import torch
 from zoo import checkpoint, datasets
 from zoo.evaluate import batches, consecutive, count
 from zoo.models import build
-from zoo.prune import Search, prune
+from zoo.prune import Options, Search, prune
 from zoo.utils import keep_freed_memory
 
 
@@ -46,8 +46,8 @@ def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, siz
     checkpoint.load_weights(model, state, source=str(weights))
     model = model.eval().to(device)
     started = time.perf_counter()
-    small, report = prune(model, (x.to(device), y.to(device)), eps=eps, method=method,
-                          search=Search(positions=positions, slack=slack, look_precision=look_precision))
+    options = Options(search=Search(position_fraction=positions, eps_tolerance=slack, eval_dtype=look_precision))
+    small, report = prune(model, (x.to(device), y.to(device)), eps=eps, method=method, options=options)
     seconds = time.perf_counter() - started
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

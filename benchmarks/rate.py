@@ -54,7 +54,7 @@ def main(as_json: bool) -> None:
         model, x = trained(seed)
         with torch.no_grad():
             G, _ = gram_matrix(groups_of(model)[0], [lambda model=model, x=x: model(x)])
-        paths = {"local": local_imitation(G, settle=False), "local, settled": local_imitation(G),
+        paths = {"local": local_imitation(G, refine=False), "local, settled": local_imitation(G),
                  "gfs": forward_selection(G)}  # fmt: skip
         for name, path in paths.items():
             D = {n: float(local_discrepancy(G, path.scale(n) / 100) / G.sum()) for n in {*FITTED, *SHOWN}}

@@ -28,13 +28,13 @@ from zoo import checkpoint, datasets
 from zoo.cards import paired_difference_ci
 from zoo.evaluate import count, evaluate
 from zoo.models import build, groups_of
-from zoo.prune import PLAIN, Budget, PruneReport, Repair, prune, recalibrate
+from zoo.prune import PLAIN, Budget, Options, PruneReport, Repair, Runtime, prune, recalibrate
 from zoo.prune.budget import macs_of
 from zoo.utils import keep_freed_memory
 from zoo.workflows import draw
 
-WEIGHTED = Repair(readers=False)
-RECALIBRATED = Repair(readers=False, weighting="none", recalibrate=True)
+WEIGHTED = Repair(update_weights=False)
+RECALIBRATED = Repair(update_weights=False, weighting="none", recalibrate=True)
 UNWEIGHTED = Repair(weighting="none")
 # name: (method, repair, how many neurons each group keeps: one price, the same part of every group, or as one eps says)
 RUNS: dict[str, tuple[str, Repair, str]] = {
@@ -43,8 +43,8 @@ RUNS: dict[str, tuple[str, Repair, str]] = {
     "repaired, distilled longer": ("repaired", Repair(distil_epochs=48), "price"),
     "repaired, recalibrated": ("repaired", Repair(recalibrate=True), "price"),
     "repaired": ("repaired", Repair(), "price"),
-    "repaired, forward": ("repaired", Repair(direction="forward"), "price"),
-    "repaired, no exchanges": ("repaired", Repair(exchanges=False), "price"),
+    "repaired, forward": ("repaired", Repair(selection="forward"), "price"),
+    "repaired, no exchanges": ("repaired", Repair(swap=False), "price"),
     "repaired, no weighting": ("repaired", UNWEIGHTED, "price"),
     "repaired, same part": ("repaired", Repair(), "part"),
     "repaired, no weighting, same part": ("repaired", UNWEIGHTED, "part"),
@@ -144,8 +144,10 @@ def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: 
             made, report = at_one_eps(model, (x, labels), method, target)
         else:
             goal = {"budget": Budget(macs=target)} if how == "price" else {"widths": same_part(model, shape, target)}
-            goal |= {"memory": 3 * 2**28, "known": known}
-            made, report = prune(model, (x, labels), method=method, repair=repair, **goal)
+            runtime = Runtime(cache_bytes=3 * 2**28, cache_file=known)
+            made, report = prune(
+                model, (x, labels), method=method, options=Options(repair=repair), runtime=runtime, **goal
+            )
         row |= {"seconds": time.perf_counter() - started, "report": report.to_dict(), "repair": asdict(repair)}
         del x
     status = Path("/proc/self/status").read_text().splitlines()

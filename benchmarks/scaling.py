@@ -21,7 +21,7 @@ import click
 import torch
 
 from zoo.models import groups_of, mlp
-from zoo.prune.search import local_imitation, settled
+from zoo.prune.search import local_imitation, refined_weights
 from zoo.prune.statistics import gram_matrix
 from zoo.utils import keep_freed_memory
 
@@ -59,8 +59,8 @@ def main(rounds: int, to: Path | None) -> None:
         columns["statistics"].append(seconds(lambda: gram_matrix(group, [lambda: model(x)]), rounds))  # noqa: B023
         G, _ = gram_matrix(group, [lambda: model(x)])  # noqa: B023
         columns["path"].append(seconds(lambda: local_imitation(G), 1 if N > 1024 else rounds))  # noqa: B023
-        hurried = local_imitation(G, settle=False, max_steps=4 * N).scale(3 * N // 4)
-        columns["settle"].append(seconds(lambda: settled(G, hurried), rounds))  # noqa: B023
+        hurried = local_imitation(G, refine=False).scale(3 * N // 4)
+        columns["settle"].append(seconds(lambda: refined_weights(G, hurried), rounds))  # noqa: B023
         click.echo(f"{N:>5} neurons, 256 images: "
                    + ", ".join(f"{name} {each[-1]:.4f} s" for name, each in columns.items()))  # fmt: skip
     model = mlp(in_features=64, num_classes=64, widths={"hidden1": 1024, "hidden2": 64}).eval()

@@ -1,7 +1,7 @@
 """Pruning by greedy imitation (Ye, Wu, Liu 2020, Greedy Optimization Provably Wins the Lottery).
 
-Score, choose and cut are three things: a criterion scores a group and gives a path, `prune` chooses along it, and
-only `cut` makes a network. The option records can be imported without torch.
+A criterion scores the neurons of a group and gives a path; `prune` chooses along the path; only `cut` makes a network.
+The option records can be imported without torch.
 """
 
 from __future__ import annotations
@@ -9,26 +9,54 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from zoo.prune.options import PAPER, PLAIN, Budget, Repair, Search
+from zoo.prune.options import PAPER, PLAIN, Budget, Options, Repair, Runtime, Search
 
 if TYPE_CHECKING:
     from zoo.prune.cutting import cut
+    from zoo.prune.engine import GroupEvaluator
+    from zoo.prune.path import PruningPath
     from zoo.prune.postprocess import recalibrate
-    from zoo.prune.pruner import MEMORY, METHODS, prune
+    from zoo.prune.pruner import prune
     from zoo.prune.report import GroupReport, PruneReport, StepReport
+    from zoo.prune.search import default_repair, get_method, list_methods, register_method, resolve_config
+
+    METHODS: tuple[str, ...]
 
 __all__ = [
-    "MEMORY", "METHODS", "PAPER", "PLAIN", "Budget", "GroupReport", "PruneReport", "Repair", "Search", "StepReport",
-    "cut", "prune", "recalibrate",
-]  # fmt: skip
+    "METHODS",
+    "PAPER",
+    "PLAIN",
+    "Budget",
+    "GroupEvaluator",
+    "GroupReport",
+    "Options",
+    "PruneReport",
+    "PruningPath",
+    "Repair",
+    "Runtime",
+    "Search",
+    "StepReport",
+    "cut",
+    "default_repair",
+    "get_method",
+    "list_methods",
+    "prune",
+    "recalibrate",
+    "register_method",
+    "resolve_config",
+]
 
 _LAZY = {
-    "MEMORY": "pruner", "METHODS": "pruner", "prune": "pruner", "cut": "cutting", "recalibrate": "postprocess",
-    "GroupReport": "report", "PruneReport": "report", "StepReport": "report",
+    "GroupEvaluator": "engine", "GroupReport": "report", "PruneReport": "report", "PruningPath": "path",
+    "StepReport": "report", "cut": "cutting", "default_repair": "search", "get_method": "search",
+    "list_methods": "search", "prune": "pruner", "recalibrate": "postprocess", "register_method": "search",
+    "resolve_config": "search",
 }  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
+    if name == "METHODS":  # of this moment: a criterion may be registered later
+        return import_module("zoo.prune.search").list_methods()
     if name in _LAZY:
         return getattr(import_module(f"zoo.prune.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -213,11 +213,11 @@ class MethodConfig:
     """A method's name with all of its settings, none of them left open: what decides, besides the network, the data,
     the goal and the seed, which neurons stay."""
 
-    name: str
-    search: Search
-    repair: Repair
-    discrepancy: str
-    batch_size: int
+    name: str = "combined"
+    search: Search = field(default_factory=Search)
+    repair: Repair = PLAIN
+    discrepancy: str = "cross_entropy"
+    batch_size: int = 64
 
     def cache_key(self) -> dict[str, Any]:
         """The settings that the scales of a group depend on, for fingerprints, under the names of the first version.

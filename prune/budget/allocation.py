@@ -1,22 +1,29 @@
-"""How many neurons each group keeps so that the whole meets a budget at the least divergence: one price for all.
+"""How many neurons each group keeps so that the network meets a budget with the least divergence.
 
-The paper prunes each layer by the same eps (Ye, Wu, Liu 2020, section 2.4). Here each group has a curve, the divergence
-at the output that n neurons cause, and a neuron of every group is worth the same price per unit of cost: at a price p a
-group keeps the n that minimises divergence(n) + p cost(n), and p is found by bisection (Lagrangian relaxation;
-Shoham and Gersho 1988).
+The paper prunes each group by the same eps (Ye, Wu, Liu 2020, section 2.4). Here each group has a sensitivity curve
+D_g(n), the divergence at the output when it keeps n neurons, and the sum of these is minimised under the budget by
+Lagrangian relaxation (Shoham and Gersho 1988): for a multiplier lambda each group keeps the n that minimises
+
+    D_g(n) + lambda cost_g(n)
+
+and lambda is found by bisection, the smallest with which the network is within the budget.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.prune.budget.costs import Costs
 from zoo.prune.options import Budget
+
+BISECTIONS = 60
+LOG_MULTIPLIER = 40.0  # multipliers from e^-40 to e^40, about 1e-17 to 1e17 nats per unit of cost
+ROUNDS = 4  # of updating widths one group after another, for a neuron's cost depends on the widths of other groups
 
 
 def allowed_widths(budget: Budget, size: int) -> Tensor:
@@ -25,26 +32,15 @@ def allowed_widths(budget: Budget, size: int) -> Tensor:
     return n[((n % budget.round_to == 0) & (n >= budget.minimum)) | (n == size)]
 
 
-class Costs(Protocol):
-    """What widths cost."""
-
-    sizes: dict[str, int]
-
-    def __call__(self, widths: Mapping[str, int]) -> float:
-        """The whole network's cost; a group that is not named is whole."""
-
-    def along(self, widths: Mapping[str, int], group: str) -> Tensor:
-        """(N + 1,) what n = 0 ... N neurons of one group add, while the others have these widths."""
-
-
 def allocate(curves: Mapping[str, Tensor], costs: Costs, budget: Budget) -> dict[str, int]:
-    """The widths of the groups in `curves` ((N + 1,) each, divergence in nats for n = 0 ... N) with the least sum of
-    divergences that was found at a cost within the budget.
+    """The widths of the groups in `curves` with the smallest sum of divergences that was found within the budget.
 
-    Raises ZooError if even the narrowest network costs more.
+    curves  group name -> (N + 1,) divergence in nats with n = 0 ... N neurons
+
+    Raises ZooError if even the narrowest network costs more than the budget allows.
     """
     allowed = {name: allowed_widths(budget, len(curve) - 1) for name, curve in curves.items()}
-    whole = {name: len(curve) - 1 for name, curve in curves.items()}
+    unpruned = {name: len(curve) - 1 for name, curve in curves.items()}
     bound = budget.bound(costs({}))
     narrowest = {name: int(n[0]) for name, n in allowed.items()}
     if costs(narrowest) > bound:
@@ -53,36 +49,36 @@ def allocate(curves: Mapping[str, Tensor], costs: Costs, budget: Budget) -> dict
             f"{costs(narrowest):.4g}, the unpruned one {costs({}):.4g}."
         )
     if costs({}) <= bound:
-        return whole
+        return unpruned
 
-    def at(price: float) -> dict[str, int]:
-        widths = dict(whole)
-        for _ in range(4):  # a neuron's cost depends on the widths of its neighbours
+    def widths_at(multiplier: float) -> dict[str, int]:
+        widths = dict(unpruned)
+        for _ in range(ROUNDS):
             before = dict(widths)
             for name, n in allowed.items():
-                total = curves[name][n] + price * costs.along(widths, name)[n]
+                total = curves[name][n] + multiplier * costs.cost_curve(name, widths)[n]
                 widths[name] = int(n[total.argmin()])
             if widths == before:
                 break
         return widths
 
-    low, high = -40.0, 40.0  # logarithms of the price: 1e-17 to 1e17 nats
+    low, high = -LOG_MULTIPLIER, LOG_MULTIPLIER
     best = narrowest
-    for _ in range(60):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        widths = at(math.exp(middle))
+        widths = widths_at(math.exp(middle))
         if costs(widths) > bound:
             low = middle
         else:
             high, best = middle, widths
-    return _improve(_fill(best, curves, costs, allowed, bound), curves, costs, allowed, bound)
+    return _exchange(_fill(best, curves, costs, allowed, bound), curves, costs, allowed, bound)
 
 
-def _improve(
+def _exchange(
     widths: dict[str, int], curves: Mapping[str, Tensor], costs: Costs, allowed: Mapping[str, Tensor], bound: float
 ) -> dict[str, int]:
-    """One price misses widths off the curves' convex hull: as long as it helps, a group gives up its last neurons and
-    the others spend what that frees."""
+    """Greedy exchange: as long as the sum of divergences falls, one group takes its next smaller width, and the cost
+    that this frees goes to the others. Lagrangian relaxation alone reaches only widths on the curves' convex hulls."""
 
     def total(widths: Mapping[str, int]) -> float:
         return sum(float(curves[name][n]) for name, n in widths.items())
@@ -94,7 +90,8 @@ def _improve(
             below = n[n < widths[name]]
             if len(below):
                 fewer = {**widths, name: int(below[-1])}
-                trials.append(_fill(fewer, curves, costs, {k: v for k, v in allowed.items() if k != name}, bound))
+                others = {other: allowed[other] for other in allowed if other != name}
+                trials.append(_fill(fewer, curves, costs, others, bound))
         best = min(trials, key=total, default=widths)
         if not total(best) < least:
             break
@@ -105,20 +102,21 @@ def _improve(
 def _fill(
     widths: dict[str, int], curves: Mapping[str, Tensor], costs: Costs, allowed: Mapping[str, Tensor], bound: float
 ) -> dict[str, int]:
-    """Spend what the price left over: the next width of the group that gains most for its cost, while one fits."""
+    """Use what is left of the budget: the next larger width of the group whose divergence falls most for its cost, as
+    long as one fits."""
     widths = dict(widths)
     while True:
-        best, gain = None, -1.0  # what costs nothing more to keep is kept, even where the curve is flat
-        spent = costs(widths)
+        best, best_gain = None, -1.0  # so that neurons without a cost are kept even where the curve is flat
+        cost = costs(widths)
         for name, n in allowed.items():
             above = n[n > widths[name]]
             if not len(above):
                 continue
-            more = {**widths, name: int(above[0])}
-            extra = costs(more) - spent
-            fall = float(curves[name][widths[name]] - curves[name][more[name]])
-            if spent + extra <= bound and fall / max(extra, 1e-12) > gain:
-                best, gain = more, fall / max(extra, 1e-12)
+            wider = {**widths, name: int(above[0])}
+            extra = costs(wider) - cost
+            gain = float(curves[name][widths[name]] - curves[name][wider[name]]) / max(extra, 1e-12)
+            if cost + extra <= bound and gain > best_gain:
+                best, best_gain = wider, gain
         if best is None:
             return widths
         widths = best

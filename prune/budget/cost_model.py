@@ -15,15 +15,20 @@ from zoo.models import Mixing, NeuronGroup
 
 @dataclass(frozen=True)
 class _Term:
-    """cost x (part of the rows that stay) x (part of the columns that stay)."""
+    """The cost of one weight: cost x (fraction of its rows that stay) x (fraction of its columns that stay).
+
+    rows     the group whose neurons are the rows, or None
+    free     columns that belong to no group, as a fraction of all
+    columns  groups that own columns, and which fraction of all
+    """
 
     cost: float
-    rows: str | None  # the group whose neurons are the rows
-    free: float  # columns that belong to no group, as a part of all
-    columns: tuple[tuple[str, float], ...]  # groups that own columns, and their part of all
+    rows: str | None
+    free: float
+    columns: tuple[tuple[str, float], ...]
 
 
-class Cost:
+class CostModel:
     """MACs of one sample, or parameters, for widths of the groups: exact, since a layer's cost is the number of its
     rows times that of its columns."""
 
@@ -32,22 +37,22 @@ class Cost:
         self.sizes = dict(sizes)
 
     def __call__(self, widths: Mapping[str, int]) -> float:
-        """The cost with these widths; a group that is not named is whole."""
-        part = {name: widths.get(name, size) / size for name, size in self.sizes.items()}
+        """The cost with these widths; a group that is not named is unpruned."""
+        kept = {name: widths.get(name, size) / size for name, size in self.sizes.items()}
         total = 0.0
         for term in self.terms:
-            rows = 1.0 if term.rows is None else part[term.rows]
-            total += term.cost * rows * (term.free + sum(share * part[name] for name, share in term.columns))
+            rows = 1.0 if term.rows is None else kept[term.rows]
+            total += term.cost * rows * (term.free + sum(share * kept[name] for name, share in term.columns))
         return total
 
-    def along(self, widths: Mapping[str, int], group: str) -> Tensor:
-        """(N + 1,) what n = 0 ... N neurons of one group add, while the others have these widths."""
+    def cost_curve(self, group: str, widths: Mapping[str, int]) -> Tensor:
+        """(N + 1,) what n = 0 ... N neurons of one group cost, while the others have these widths."""
         N = self.sizes[group]
-        neuron = (self({**widths, group: N}) - self({**widths, group: 0})) / N
-        return neuron * torch.arange(N + 1, dtype=torch.float64)
+        per_neuron = (self({**widths, group: N}) - self({**widths, group: 0})) / N
+        return per_neuron * torch.arange(N + 1, dtype=torch.float64)
 
 
-def macs_of(model: nn.Module, groups: list[NeuronGroup], sample: tuple[int, ...] | Tensor) -> Cost:
+def macs_of(model: nn.Module, groups: list[NeuronGroup], sample: tuple[int, ...] | Tensor) -> CostModel:
     """MACs of convolutions and linear layers, as `zoo.evaluate.count` counts them."""
     layers = {}
     for module, (macs, _) in count_layers(model, sample).items():
@@ -55,13 +60,13 @@ def macs_of(model: nn.Module, groups: list[NeuronGroup], sample: tuple[int, ...]
     return _cost(groups, list(layers.items()), [])
 
 
-def parameters_of(model: nn.Module, groups: list[NeuronGroup]) -> Cost:
+def parameters_of(model: nn.Module, groups: list[NeuronGroup]) -> CostModel:
     """Parameters of every kind.
 
     Raises ZooError where modules share one: cutting them apart makes it two.
     """
-    every = list(model.named_parameters(remove_duplicate=False))
-    if len({id(parameter) for _, parameter in every}) < len(every):
+    parameters = list(model.named_parameters(remove_duplicate=False))
+    if len({id(parameter) for _, parameter in parameters}) < len(parameters):
         raise ZooError("The network shares a parameter between modules: give a budget of MACs, not of parameters.")
     weights: list[tuple[nn.Module, float]] = []
     others: list[tuple[nn.Module, float]] = []
@@ -73,8 +78,8 @@ def parameters_of(model: nn.Module, groups: list[NeuronGroup]) -> Cost:
 
 def _cost(
     groups: list[NeuronGroup], matrices: list[tuple[nn.Module, float]], vectors: list[tuple[nn.Module, float]]
-) -> Cost:
-    """From the costs of weights, which grow with rows and columns, and of biases, which grow with rows."""
+) -> CostModel:
+    """From the costs of `matrices`, which are proportional to rows and columns, and of `vectors`, proportional to rows."""
     rows = {writer: group.name for group in groups for writer in group.writers}
     columns: dict[nn.Module, list[tuple[str, float]]] = {}
     for group in groups:
@@ -83,6 +88,6 @@ def _cost(
             columns.setdefault(reader.layer, []).append((group.name, share))
     terms = [_Term(cost, rows.get(layer), 1.0, ()) for layer, cost in vectors]
     for layer, cost in matrices:
-        owned = tuple(columns.get(layer, ()))
-        terms.append(_Term(cost, rows.get(layer), 1 - sum(share for _, share in owned), owned))
-    return Cost(terms, {group.name: group.size for group in groups})
+        shares = tuple(columns.get(layer, ()))
+        terms.append(_Term(cost, rows.get(layer), 1 - sum(share for _, share in shares), shares))
+    return CostModel(terms, {group.name: group.size for group in groups})

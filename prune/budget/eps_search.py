@@ -1,61 +1,93 @@
-"""A budget for methods that go by a tolerance: one eps for all layers (Ye, Wu, Liu 2020, section 2.4) that meets it."""
+"""A budget met by one eps for all groups (Ye, Wu, Liu 2020, section 2.4), for methods that rank no neurons."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from zoo.errors import ZooError
+from zoo.prune.budget.costs import Costs
+from zoo.prune.resume import CacheFile
 
-FIRST = 0.02  # the paper's
-STEP = 4.0  # from one eps to the next, until there is one on either side of the budget
-NEAR = 0.95  # of the budget: near enough; costs move in steps, and now and then the wrong way
-CLOSE = 1.02  # two eps as close as that are one: costs between them are noise
-FLAT = 4  # so many of the smallest eps cost the same: a smaller one keeps no more
-TRIES = 16
+FIRST_EPS = 0.02  # the paper's
+STEP = 4.0  # from one eps to the next, until there is one on either side of the bound
+NEAR = 0.95  # a cost from this fraction of the bound up ends the search: costs move in steps, now and then the wrong way
+CLOSE = 1.02  # two eps with a smaller ratio are not told apart: costs between them are noise
+FLAT = 4  # where so many of the smallest eps cost the same, a smaller one keeps no more neurons
+MAX_TRIALS = 16
 
 
-def eps_within(cost: Callable[[float], float], bound: float, known: Mapping[float, float] | None = None) -> float:
-    """An eps, to three digits, whose network costs at most `bound`: the dearest such network that was found, and the
-    search ends with the first that costs at least 0.95 of it.
+class EpsTrials:
+    """The cost of the network that each eps gives, and the widths in a file for the next budget.
 
-    cost(eps) is taken to fall as eps grows, mostly; `known` are costs that an earlier search has found, which are not
-    asked for again: what comes out is the same without them. Raises ZooError where no eps that was tried is within the
-    bound.
+    costs   what widths cost
+    groups  names of the groups that are pruned
+    cache   eps -> the number of neurons of each of these groups
     """
-    seen: dict[float, float] = {}
-    for _ in range(TRIES):
-        if any(NEAR * bound <= value <= bound for value in seen.values()):
+
+    def __init__(self, costs: Costs, groups: Sequence[str], cache: CacheFile) -> None:
+        self.costs, self.groups, self.cache = costs, list(groups), cache
+
+    def cached_costs(self) -> dict[float, float]:
+        """eps -> the cost of the network that an earlier run found."""
+        return {float(eps): self._cost(widths) for eps, widths in self.cache.values.items()}
+
+    def add(self, eps: float, widths: Mapping[str, int]) -> float:
+        """Store the widths that eps gave; their cost."""
+        row = [float(widths[name]) for name in self.groups]
+        self.cache.update({f"{eps:g}": row})
+        return self._cost(row)
+
+    def _cost(self, row: Sequence[float]) -> float:
+        return self.costs({name: int(n) for name, n in zip(self.groups, row, strict=True)})
+
+
+def find_eps(cost: Callable[[float], float], bound: float, cached: Mapping[float, float] | None = None) -> float:
+    """The eps, to three digits, of the most expensive network that was tried and costs at most `bound`; the search ends
+    with the first that costs at least 0.95 of the bound.
+
+    cost    of the network that an eps gives; assumed to fall as eps grows, mostly
+    cached  eps -> cost from an earlier search, which are not computed again; the result does not depend on them
+
+    Raises ZooError where no eps that was tried is within the bound.
+    """
+    tried: dict[float, float] = {}
+    for _ in range(MAX_TRIALS):
+        if any(NEAR * bound <= value <= bound for value in tried.values()):
             break
-        eps = _next(seen, bound)
-        if eps is None or eps in seen:
+        eps = _next_eps(tried, bound)
+        if eps is None or eps in tried:
             break
-        seen[eps] = known[eps] if known and eps in known else cost(eps)
-    within = [each for each, value in seen.items() if value <= bound]
+        tried[eps] = cached[eps] if cached and eps in cached else cost(eps)
+    within = [eps for eps, value in tried.items() if value <= bound]
     if not within:
         raise ZooError(
-            f"No eps up to {max(seen):g} brings the network down to {bound:.4g}: ask for more, or take a method that "
+            f"No eps up to {max(tried):g} brings the network down to {bound:.4g}: ask for more, or take a method that "
             f"allots neurons under one price, such as repaired or local."
         )
-    return max(within, key=lambda each: (seen[each], -each))
+    return max(within, key=lambda eps: (tried[eps], -eps))
 
 
-def _next(seen: Mapping[float, float], bound: float) -> float | None:
-    """The eps to try behind those seen, or None where another would tell nothing."""
-    if not seen:
-        return FIRST
-    values, smallest = list(seen.values()), sorted(seen)[:FLAT]
-    high = min((each for each in seen if seen[each] <= bound), default=None)
+def _next_eps(tried: Mapping[float, float], bound: float) -> float | None:
+    """The eps to try next, or None where another would tell nothing.
+
+    First by factors of STEP until the bound is bracketed; then where a straight line between the two costs, over the
+    logarithm of eps, meets the middle of the costs that end the search.
+    """
+    if not tried:
+        return FIRST_EPS
+    values, smallest = list(tried.values()), sorted(tried)[:FLAT]
+    high = min((eps for eps in tried if tried[eps] <= bound), default=None)
     if high is None:
-        return max(seen) * STEP
-    low = max((each for each in seen if seen[each] > bound and each < high), default=None)
+        return max(tried) * STEP
+    low = max((eps for eps in tried if tried[eps] > bound and eps < high), default=None)
     if low is None:
-        flat = len(smallest) == FLAT and len({seen[each] for each in smallest}) == 1
+        flat = len(smallest) == FLAT and len({tried[eps] for eps in smallest}) == 1
         return None if flat else float(f"{smallest[0] / STEP:.3g}")
     if high < CLOSE * low:
         return None
-    # Where a straight line between the two, over the logarithm of eps, meets what is wanted, never at an end; in the
-    # middle where costs go in steps.
-    part = (seen[low] - (1 + NEAR) / 2 * bound) / (seen[low] - seen[high])
-    part = 0.5 if max(values.count(seen[low]), values.count(seen[high])) > 1 else min(max(part, 0.1), 0.9)
-    return float(f"{math.exp((1 - part) * math.log(low) + part * math.log(high)):.3g}")
+    # Never at an end of the bracket; in its middle where costs go in steps.
+    fraction = (tried[low] - (1 + NEAR) / 2 * bound) / (tried[low] - tried[high])
+    stepped = max(values.count(tried[low]), values.count(tried[high])) > 1
+    fraction = 0.5 if stepped else min(max(fraction, 0.1), 0.9)
+    return float(f"{math.exp((1 - fraction) * math.log(low) + fraction * math.log(high)):.3g}")

@@ -40,26 +40,26 @@ class LatencyTable:
         """The whole network's time; a group that is not named is whole."""
         return self.whole + sum(float(self.tables[name][n] - self.tables[name][-1]) for name, n in widths.items())
 
-    def along(self, widths: Mapping[str, int], group: str) -> Tensor:
-        """(N + 1,) what n = 0 ... N neurons of one group take; the others' widths do not matter."""
+    def cost_curve(self, group: str, widths: Mapping[str, int]) -> Tensor:
+        """(N + 1,) milliseconds with n = 0 ... N neurons of one group; the widths of the others do not matter."""
         return self.tables[group]
 
 
-def latency_of(space: PruningSession, groups: Sequence[NeuronGroup], *, progress: bool = False) -> LatencyTable:
+def measure_latency(session: PruningSession, groups: Sequence[NeuronGroup], *, progress: bool = False) -> LatencyTable:
     """Measure on the workspace's device, with a batch of 8 samples or on a GPU of 32: what a card's forward time is of;
     of several processes on the first one's.
 
     Each group is timed alone at eighths of its width, the widths in turn so that a slow moment hits all alike, and the
     median of 15 rounds is taken; widths between are interpolated, and more neurons are never taken to be faster.
     """
-    return distributed.run_on_rank0(lambda: _measured(space, groups, progress=progress))
+    return distributed.run_on_rank0(lambda: _measured(session, groups, progress=progress))
 
 
 @torch.no_grad()
-def _measured(space: PruningSession, groups: Sequence[NeuronGroup], *, progress: bool) -> LatencyTable:
-    few = BATCH_GPU if space.inputs.is_cuda else BATCH
-    batch = space.inputs[torch.arange(few) % len(space.inputs)]
-    stages = stages_of(space.model)
+def _measured(session: PruningSession, groups: Sequence[NeuronGroup], *, progress: bool) -> LatencyTable:
+    few = BATCH_GPU if session.inputs.is_cuda else BATCH
+    batch = session.inputs[torch.arange(few) % len(session.inputs)]
+    stages = stages_of(session.model)
     whole = _times({0: (stages, batch)}, batch.device)[0]
     tables = {}
     for group in tqdm(groups, "latency", disable=None if progress else True, leave=False):
@@ -68,7 +68,7 @@ def _measured(space: PruningSession, groups: Sequence[NeuronGroup], *, progress:
         widths = sorted({max(1, round(step * group.size / STEPS)) for step in range(1, STEPS + 1)})
         variants: dict[int, tuple[Sequence[Stage], Any]] = {}
         for width in widths:
-            model = copy.deepcopy(space.model)
+            model = copy.deepcopy(session.model)
             for hooked in model.modules():  # the copy's gates belong to the original's groups
                 hooked._forward_pre_hooks.clear()
             keep(next(each for each in groups_of(model) if each.name == group.name), torch.arange(width))

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DISCREPANCIES = ("cross_entropy", "squared_error")
-
 
 def sample_discrepancies(kind: str, logits: Tensor, reference: Tensor) -> Tensor:
     """Of each sample: logits and reference (b, C) -> (b,), 0 where they agree.

@@ -18,8 +18,9 @@ from zoo.models import NeuronGroup
 from zoo.prune.engine.activation_cache import ActivationCache, concatenate, repeat_samples, take_samples
 from zoo.prune.engine.discrepancy import Target
 from zoo.prune.engine.gates import Gates
-from zoo.prune.engine.partial_sums import EvaluationCache, RunningMean
-from zoo.prune.path import Path, smallest
+from zoo.prune.engine.partial_sums import RunningMean
+from zoo.prune.options import MethodConfig
+from zoo.prune.path import PruningPath, smallest_width
 from zoo.prune.reconstruct import ReaderReconstruction
 from zoo.prune.statistics import ReaderMoments, check_finite, gram_matrix
 
@@ -27,23 +28,34 @@ from zoo.prune.statistics import ReaderMoments, check_finite, gram_matrix
 class GroupEvaluator:
     """A group, the data in front of its readers, and the target it is held against.
 
-    Trials start in front of the group's first reader; nothing before it is computed again. With a `repairer` a trial is
-    that of the neurons with a scale above 0, the readers solved anew for them; not so in the global search, whose many
-    candidates `try_on` and `gradient` scale.
+    Evaluations start in front of the group's first reader; nothing before it is computed again. With `reconstruct` an
+    evaluation keeps the neurons with a scale above 0 and reconstructs the readers' weights for them first; not so the
+    global search, whose many candidates (`batched_candidate_losses`, `gradient`) only scale the neurons.
+
+    fisher       Fisher information (O, O) at each reader's output, or None for plain squared errors
+    reconstruct  gather the readers' moments now, from one pass over the data, for `reconstruction`
     """
 
-    def __init__(self, group: NeuronGroup, chain: ActivationCache, gates: Gates, target: Target, *, batch_size: int) -> None:
+    def __init__(
+        self, group: NeuronGroup, chain: ActivationCache, gates: Gates, target: Target, config: MethodConfig, *,
+        fisher: Sequence[Tensor] | None = None, reconstruct: bool = False,
+    ) -> None:  # fmt: skip
         self.group = group
         self.chain = chain
         self.gates = gates
         self.target = target
-        self.batch_size = batch_size
+        self.config = config
+        self.fisher = fisher
+        self.batch_size = batch_size = config.batch_size
         # Many samples fill a GPU; on a CPU few stay in its caches.
         self.max_forward_samples = 16 * batch_size if target.reference.is_cuda else batch_size
-        self.repairer: ReaderReconstruction | None = None
-        self.looks: EvaluationCache | None = None
         self._picked: tuple[Tensor, list[tuple[Any, Tensor]]] | None = None
         self._logits: dict[bytes, Tensor] = {}
+        self._gram: Tensor | None = None
+        self.gram_rel_stderr: float | None = None  # of `gram`, where positions were sampled
+        self.reconstruction: ReaderReconstruction | None = None
+        if reconstruct:
+            self.reconstruction = ReaderReconstruction(group, self.moments(), fisher, self.samples)
 
     @property
     def size(self) -> int:
@@ -73,12 +85,6 @@ class GroupEvaluator:
         key, total = scale.numpy(force=True).tobytes(), self.samples
         if key in self._logits:
             return self.gap_and_discrepancy(scale)[0]
-        known = RunningMean(total)
-        for batch in self.looks.of(scale) if self.looks else ():
-            known.add(*batch)
-            if known.surely_above(eps) or known.complete:
-                self.looks.reused = True  # type: ignore[union-attr]
-                return known.mean
         sums, parts = RunningMean(total), []
         with self._gated(scale) as gate:
             for logits in self._iter_logits(gate):
@@ -88,8 +94,6 @@ class GroupEvaluator:
                 sums.add(len(gaps), float(gaps.sum()), float(gaps.square().sum()))
                 if sums.surely_above(eps):
                     break
-        if self.looks:
-            self.looks.note(scale, sums)
         if sums.complete:
             self._logits[key] = torch.cat(parts)
         return sums.mean
@@ -111,22 +115,34 @@ class GroupEvaluator:
             logits = next(self._iter_logits(gate))
         return float(self.target.mean_discrepancy(logits, torch.arange(len(logits), device=logits.device)))
 
-    def smallest_within_eps(self, path: Path, eps: float, *, slack: float = 0.0) -> Tensor | None:
+    def smallest_within_eps(self, path: PruningPath, eps: float) -> Tensor | None:
         """The scales (N,) along a path with the smallest number of neurons whose gap is below eps, up to N / 64 and
-        `slack` (`zoo.prune.Search`); None where no number of neurons but N meets it.
+        eps_tolerance (`zoo.prune.Search`); None where no number of neurons but N meets it.
 
         Along one path the discrepancy at the output is nearly proportional to the local one (MobileNetV2: within a
         factor of two while both fall a hundredfold), so a glance at one number of neurons says where to look first. The
         gap, which the labels tell, is mostly one to four times the discrepancy.
         """
         N = path.size
-        local = path.error(7 * N // 8) if N > 7 else None
+        local = path.local_error(7 * N // 8) if N > 7 else None
         ratio = 2 * self.first_batch_discrepancy(path.scale(7 * N // 8)) / local if local else None
-        n = smallest(
-            N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 64, error=path.error, slack=slack,
-            ratio=ratio if ratio is not None and 0 < ratio < math.inf else None,
+        n = smallest_width(
+            N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 64, local_error=path.local_error,
+            eps_tolerance=self.config.search.eps_tolerance, ratio=ratio if ratio is not None and 0 < ratio < math.inf else None,
         )  # fmt: skip
         return None if n == N else path.scale(n)
+
+    def gram(self, generator: torch.Generator) -> Tensor:
+        """G (N, N) of local imitation on the CPU, computed once: from the readers' moments with `reconstruct`, else from
+        the fraction of positions that the settings ask for, drawn by the generator's seed."""
+        if self._gram is None and self.reconstruction is not None:
+            self._gram = self.reconstruction.gram_matrix()
+        elif self._gram is None:
+            self._gram, self.gram_rel_stderr = self.gram_matrix(
+                fraction=self.config.search.position_fraction,
+                generator=torch.Generator().manual_seed(generator.initial_seed()), fisher=self.fisher,
+            )  # fmt: skip
+        return self._gram
 
     def gram_matrix(
         self,
@@ -171,11 +187,11 @@ class GroupEvaluator:
     @contextmanager
     def _gated(self, scale: Tensor, split: str = "all") -> Iterator[Tensor]:
         """What to gate the group with for a trial of a scale (N,); with a repairer its readers are solved for it."""
-        if self.repairer is None:
+        if self.reconstruction is None:
             yield scale
             return
         kept = scale > 0
-        with self.repairer.applied(kept, split=split):
+        with self.reconstruction.applied(kept, split=split):
             yield kept.to(scale)
 
     def minibatch(self, generator: torch.Generator) -> tuple[Any, Tensor]:

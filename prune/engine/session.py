@@ -15,8 +15,7 @@ from zoo.prune.engine.activation_cache import ActivationCache
 from zoo.prune.engine.discrepancy import Target
 from zoo.prune.engine.gates import Gates
 from zoo.prune.engine.group_evaluator import GroupEvaluator
-from zoo.prune.options import Repair
-from zoo.prune.reconstruct import ReaderReconstruction
+from zoo.prune.options import CACHE_BYTES, MethodConfig
 from zoo.prune.statistics import fisher_matrices
 
 CPU_BATCH = 32
@@ -32,13 +31,13 @@ class PruningSession:
     """
 
     def __init__(
-        self, model: nn.Module, inputs: Tensor, labels: Tensor | None, *, discrepancy: str, batch_size: int,
-        memory: int, seed: int, precision: str = "float32",
+        self, model: nn.Module, inputs: Tensor, labels: Tensor | None, config: MethodConfig, *, seed: int = 0,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:  # fmt: skip
+        self.original, self.config, self.seed, self.cache_bytes = model, config, seed, cache_bytes
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.groups = groups_of(self.model)
-        self.discrepancy, self.batch_size, self.memory = discrepancy, batch_size, memory
-        self.precision: torch.dtype = getattr(torch, precision)
+        self.precision: torch.dtype = getattr(torch, config.search.eval_dtype)
         order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed)).to(inputs.device)
         self.labels = None if labels is None else labels[order]
         layout = torch.contiguous_format
@@ -46,7 +45,7 @@ class PruningSession:
             layout = torch.channels_last
             self.model.to(memory_format=layout)
         # On a CPU what runs at a time should stay in its caches.
-        self.forward_batch = batch_size if inputs.is_cuda else min(batch_size, CPU_BATCH)
+        self.forward_batch = config.batch_size if inputs.is_cuda else min(config.batch_size, CPU_BATCH)
         self.inputs = inputs[order].contiguous(memory_format=layout)
         self.batches = list(torch.split(self.inputs, self.forward_batch))  # views
         self.gates = Gates(self.groups)
@@ -60,7 +59,7 @@ class PruningSession:
         self.gates.__exit__(kind, error, trace)
 
     def activation_cache(self) -> ActivationCache:
-        return ActivationCache(stages_of(self.model), self.batches, memory=self.memory, precision=self.precision)
+        return ActivationCache(stages_of(self.model), self.batches, memory=self.cache_bytes, precision=self.precision)
 
     @torch.no_grad()
     def logits(self, chain: ActivationCache) -> Tensor:
@@ -78,16 +77,29 @@ class PruningSession:
         chain = ActivationCache([Stage("network", model, ())], self.batches, memory=0)
         return torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
 
-    def evaluator(self, group: NeuronGroup, chain: ActivationCache, reference: Tensor) -> GroupEvaluator:
+    def evaluator(
+        self, group: NeuronGroup, chain: ActivationCache, reference: Tensor, *,
+        fisher: Mapping[str, Sequence[Tensor]] | None = None, reconstruct: bool = False,
+    ) -> GroupEvaluator:  # fmt: skip
         """The group in its network, the chain moved in front of it, held against `reference`: logits of all samples, or
         the first of them."""
         chain.advance(chain.stage_range(group)[0])
-        target = Target(self.discrepancy, reference, None if self.labels is None else self.labels[: len(reference)])
-        return GroupEvaluator(group, chain, self.gates, target, batch_size=self.batch_size)
+        labels = None if self.labels is None else self.labels[: len(reference)]
+        return GroupEvaluator(
+            group, chain, self.gates, Target(self.config.discrepancy, reference, labels), self.config,
+            fisher=None if fisher is None else fisher[group.name], reconstruct=reconstruct,
+        )  # fmt: skip
 
-    def fisher_matrices(self, repair: Repair, seed: int) -> Mapping[str, Sequence[Tensor]] | None:
+    def reset(self) -> None:
+        """Undo what a pass has done to the copy: its gates and its readers' weights."""
+        for group in self.groups:
+            self.gates.set(group.name, None)
+        if self.config.repair.update_weights:
+            self.model.load_state_dict(self.original.state_dict())
+
+    def fisher_matrices(self) -> Mapping[str, Sequence[Tensor]] | None:
         """Gamma of every reader (`zoo.prune.statistics.fisher`), or None where the weighting is off."""
-        if repair.weighting == "none":
+        if self.config.repair.weighting == "none":
             return None
         # A backward pass keeps every activation, so a few samples at a time.
         few = max(1, self.forward_batch // 4)
@@ -95,14 +107,8 @@ class PruningSession:
         labels = None
         if self.labels is not None:
             labels = [part for batch in torch.split(self.labels, self.forward_batch) for part in torch.split(batch, few)]
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(self.seed)
         return fisher_matrices(
-            self.model, self.groups, some, generator, kind=self.discrepancy, labels=labels,
-            label_weight=repair.discrimination,
+            self.model, self.groups, some, generator, kind=self.config.discrepancy, labels=labels,
+            label_weight=self.config.repair.label_weight,
         )  # fmt: skip
-
-
-def repairer(layer: GroupEvaluator, weights: Mapping[str, Sequence[Tensor]] | None) -> ReaderReconstruction:
-    """What solves a layer's readers, from one pass over the data."""
-    of_group = None if weights is None else weights[layer.group.name]
-    return ReaderReconstruction(layer.group, layer.moments(), of_group, sum(layer.chain.sizes))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.models import NeuronGroup, Reader
-from zoo.prune.path import Path
+from zoo.prune.path import PruningPath
 from zoo.prune.reconstruct.least_squares import choose_ridge, solve
 from zoo.prune.reconstruct.subset_selection import Problem, stepwise_selection, swap_refinement
 from zoo.prune.reconstruct.sweep_operator import cholesky_with_jitter
@@ -52,7 +52,7 @@ class ReaderReconstruction:
                                                                                strict=True)]  # fmt: skip
         return [1 / energy if energy > 0 else 1.0 for energy in energies]
 
-    def path(self, direction: str, *, swap: bool = True) -> Path:
+    def path(self, direction: str, *, swap: bool = True) -> PruningPath:
         """For every n the neurons with which the repaired readers err least, as scales of 0 and 1; and that error."""
         problems, none = [], 0.0
         for k, (reader, statistics, factor) in enumerate(
@@ -70,7 +70,7 @@ class ReaderReconstruction:
             return swap_refinement(problems, scale > 0)[0].double()
 
         errors = sets.errors
-        return Path(rows, swapped if swap else None, lambda scale: float(errors[int(torch.count_nonzero(scale))]))
+        return PruningPath(rows, swapped if swap else None, lambda scale: float(errors[int(torch.count_nonzero(scale))]))
 
     def _ridge_of_choice(self, reader: Reader, statistics: ReaderMoments) -> float:
         """The ridge that the rows held out ask for when half of the neurons are kept, those that contribute most."""

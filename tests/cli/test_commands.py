@@ -61,7 +61,7 @@ def test_a_target_is_met_and_another_one_takes_over_what_was_measured(home, tmp_
     first = run(*words, "--target-macs", "0.7", *steps)
     assert first.exit_code == 0, first.stderr
     assert "batch norms recalibrated" in first.stdout
-    assert "taken over" not in first.stdout
+    assert "reused from" not in first.stdout
     (name,) = set(zoo.list_models()) - {"dgcnn-0.25x.shapes"}
     card, parent = store.info(name), store.info("dgcnn-0.25x")
     assert 0.5 * parent.macs < card.macs <= 0.7 * parent.macs
@@ -71,7 +71,7 @@ def test_a_target_is_met_and_another_one_takes_over_what_was_measured(home, tmp_
     other = "dgcnn-pruned-0.05x.shapes"
     second = run(*words, "--target-params", "0.9", *steps, "--name", other)
     assert second.exit_code == 0, second.stderr
-    assert "taken over from an earlier run, in part or whole: edge1" in second.stdout, second.stdout
+    assert "reused from an earlier run: edge1" in second.stdout, second.stdout
     assert store.info(other).parameters <= 0.9 * parent.parameters
 
     shutil.copytree(home, tmp_path / "second")
@@ -238,7 +238,7 @@ WRONG = {
         ["reprune", "dgcnn-0.25x", "--eps", "0.1", "--method", "repaired", "--direction", "forwards"],
         "did you mean forward",
     ),
-    "an unknown weighting": (["reprune", "dgcnn-0.25x", "--eps", "1", "--weighting", "outputs"], "did you mean output"),
+    "an unknown weighting": (["reprune", "dgcnn-0.25x", "--eps", "1", "--weighting", "fischer"], "did you mean fisher"),
     "a group to leave that is none": (["reprune", "dgcnn-0.25x", "--eps", "1", "--leave", "edge9"], "no neuron group"),
     "widths for a method that goes by eps": (
         ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined", "--round-to", "8"],

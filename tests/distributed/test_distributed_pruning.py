@@ -10,7 +10,7 @@ import torch
 from pruning_runs import NETWORKS, RUNS, results
 from several import together, torchrun
 
-from zoo.prune import prune
+from zoo.prune import Options, prune
 
 # Sums of float64 in another order.
 CLOSE = {"rtol": 1e-7, "atol": 1e-9}
@@ -152,5 +152,6 @@ def test_processes_with_different_samples_are_told(tmp_path: Path) -> None:
 def test_samples_and_networks_are_large_enough_to_tell_something() -> None:
     """The comparison would be idle if every group stayed whole or every run kept the same neurons."""
     model, data = NETWORKS["vgg"]()
-    kept = {method: prune(model, data, eps=0.1, method=method, batch_size=8)[0].widths for method in ("combined", "l1")}
+    options = Options(batch_size=8)
+    kept = {method: prune(model, data, eps=0.1, method=method, options=options)[0].widths for method in ("combined", "l1")}
     assert kept["combined"] != kept["l1"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from zoo.errors import ZooError
 from zoo.models import build, dgcnn, from_authors, keep, scaled_widths
-from zoo.prune import prune
+from zoo.prune import Options, prune
 
 
 def graph_feature(x, k):
@@ -169,7 +169,9 @@ def test_a_network_around_it_is_pruned_alike(method):
     model = build("dgcnn", num_classes=4, widths=narrow).eval()
     x = torch.randn(24, 3, 30)
     data = x, model(x).argmax(1)
-    small, wrapped = (prune(each, data, eps=0.05, method=method, batch_size=8)[0] for each in (model, Wrapped(model)))
+    small, wrapped = (
+        prune(net, data, eps=0.05, method=method, options=Options(batch_size=8))[0] for net in (model, Wrapped(model))
+    )
     assert wrapped.net.widths == small.widths != model.widths
     with torch.no_grad():
         torch.testing.assert_close(wrapped(x), small(x), rtol=0, atol=1e-5)

@@ -11,13 +11,12 @@ from torch import nn
 from zoo.errors import ZooError
 from zoo.evaluate import count
 from zoo.models import ARCHS, build, groups_of, mlp
-from zoo.prune import Budget, Repair, prune, recalibrate
-from zoo.prune.budget import allocate, macs_of
-from zoo.prune.budget.cost_model import parameters_of
-from zoo.prune.budget.eps_search import eps_within
-from zoo.prune.budget.latency_table import LatencyTable, latency_of
+from zoo.prune import Budget, Options, Repair, Runtime, prune, recalibrate
+from zoo.prune.budget import LatencyTable, allocate, find_eps, macs_of, measure_latency, parameters_of
+from zoo.prune.budget.allocation import allowed_widths
 from zoo.prune.engine import PruningSession
 from zoo.prune.engine.partial_sums import RunningMean
+from zoo.prune.options import MethodConfig
 from zoo.prune.postprocess import distil
 
 INPUTS = {"mlp": (10,), "dgcnn": (3, 48), "pointnet": (3, 48), "pointnet2": (3, 64), "vgg11": (3, 32, 32)}
@@ -35,7 +34,7 @@ def test_costs_are_those_of_the_network_built_with_these_widths(arch):
         assert macs(widths) == pytest.approx(counted.macs, rel=1e-12)
         assert parameters(widths) == pytest.approx(counted.parameters, rel=1e-12)
     name = next(iter(some))
-    along = macs.along(some, name)
+    along = macs.cost_curve(name, some)
     for n in (1, some[name]):
         assert macs({**some, name: n}) - macs({**some, name: 0}) == pytest.approx(float(along[n]), rel=1e-9)
 
@@ -50,7 +49,7 @@ class Product:
         a, b, c = ({**self.sizes, **widths}[name] for name in "abc")
         return 3 * a + a * b + b * c + 2 * c
 
-    def along(self, widths, group):
+    def cost_curve(self, group, widths):
         n = torch.arange(self.sizes[group] + 1, dtype=torch.float64)
         return torch.tensor([self({**widths, group: int(k)}) - self({**widths, group: 0}) for k in n]).double()
 
@@ -73,7 +72,7 @@ def test_the_allocation_is_within_the_budget_and_near_the_best_of_all_combinatio
         found = allocate(curves, costs, budget)
         bound = budget.bound(costs({}))
         assert costs(found) <= bound
-        allowed = [budget.allowed(N).tolist() for N in sizes.values()]
+        allowed = [allowed_widths(budget, N).tolist() for N in sizes.values()]
         assert all(n in each for n, each in zip(found.values(), allowed, strict=True))
         combinations = (dict(zip(sizes, n, strict=True)) for n in itertools.product(*allowed))
         least = min(sum(float(curves[k][n]) for k, n in w.items()) for w in combinations if costs(w) <= bound)
@@ -117,36 +116,31 @@ def test_a_pruned_network_meets_its_budget(case, method):
 def test_another_budget_takes_over_the_prices_and_ends_as_without(case, tmp_path):
     model, x = case
     file = tmp_path / "known.json"
-    _, first = prune(model, (x, None), budget=Budget(macs=0.8), method="repaired", known=file)
+    _, first = prune(model, (x, None), budget=Budget(macs=0.8), method="repaired", runtime=Runtime(cache_file=file))
     assert first.reused == []
-    again, second = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", known=file)
+    again, second = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", runtime=Runtime(cache_file=file))
     assert second.reused == list(model.widths)
-    assert "taken over from an earlier run" in second.table()
+    assert "reused from an earlier run" in second.table()
     alone, _ = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired")
     for name, value in alone.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     file.write_text(json.dumps({"fingerprint": "of another network", "values": {"features.0": [0.0]}}))
-    _, fresh = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", known=file)
+    _, fresh = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", runtime=Runtime(cache_file=file))
     assert fresh.reused == []
 
 
-@pytest.mark.parametrize("method", ["local", "repaired", "combined"])
-def test_another_eps_takes_over_what_is_still_valid_and_ends_as_without(case, tmp_path, method):
+@pytest.mark.parametrize("repair", [None, Repair()])
+def test_each_eps_that_is_tried_starts_from_the_unpruned_network(case, repair):
+    """One session serves them all: gates and reconstructed weights of the pass before are undone."""
     model, x = case
-    file = tmp_path / "known.json"
-    _, report = prune(model, (x, None), eps=0.05, method=method, known=file)
-    assert report.reused == []
-    for eps, all_again in ((0.1, False), (0.02, False), (0.05, True)):
-        again, report = prune(model, (x, None), eps=eps, method=method, known=file)
-        # Behind another choice of the first group nothing of the second one is valid.
-        assert report.reused == (list(model.widths) if all_again else list(model.widths)[: len(report.reused)])
-        assert report.reused
-        alone, _ = prune(model, (x, None), eps=eps, method=method)
-        for name, value in alone.state_dict().items():
-            assert torch.equal(value, again.state_dict()[name])
+    options = Options(repair=repair)
+    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method="uniform", options=options)
+    alone, _ = prune(model, (x, None), eps=report.eps, method="uniform", options=options)
+    for name, value in alone.state_dict().items():
+        assert torch.equal(value, small.state_dict()[name])
 
 
-def test_what_was_seen_of_a_scale_says_the_same_as_looking_again():
+def test_a_running_mean_is_surely_above_eps_by_four_standard_errors():
     drawn = torch.randn(96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     sums = RunningMean(len(drawn))
     for batch in drawn.split(32):
@@ -174,7 +168,8 @@ def test_a_budget_and_the_methods_it_goes_with(case):
 @pytest.mark.parametrize("method", ["combined", "uniform"])
 def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp_path):
     model, x = case
-    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method=method, checkpoint=tmp_path / "journal")
+    runtime = Runtime(resume_file=tmp_path / "journal")
+    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method=method, runtime=runtime)
     sample = tuple(x.shape[1:])
     whole, macs = count(model, sample).macs, count(small, sample).macs
     assert macs <= 0.5 * whole
@@ -195,14 +190,14 @@ def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp
 def test_another_budget_takes_over_what_an_eps_gave(case, tmp_path, monkeypatch):
     model, x = case
     known = tmp_path / "known.json"
-    _, report = prune(model, (x, None), budget=Budget(macs=0.5), method="combined", known=known)
+    _, report = prune(model, (x, None), budget=Budget(macs=0.5), method="combined", runtime=Runtime(cache_file=known))
     seen = []
-    real = eps_within
+    real = find_eps
     monkeypatch.setattr(
-        "zoo.prune.budget.budgeted.eps_within",
+        "zoo.prune.pruner.find_eps",
         lambda cost, bound, known: real(lambda eps: seen.append(eps) or cost(eps), bound, known),
     )
-    small, again = prune(model, (x, None), budget=Budget(macs=0.5), method="combined", known=known)
+    small, again = prune(model, (x, None), budget=Budget(macs=0.5), method="combined", runtime=Runtime(cache_file=known))
     assert seen == []
     assert again.eps == report.eps
     assert small.widths == {row.name: row.after for row in report.groups}
@@ -230,21 +225,21 @@ def test_the_eps_found_is_one_that_a_fine_grid_finds():
 
         bound = float(steps[20 + 12 * seed])
         grid = [cost(10 ** (k / 100)) for k in range(-600, 200)]
-        found = cost(eps_within(cost, bound))
+        found = cost(find_eps(cost, bound))
         best = max(value for value in grid if value <= bound)
         assert found <= bound
         assert found >= min(0.95 * bound, best) or bound - found < 8, seed
-    assert eps_within(lambda eps: 1.0, 1.0) == 0.02
+    assert find_eps(lambda eps: 1.0, 1.0) == 0.02
     tried = []
-    assert eps_within(lambda eps: tried.append(eps) or 1.0, 3.0) == min(tried), "the smallest of those worth the same"
+    assert find_eps(lambda eps: tried.append(eps) or 1.0, 3.0) == min(tried), "the smallest of those worth the same"
     assert len(tried) == 4
     tried.clear()
-    assert eps_within(lambda eps: tried.append(eps) or (0.1 if eps >= 0.004 else 0.45), 0.5) < 0.004
+    assert find_eps(lambda eps: tried.append(eps) or (0.1 if eps >= 0.004 else 0.45), 0.5) < 0.004
     tried.clear()  # two costs and none between them
-    assert 0.13 <= eps_within(lambda eps: tried.append(eps) or (0.7 if eps < 0.13 else 0.4), 0.6) < 0.135
+    assert 0.13 <= find_eps(lambda eps: tried.append(eps) or (0.7 if eps < 0.13 else 0.4), 0.6) < 0.135
     assert len(tried) < 12
     with pytest.raises(ZooError, match="No eps up to"):
-        eps_within(lambda eps: 2.0, 1.0)
+        find_eps(lambda eps: 2.0, 1.0)
 
 
 @pytest.mark.parametrize("bound", [0.9, 2.0, 5.0])
@@ -256,20 +251,20 @@ def test_a_search_that_came_before_decides_nothing(bound):
         asked.append(eps)
         return 1 / (0.1 + eps) + 0.3 * math.sin(40 * math.log(eps))
 
-    alone = eps_within(cost, bound)
+    alone = find_eps(cost, bound)
     for other in (0.7, 1.5, 4.0, 7.0):
         asked.clear()
-        eps_within(cost, other)
+        find_eps(cost, other)
         known = {eps: cost(eps) for eps in tuple(asked)}
         asked.clear()
-        assert eps_within(cost, bound, known) == alone
+        assert find_eps(cost, bound, known) == alone
         assert not known.keys() & set(asked)
 
 
 def test_time_is_a_table_for_each_group_and_more_neurons_are_never_faster(case):
     model, x = case
-    with PruningSession(model, x, None, discrepancy="cross_entropy", batch_size=32, memory=2**30, seed=0) as space:
-        table = latency_of(space, space.groups[:2])
+    with PruningSession(model, x, None, MethodConfig(batch_size=32)) as space:
+        table = measure_latency(space, space.groups[:2])
     assert table({}) == table.whole > 0
     for group in space.groups[:2]:
         assert len(table.tables[group.name]) == group.size + 1
@@ -284,7 +279,7 @@ def test_a_time_is_met_by_the_table(case, monkeypatch):
     model, x = case
     steps = torch.tensor([float(-(-n // 8)) for n in range(17)])
     tables = {name: steps if name == "features.25" else 0 * steps for name in model.widths}
-    monkeypatch.setattr("zoo.prune.budget.budgeted.latency_of", lambda *_, **__: LatencyTable(10.0, tables))
+    monkeypatch.setattr("zoo.prune.budget.costs.measure_latency", lambda *_, **__: LatencyTable(10.0, tables))
     small, _ = prune(model, (x, None), budget=Budget(milliseconds=9.0), method="l1")
     assert small.widths == {**model.widths, "features.25": 8}
 
@@ -306,11 +301,11 @@ def test_recalibrated_statistics_are_the_mean_over_batches_of_what_the_norm_sees
 def test_the_last_steps_are_reported_apart_and_each_lowers_the_discrepancy(case):
     model, x = case
     repair = Repair(recalibrate=True, distil_epochs=3)
-    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", repair=repair)
+    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", options=Options(repair=repair))
     assert [step.name for step in report.steps] == ["pruned", "batch norms recalibrated", "distilled"]
     assert report.steps[2].discrepancy < report.steps[1].discrepancy
     assert not small.training
-    again, _ = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", repair=repair)
+    again, _ = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", options=Options(repair=repair))
     assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), again.state_dict().values(), strict=True))
 
 
@@ -327,11 +322,11 @@ def test_distillation_that_diverges_leaves_the_network_as_it_was(monkeypatch):
 def test_a_repaired_run_that_goes_on_ends_with_the_same_network(case, tmp_path):
     """As killed after the third group: the journal holds choices, the readers are solved again."""
     model, x = case
-    whole, _ = prune(model, (x, None), eps=0.002, method="repaired", checkpoint=tmp_path / "journal")
+    whole, _ = prune(model, (x, None), eps=0.002, method="repaired", runtime=Runtime(resume_file=tmp_path / "journal"))
     content = json.loads((tmp_path / "journal").read_text())
     assert len(content["groups"]) == 8
     content["groups"] = content["groups"][:3]
     (tmp_path / "journal").write_text(json.dumps(content))
-    again, report = prune(model, (x, None), eps=0.002, method="repaired", checkpoint=tmp_path / "journal")
+    again, report = prune(model, (x, None), eps=0.002, method="repaired", runtime=Runtime(resume_file=tmp_path / "journal"))
     assert any(group.winner == "repaired" for group in report.groups[:3])
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))

@@ -10,10 +10,11 @@ from torch import nn
 
 from zoo.errors import ZooError
 from zoo.models import Stage, build, groups_of, stages_of
-from zoo.prune import METHODS, Budget, Repair, Search, prune
+from zoo.prune import METHODS, Budget, Options, Repair, Runtime, Search, prune
 from zoo.prune.engine import ActivationCache, PruningSession
+from zoo.prune.options import MethodConfig
 
-LOOK = Search(look_precision="bfloat16")
+LOOK = Search(eval_dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +74,7 @@ def test_statistics_are_summed_in_full_precision(images):
     """Those of a 3 x 3 reader, against the explicit product of the patches that it reads under autocast."""
     model, x = copy.deepcopy(images[0]), images[1]
     group = groups_of(model)[2]
-    with PruningSession(
-        model, x, None, discrepancy="cross_entropy", batch_size=8, memory=2**30, seed=0, precision="bfloat16"
-    ) as space:
+    with PruningSession(model, x, None, MethodConfig(search=LOOK, batch_size=8)) as space:
         chain = space.activation_cache()
         own = next(each for each in space.groups if each.name == group.name)
         layer = space.evaluator(own, chain, space.logits(chain))
@@ -98,67 +97,60 @@ def test_statistics_are_summed_in_full_precision(images):
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"repaired"}))
 def test_eps_is_kept_in_float32_but_for_what_the_report_says(case, method):
     model, data = case
-    small, report = prune(model, data, eps=0.03, method=method, search=LOOK)
+    small, report = prune(model, data, eps=0.03, method=method, options=Options(search=LOOK))
     rise = entropy(small, data) - entropy(model, data)
-    assert report.look_precision == "bfloat16"
-    assert report.rounded is not None
+    assert report.eval_dtype == "bfloat16"
+    assert report.rounding is not None
     assert report.steps[0].gap == pytest.approx(rise, abs=1e-6)
-    assert rise == pytest.approx(sum(group.gap for group in report.groups) - report.rounded, abs=1e-5)
-    assert 1e-7 < abs(report.rounded) < 0.01
+    assert rise == pytest.approx(sum(group.gap for group in report.groups) - report.rounding, abs=1e-5)
+    assert 1e-7 < abs(report.rounding) < 0.01
     assert sum(small.widths.values()) < 70
-    assert f"looked at in bfloat16, which moved the gap of 'pruned' by {report.rounded:+.4f}" in report.table()
+    assert f"evaluated in bfloat16, which moved the gap of 'pruned' by {report.rounding:+.4f}" in report.table()
     assert all(weight.dtype == torch.float32 for weight in small.parameters())
 
 
 def test_nothing_is_said_of_float32_nor_where_fewer_samples_were_looked_at(case):
     model, data = case
     _, report = prune(model, data, eps=0.03, method="local")
-    assert (report.look_precision, report.rounded) == ("float32", None)
+    assert (report.eval_dtype, report.rounding) == ("float32", None)
     assert "looked at in" not in report.table()
     more = torch.cat([data[0], data[0]]), torch.cat([data[1], data[1]])
-    _, report = prune(model, more, budget=Budget(macs=0.5), method="local", search=LOOK)
-    assert report.rounded is None
+    _, report = prune(model, more, budget=Budget(macs=0.5), method="local", options=Options(search=LOOK))
+    assert report.rounding is None
 
 
 def test_without_labels_it_is_the_discrepancy_that_was_moved(case):
     model, (x, _) = case
-    _, report = prune(model, (x, None), eps=0.03, method="local", search=LOOK)
+    _, report = prune(model, (x, None), eps=0.03, method="local", options=Options(search=LOOK))
     assert report.steps[0].gap is None
-    assert report.rounded is not None
-    assert 0 < abs(report.rounded) < 0.01
+    assert report.rounding is not None
+    assert 0 < abs(report.rounding) < 0.01
 
 
 def test_a_killed_pass_goes_on_and_says_the_same(case, tmp_path):
     model, data = case
-    whole = prune(model, data, eps=0.03, method="local", search=LOOK, checkpoint=tmp_path / "journal")
-    again = prune(model, data, eps=0.03, method="local", search=LOOK, checkpoint=tmp_path / "journal")
+    settings = {"method": "local", "options": Options(search=LOOK), "runtime": Runtime(resume_file=tmp_path / "journal")}
+    whole, again = (prune(model, data, eps=0.03, **settings) for _ in range(2))
     assert again[0].widths == whole[0].widths
-    assert again[1].rounded == whole[1].rounded
-
-
-def test_the_precision_tells_one_search_from_another():
-    assert LOOK.settings() == {**Search().settings(), "look_precision": "bfloat16"}
-    assert "look_precision" not in Search().settings()
+    assert again[1].rounding == whole[1].rounding
 
 
 def test_what_cannot_be_looked_at_so_is_refused(case):
     model, data = case
-    with pytest.raises(ZooError, match=r"look_precision is float32 or bfloat16, .* got 'bf16'"):
-        Search(look_precision="bf16")
+    with pytest.raises(ZooError, match=r"eval_dtype is float32 or bfloat16, .* got 'bf16'"):
+        Search(eval_dtype="bf16")
     for method, repair in (("repaired", None), ("local", Repair())):
         with pytest.raises(ZooError, match=r"repair solves for what it sees, .* or take method local"):
-            prune(model, data, eps=0.03, method=method, repair=repair, search=LOOK)
+            prune(model, data, eps=0.03, method=method, options=Options(repair=repair, search=LOOK))
     double = data[0].double(), data[1]
     with pytest.raises(ZooError, match="is for a network in float32; this one has float64 weights"):
-        prune(copy.deepcopy(model).double(), double, eps=0.03, method="local", search=LOOK)
+        prune(copy.deepcopy(model).double(), double, eps=0.03, method="local", options=Options(search=LOOK))
 
 
 def test_scales_are_not_rounded(case):
     """8 bits take 1.003 for 1; the network that is cut has the scale as it is."""
     model, (x, _) = case
-    with PruningSession(
-        model, x, None, discrepancy="cross_entropy", batch_size=64, memory=2**30, seed=0, precision="bfloat16"
-    ) as space:
+    with PruningSession(model, x, None, MethodConfig(search=LOOK)) as space:
         chain = space.activation_cache()
         layer = space.evaluator(space.groups[0], chain, space.logits(chain))
         near, one = (layer.logits(torch.full((40,), scale, dtype=torch.float64)) for scale in (1.003, 1.0))
@@ -168,7 +160,7 @@ def test_scales_are_not_rounded(case):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_looks_in_half_precision_on_a_gpu(case):
     model, data = copy.deepcopy(case[0]).cuda(), tuple(each.cuda() for each in case[1])
-    small, report = prune(model, data, eps=0.03, method="combined", search=LOOK)
+    small, report = prune(model, data, eps=0.03, method="combined", options=Options(search=LOOK))
     assert entropy(small, data) - entropy(model, data) == pytest.approx(report.steps[0].gap, abs=1e-5)
-    assert report.rounded is not None
-    assert abs(report.rounded) < 0.01
+    assert report.rounding is not None
+    assert abs(report.rounding) < 0.01

@@ -12,9 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo.errors import ZooError
 from zoo.models import build, groups_of, mlp, stages_of
 from zoo.prune.engine import ActivationCache, Gates, GroupEvaluator, Target
-from zoo.prune.options import PAPER, Search
-from zoo.prune.search.global_search import _step, global_imitation
-from zoo.prune.search.picks import Picks
+from zoo.prune.options import PAPER, MethodConfig, Search
+from zoo.prune.search.global_search import PickCounts, _step, global_imitation
 
 N, M = 10, 48
 
@@ -32,7 +31,7 @@ def layer():
         chain = ActivationCache(stages_of(model), list(x.split(20)), memory=2**30)
         chain.advance(1)
         target = Target("cross_entropy", logits, logits.argmax(1))
-        yield GroupEvaluator(groups[0], chain, gates, target, batch_size=M), model, x
+        yield GroupEvaluator(groups[0], chain, gates, target, MethodConfig(batch_size=M)), model, x
 
 
 def written_out(model, x, scale):
@@ -65,7 +64,7 @@ def test_several_candidates_at_once_are_the_same_for_every_kind_of_reader():
             target = Target("squared_error", torch.zeros(3, 5), None)
             for group in (groups[0], groups[len(groups) // 2], groups[-1]):
                 chain.advance(chain.stage_range(group)[0])
-                layer = GroupEvaluator(group, chain, gates, target, batch_size=3)
+                layer = GroupEvaluator(group, chain, gates, target, MethodConfig(batch_size=3))
                 scales = torch.rand(4, group.size, dtype=torch.float64) + 0.5
                 state, samples = layer.minibatch(torch.Generator().manual_seed(0))
                 layer.max_forward_samples = 1
@@ -108,7 +107,7 @@ def test_the_exact_search_is_brute_force(layer):
     """With every candidate tried and the whole data as mini-batch: the picks of equations (6) and (8)."""
     layer, model, x = layer
     scale = global_imitation(
-        layer, search=Search(exact_until=N + 1), start=0, eps=None, neurons=5, generator=torch.Generator()
+        layer, search=Search(exhaustive_below=N + 1), start=0, eps=None, neurons=5, generator=torch.Generator()
     )
     a = min((torch.eye(N, dtype=torch.float64)[i] for i in range(N)), key=lambda a: written_out(model, x, N * a))
     for k in itertools.count(1):
@@ -130,8 +129,8 @@ def test_trying_all_by_rank_is_the_exact_search(layer):
     """The Taylor speed-up with as many candidates as neurons changes nothing but the first neuron's search."""
     layer, _, _ = layer
     kwargs = {"eps": None, "neurons": 6, "generator": torch.Generator()}
-    exact = global_imitation(layer, search=Search(exact_until=N + 1, refresh=0), start=0, **kwargs)
-    ranked = global_imitation(layer, search=Search(exact_until=1, candidates=N, refresh=0), start=0, **kwargs)
+    exact = global_imitation(layer, search=Search(exhaustive_below=N + 1, gradient_reuse=0), start=0, **kwargs)
+    ranked = global_imitation(layer, search=Search(exhaustive_below=1, topk_candidates=N, gradient_reuse=0), start=0, **kwargs)
     torch.testing.assert_close(exact, ranked)
 
 
@@ -139,7 +138,7 @@ def test_the_largest_predicted_decrease_is_taken(layer):
     """One candidate, no trials: the next neuron is the one along which the discrepancy falls fastest."""
     layer, model, x = layer
     scale = global_imitation(
-        layer, search=Search(exact_until=0, candidates=1, refresh=0), start=3, eps=None, neurons=2,
+        layer, search=Search(exhaustive_below=0, topk_candidates=1, gradient_reuse=0), start=3, eps=None, neurons=2,
         generator=torch.Generator(),
     )  # fmt: skip
     a = torch.eye(N, dtype=torch.float64)[3]
@@ -166,7 +165,7 @@ def test_eps_that_cannot_be_met_gives_nothing(layer):
 
 
 def test_picks_are_the_convex_updates():
-    picks = Picks(4)
+    picks = PickCounts(4)
     a = torch.tensor([0.0, 0, 1, 0], dtype=torch.float64)
     picks.add(torch.tensor([2]))
     for k, i in enumerate([0, 2, 3, 3, 1, 2], 1):
@@ -176,17 +175,17 @@ def test_picks_are_the_convex_updates():
         torch.testing.assert_close(picks.with_one_more(torch.tensor([i]))[0], 4 * a)
         picks.add(torch.tensor([i]))
         torch.testing.assert_close(picks.scale(), 4 * a)
-    picks.look()
+    picks.sync()
     assert picks.order == [2, 0, 2, 3, 3, 1, 2]
     assert picks.neurons() == 4
     assert picks.neurons(3) == 2
     torch.testing.assert_close(picks.scale(3), torch.tensor([4 / 3, 0, 8 / 3, 0], dtype=torch.float64))
-    picks.cut(3)
+    picks.truncate(3)
     assert torch.equal(picks.scale(), picks.scale(3))
 
 
 @pytest.mark.parametrize("search", [
-    Search(), Search(refresh=0), Search(exact_until=4), Search(exact_until=4, refresh=0, settle=False), PAPER,
+    Search(), Search(gradient_reuse=0), Search(exhaustive_below=4), Search(exhaustive_below=4, gradient_reuse=0, refine=False), PAPER,
 ])  # fmt: skip
 @pytest.mark.parametrize("goal", [{"eps": 0.02, "neurons": None}, {"eps": None, "neurons": 6}])
 @pytest.mark.parametrize("refined", [True, False])
@@ -195,7 +194,7 @@ def test_steps_queued_before_a_look_pick_the_same_neurons(layer, monkeypatch, se
     layer.batch_size = 16  # mini-batches differ
 
     def found(queued):
-        monkeypatch.setattr("zoo.prune.search.global_search._queued", lambda device: queued)
+        monkeypatch.setattr("zoo.prune.search.global_search._steps_per_sync", lambda device: queued)
         return global_imitation(layer, search=search, start=3, generator=torch.Generator().manual_seed(1),
                                 refine=(lambda scale: scale * 1.01) if refined else None, **goal)  # fmt: skip
 
@@ -232,13 +231,13 @@ def test_no_step_reads_a_number(layer):
     for read in (lambda: float(some.sum()), lambda: some.tolist(), lambda: some.nonzero(), lambda: some.numpy()):
         with pytest.raises((AssertionError, pytest.fail.Exception), match="is read"), Read():
             read()
-    for search in (Search(), Search(refresh=0)):
-        picks = Picks(N)
+    for search in (Search(), Search(gradient_reuse=0)):
+        picks = PickCounts(N)
         with Read():
             for _ in range(9):
                 _step(picks, layer, search, 3, generator)
-        picks.look()
-        assert picks.made == len(picks.order) >= 9
+        picks.sync()
+        assert picks.num_picks == len(picks.order) >= 9
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -254,31 +253,31 @@ def test_no_step_waits_for_a_gpu(arch, refresh):
         gates.set(settled.name, torch.ones(settled.size, dtype=torch.float64))  # on the host, as one before was left
         chain = ActivationCache(stages_of(model), list(x.split(16)), memory=2**30)
         logits = model(x)
-        layer = GroupEvaluator(group, chain, gates, Target("cross_entropy", logits, logits.argmax(1)), batch_size=16)
+        layer = GroupEvaluator(group, chain, gates, Target("cross_entropy", logits, logits.argmax(1)), MethodConfig(batch_size=16))
         for mode in ("default", "error"):  # first what is timed or copied once
-            picks, generator = Picks(layer.size, "cuda"), torch.Generator().manual_seed(0)
+            picks, generator = PickCounts(layer.size, "cuda"), torch.Generator().manual_seed(0)
             torch.cuda.set_sync_debug_mode(mode)
             try:
                 for _ in range(8):
-                    _step(picks, layer, Search(refresh=refresh), 0, generator)
+                    _step(picks, layer, Search(gradient_reuse=refresh), 0, generator)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-            assert picks.made >= 8
+            assert picks.num_picks >= 8
 
 
 def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch):
     layer, _, _ = layer
     steps = []
     real = _step
-    monkeypatch.setattr("zoo.prune.search.global_search._queued", lambda device: 1000)
-    monkeypatch.setattr("zoo.prune.search.global_search._step", lambda picks, *rest: steps.append(picks.made) or real(picks, *rest))
+    monkeypatch.setattr("zoo.prune.search.global_search._steps_per_sync", lambda device: 1000)
+    monkeypatch.setattr("zoo.prune.search.global_search._step", lambda picks, *rest: steps.append(picks.num_picks) or real(picks, *rest))
     global_imitation(layer, search=Search(), start=0, eps=0.02, neurons=None, generator=torch.Generator(),
                      refine=lambda scale: scale)  # fmt: skip
     assert 2 < len(steps) < 2 * N
     assert max(steps) < 2 * N
 
 
-@pytest.mark.parametrize("search", [PAPER, replace(PAPER, exact_until=0)])
+@pytest.mark.parametrize("search", [PAPER, replace(PAPER, exhaustive_below=0)])
 def test_slack_ends_the_papers_search_as_well(layer, monkeypatch, search):
     layer, _, _ = layer
     compared, compare = [], layer.gap_and_discrepancy
@@ -286,7 +285,7 @@ def test_slack_ends_the_papers_search_as_well(layer, monkeypatch, search):
 
     def run(slack):
         compared.clear()
-        scale = global_imitation(layer, search=replace(search, slack=slack), start=0, eps=0.05, neurons=None,
+        scale = global_imitation(layer, search=replace(search, eps_tolerance=slack), start=0, eps=0.05, neurons=None,
                                  generator=torch.Generator())  # fmt: skip
         assert compare(scale)[0] < 0.05
         return int(torch.count_nonzero(scale)), len(compared)
@@ -297,7 +296,9 @@ def test_slack_ends_the_papers_search_as_well(layer, monkeypatch, search):
     assert 0 < compared[-1] < 0.05, "it ends with one that passes"
 
 
-@pytest.mark.parametrize("wrong", [{"exact_until": -1}, {"candidates": 0}, {"refresh": 1.5}, {"refresh": float("nan")}])
+@pytest.mark.parametrize("wrong", [
+    {"exhaustive_below": -1}, {"topk_candidates": 0}, {"gradient_reuse": 1.5}, {"gradient_reuse": float("nan")},
+])  # fmt: skip
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(ZooError, match="The global search takes"):
         Search(**wrong)

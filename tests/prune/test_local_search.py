@@ -5,8 +5,14 @@ import itertools
 import pytest
 import torch
 
-from zoo.prune.search import forward_selection, local_discrepancy, local_imitation, settled
-from zoo.prune.search.local_search import greedy_steps
+from zoo.prune.search import forward_selection, local_discrepancy, local_imitation, refined_weights
+from zoo.prune.search.local_search import greedy_steps as greedy_numpy_steps
+
+
+def greedy_steps(G, **tolerance):
+    """The steps of the search as tensors that no later step changes."""
+    for a, loss in greedy_numpy_steps(G.numpy(), **tolerance):
+        yield torch.from_numpy(a.copy()), loss
 
 
 def contributions(n, seed, rows=60, outputs=3):
@@ -75,14 +81,14 @@ def test_the_path_has_at_most_n_neurons_and_never_gets_worse():
     G = c @ c.t()
     losses = {}
     for settle in (False, True):
-        path = local_imitation(G, settle=settle)
+        path = local_imitation(G, refine=settle)
         for n in range(1, 41):
             scale = path.scale(n)
             assert torch.count_nonzero(scale) <= n
             assert scale.min() >= 0
             assert scale.sum().item() == pytest.approx(40)
             losses[settle, n] = local_discrepancy(G, scale / 40).item()
-            assert path.error(n) == pytest.approx(losses[settle, n])
+            assert path.local_error(n) == pytest.approx(losses[settle, n])
         assert torch.equal(path.scale(40), torch.ones(40, dtype=torch.float64))
     for settle in (False, True):
         along = [losses[settle, n] for n in range(1, 41)]
@@ -149,7 +155,7 @@ def simplex_least_squares(G, support, steps=20_000):
 def test_settled_weights_solve_the_convex_problem_on_their_neurons():
     c = contributions(16, 5)
     G = c @ c.t()
-    hurried, path = local_imitation(G, settle=False), local_imitation(G)
+    hurried, path = local_imitation(G, refine=False), local_imitation(G)
     better = 0
     for n in (4, 8, 12, 15):
         support = hurried.scale(n) > 0
@@ -170,7 +176,7 @@ def test_settled_weights_of_alike_dead_and_repeated_neurons_are_as_good_as_many_
     G = c @ c.t()
     scale = torch.zeros(n, dtype=torch.float64)
     scale[: n - 2] = n / (n - 2)
-    found = settled(G, scale)
+    found = refined_weights(G, scale)
     assert found.min() >= 0
     assert found.sum().item() == pytest.approx(n)
     assert found[n - 2 :].abs().sum() == 0
@@ -184,8 +190,8 @@ def test_a_neuron_that_left_comes_in_again():
     the optimum the slope is the same for every neuron with weight, and none without has a lower one (KKT)."""
     c = contributions(40, 7)
     G = c @ c.t()
-    inside = local_imitation(G, settle=False).scale(22) > 0
-    found = settled(G, inside.double() * 40 / 22)
+    inside = local_imitation(G, refine=False).scale(22) > 0
+    found = refined_weights(G, inside.double() * 40 / 22)
     assert local_discrepancy(G, found / 40).item() < 126
     slope = G @ (found - 1)
     level = slope[found > 0].mean()

@@ -10,7 +10,7 @@ from torch import nn
 
 from zoo.errors import ZooError
 from zoo.models import EdgeConv, NeuronGroup, Reader, groups_of
-from zoo.prune import Budget, Repair, prune
+from zoo.prune import Budget, Options, Repair, Runtime, prune
 from zoo.prune.budget.latency_table import LatencyTable
 from zoo.prune.postprocess import distil
 from zoo.prune.reconstruct import ReaderReconstruction
@@ -73,14 +73,14 @@ def silent(model, what):
 
 
 @pytest.mark.parametrize("method", ["local", "gfs", "repaired", "l1"])
-@pytest.mark.parametrize("weighting", ["none", "output"])
+@pytest.mark.parametrize("weighting", ["none", "fisher"])
 @pytest.mark.parametrize("what", ["no neuron fires", "neurons are constant", "nobody listens"])
 def test_a_budget_where_groups_do_nothing(method, weighting, what):
     model = net()
     silent(model, what)
     x = drawn(100, 8)
-    repair = Repair(readers=method == "repaired", weighting=weighting)
-    small, report = prune(model, (x, None), budget=Budget(macs=0.6), method=method, repair=repair)
+    repair = Repair(update_weights=method == "repaired", weighting=weighting)
+    small, report = prune(model, (x, None), budget=Budget(macs=0.6), method=method, options=Options(repair=repair))
     if method == "repaired":  # all behind the group is constant too, and constants have a place
         torch.testing.assert_close(small(x), model(x), rtol=1e-4, atol=1e-5)
     assert report.budget["after"] <= report.budget["bound"] < report.budget["before"]
@@ -251,10 +251,10 @@ def test_a_killed_run_keeps_the_widths_that_were_decided_on(tmp_path, monkeypatc
 
     def table(a, b):
         costs = LatencyTable(28.0, {"a": a * steps["a"], "b": b * steps["b"]})
-        monkeypatch.setattr("zoo.prune.budget.budgeted.latency_of", lambda *_, **__: costs)
+        monkeypatch.setattr("zoo.prune.budget.costs.measure_latency", lambda *_, **__: costs)
 
     def go():
-        return prune(model, (x, None), budget=Budget(milliseconds=0.7), method="repaired", checkpoint=file)
+        return prune(model, (x, None), budget=Budget(milliseconds=0.7), method="repaired", runtime=Runtime(resume_file=file))
 
     table(1.0, 1.0)
     first, _ = go()
@@ -272,24 +272,24 @@ def test_a_killed_run_keeps_the_widths_that_were_decided_on(tmp_path, monkeypatc
 def test_the_same_state_with_another_forward_takes_nothing_over(tmp_path):
     x, known, journal = drawn(100, 8), tmp_path / "known", tmp_path / "journal"
     goal = {"budget": Budget(macs=0.6), "method": "repaired"}
-    prune(net(), (x, None), **goal, known=known, checkpoint=journal)
-    _, report = prune(net(), (x, None), **goal, known=known)
+    prune(net(), (x, None), **goal, runtime=Runtime(cache_file=known, resume_file=journal))
+    _, report = prune(net(), (x, None), **goal, runtime=Runtime(cache_file=known))
     assert report.reused == ["a", "b"]
-    _, report = prune(net(act=F.silu), (x, None), **goal, known=known)
+    _, report = prune(net(act=F.silu), (x, None), **goal, runtime=Runtime(cache_file=known))
     assert report.reused == []
     with pytest.raises(ZooError, match="belongs to a run with another network"):
-        prune(net(act=F.silu), (x, None), **goal, checkpoint=journal)
+        prune(net(act=F.silu), (x, None), **goal, runtime=Runtime(resume_file=journal))
 
 
 def test_prices_of_another_length_are_computed_again(tmp_path):
     model, x, known = net(), drawn(100, 8), tmp_path / "known"
     goal = {"budget": Budget(macs=0.6), "method": "repaired"}
-    first, _ = prune(model, (x, None), **goal, known=known)
+    first, _ = prune(model, (x, None), **goal, runtime=Runtime(cache_file=known))
     content = json.loads(known.read_text())
     content["values"]["a"] = content["values"]["a"][:5]
     content["values"]["b"] = []
     known.write_text(json.dumps(content))
-    again, _ = prune(model, (x, None), **goal, known=known)
+    again, _ = prune(model, (x, None), **goal, runtime=Runtime(cache_file=known))
     assert same(first, again)
 
 
@@ -319,7 +319,7 @@ PLAIN_NET = {"budget": Budget(macs=0.6), "method": "repaired"}
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"method": "local", "repair": Repair(direction="forward")}, "direction and exchanges are of method repaired"),
+        ({"method": "local", "repair": Repair(selection="forward")}, "selection and swap are of method repaired"),
         ({"groups": []}, "No group is left to prune"),
         ({"model": tied, "budget": Budget(parameters=0.6)}, "shares a parameter between modules"),
         ({"x": drawn(1, 8), "repair": Repair(recalibrate=True)}, "from 2 samples at least"),
@@ -331,8 +331,9 @@ PLAIN_NET = {"budget": Budget(macs=0.6), "method": "repaired"}
 def test_what_cannot_be_is_one_sentence(change, words):
     given = {**PLAIN_NET, **change}
     model, x = given.pop("model", net)(), given.pop("x", drawn(40, 8))
+    options = {key: given.pop(key) for key in ("repair", "batch_size") if key in given}
     with pytest.raises(ZooError, match=words):
-        prune(model, (x, None), **given)
+        prune(model, (x, None), options=Options(**options), **given)
 
 
 @pytest.mark.parametrize("wrong", [{"macs": "0.5"}, {"macs": math.nan}, {"macs": 0.5, "round_to": 2.5}])

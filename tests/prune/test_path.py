@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from zoo.prune.path import smallest
+from zoo.prune.path import smallest_width
 
 
 def looks(size, gap, eps, **more):
@@ -16,7 +16,7 @@ def looks(size, gap, eps, **more):
         asked.append(n)
         return gap(n)
 
-    found = smallest(size, look, eps, **more)
+    found = smallest_width(size, look, eps, **more)
     assert len(set(asked)) == len(asked), "no number is looked at twice"
     assert all(0 < n < size for n in asked)
     return found, len(asked)
@@ -28,7 +28,7 @@ def test_the_smallest_passing_number_of_a_falling_gap_is_found_whatever_the_gues
     for threshold in {1, 2, size // 3 + 1, size - 1, size}:
         if threshold >= 1:
             found, _ = looks(size, lambda n: 1.0 if n < threshold else 0.0, 0.5,  # noqa: B023
-                             error=lambda n: (size - n) / size, ratio=ratio)  # fmt: skip
+                             local_error=lambda n: (size - n) / size, ratio=ratio)  # fmt: skip
             assert found == min(max(threshold, 1), size)
 
 
@@ -42,7 +42,7 @@ def test_a_gap_proportional_to_the_error_takes_few_looks():
     def error(n):
         return math.exp(-n / 100)
 
-    found, count = looks(1000, lambda n: 3 * error(n), 0.02, error=error, ratio=1.5)
+    found, count = looks(1000, lambda n: 3 * error(n), 0.02, local_error=error, ratio=1.5)
     assert found == math.ceil(100 * math.log(3 / 0.02))
     assert count <= 5
     assert looks(1000, lambda n: 3 * error(n), 0.02)[1] >= 9, "bisection takes more"
@@ -52,14 +52,14 @@ def test_a_gap_proportional_to_the_error_takes_few_looks():
 def test_with_noise_the_answer_passes_and_one_within_the_resolution_below_fails(seed):
     noise = random.Random(seed)
     gaps = {n: 3 * math.exp(-n / 30) + noise.gauss(0, 0.02) for n in range(1, 200)}
-    found, count = looks(200, gaps.__getitem__, 0.05, resolution=3, error=lambda n: math.exp(-n / 30), ratio=5.0)
+    found, count = looks(200, gaps.__getitem__, 0.05, resolution=3, local_error=lambda n: math.exp(-n / 30), ratio=5.0)
     assert found == 200 or gaps[found] < 0.05
     assert any(gaps[n] >= 0.05 for n in range(max(1, found - 3), found)) or found <= 3
     assert count < 20
 
 
 def test_a_gap_that_is_infinite_is_a_failure_like_any_other():
-    found, _ = looks(100, lambda n: math.inf if n < 60 else 0.0, 0.1, error=lambda n: 1 - n / 100, ratio=1.0)
+    found, _ = looks(100, lambda n: math.inf if n < 60 else 0.0, 0.1, local_error=lambda n: 1 - n / 100, ratio=1.0)
     assert found == 60
 
 
@@ -69,7 +69,7 @@ def test_slack_ends_the_search_at_the_first_gap_that_is_near_enough(seed):
     gaps = {n: 3 * math.exp(-n / 60) + noise.gauss(0, 0.002) for n in range(1, 400)}
 
     def search(slack):
-        return looks(400, gaps.__getitem__, 0.05, error=lambda n: math.exp(-n / 60), ratio=5.0, slack=slack)
+        return looks(400, gaps.__getitem__, 0.05, local_error=lambda n: math.exp(-n / 60), ratio=5.0, eps_tolerance=slack)
 
     (exact, all_), (near, fewer) = search(0.0), search(0.2)
     assert fewer <= all_
@@ -79,7 +79,7 @@ def test_slack_ends_the_search_at_the_first_gap_that_is_near_enough(seed):
 
 def test_slack_takes_fewer_looks():
     def count(slack):
-        return looks(1000, lambda n: 1 - n / 1000, 0.5005, slack=slack)[1]
+        return looks(1000, lambda n: 1 - n / 1000, 0.5005, eps_tolerance=slack)[1]
 
     assert count(0.1) == 1 < count(0.0), "the first of a bisection is at 0.5"
     assert count(0.0005) > 1

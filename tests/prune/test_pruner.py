@@ -16,8 +16,9 @@ from torch import nn
 
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup, Reader, build, mlp
-from zoo.prune import METHODS, Search, cut, prune
+from zoo.prune import METHODS, Options, Repair, Runtime, Search, cut, prune
 from zoo.prune.engine import GroupEvaluator, Target
+from zoo.prune.options import MethodConfig
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_only_the_named_groups_are_touched(case):
 
 def test_squared_error_needs_no_labels(case):
     model, (x, _) = case
-    small, report = prune(model, (x, None), eps=2.0, discrepancy="squared_error")
+    small, report = prune(model, (x, None), eps=2.0, options=Options(discrepancy="squared_error"))
     moved = (small(x) - model(x)).square().sum(1).mean().item()
     assert moved > 0
     assert all(g.gap == g.discrepancy < 2.0 for g in report.groups)
@@ -113,8 +114,8 @@ def test_a_bound_on_memory_changes_nothing():
     torch.manual_seed(1)
     model = build("vgg11", num_classes=3, widths={f"features.{i}": 12 for i in (0, 4, 8, 11, 15, 18, 22, 25)}).eval()
     data = torch.randn(24, 3, 32, 32), torch.randint(0, 3, (24,))
-    kept, _ = prune(model, data, eps=0.01, batch_size=8)
-    again, _ = prune(model, data, eps=0.01, batch_size=8, memory=0)
+    kept, _ = prune(model, data, eps=0.01, options=Options(batch_size=8))
+    again, _ = prune(model, data, eps=0.01, options=Options(batch_size=8), runtime=Runtime(cache_bytes=0))
     assert kept.widths == again.widths
     for name, value in kept.state_dict().items():
         torch.testing.assert_close(value, again.state_dict()[name])
@@ -158,8 +159,7 @@ def test_a_network_of_ones_own():
         ({"eps": float("nan")}, "not negative; got nan"),
         ({"eps": None}, "Give one goal: eps"),
         ({"method": "locale"}, "no pruning method 'locale'; did you mean local"),
-        ({"discrepancy": "hinge"}, "no discrepancy 'hinge'"),
-        ({"groups": ["hidden3"]}, "no neuron group 'hidden3'; did you mean hidden"),
+                ({"groups": ["hidden3"]}, "no neuron group 'hidden3'; did you mean hidden"),
         ({"eps": None, "widths": {"hidden1": 0}}, "can keep 1 to 40 neurons, not 0"),
     ],
 )
@@ -167,6 +167,13 @@ def test_bad_arguments_are_one_sentence(case, change, words):
     model, data = case
     with pytest.raises(ZooError, match=words):
         prune(model, data, **{"eps": 0.1, **change})
+
+
+def test_options_that_do_not_exist_are_named():
+    with pytest.raises(ZooError, match="no discrepancy 'hinge'"):
+        Options(discrepancy="hinge")
+    with pytest.raises(ZooError, match="The repair looks at all positions"):
+        Options(search=Search(position_fraction=0.5), repair=Repair())
 
 
 def test_bad_data_is_named(case):
@@ -185,21 +192,21 @@ def test_bad_data_is_named(case):
 
 def test_a_journal_of_other_settings_is_refused(case, tmp_path):
     model, data = case
-    prune(model, data, eps=0.02, method="local", checkpoint=tmp_path / "journal")
+    prune(model, data, eps=0.02, method="local", runtime=Runtime(resume_file=tmp_path / "journal"))
     with pytest.raises(ZooError, match="another network, other data or other settings"):
-        prune(model, data, eps=0.03, method="local", checkpoint=tmp_path / "journal")
+        prune(model, data, eps=0.03, method="local", runtime=Runtime(resume_file=tmp_path / "journal"))
     (tmp_path / "journal").write_text("{")
-    with pytest.raises(ZooError, match="not a pruning journal"):
-        prune(model, data, eps=0.02, method="local", checkpoint=tmp_path / "journal")
+    with pytest.raises(ZooError, match="not a resume file of pruning"):
+        prune(model, data, eps=0.02, method="local", runtime=Runtime(resume_file=tmp_path / "journal"))
 
 
 SCRIPT = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
 from classifier import trained
-from zoo.prune import prune
+from zoo.prune import Runtime, prune
 model, data = trained()
-small, _ = prune(model, data, eps=0.02, checkpoint=sys.argv[2])
+small, _ = prune(model, data, eps=0.02, runtime=Runtime(resume_file=sys.argv[2]))
 torch.save(small.state_dict(), sys.argv[3])
 """
 
@@ -216,7 +223,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_network(case, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     killed_with = journal.read_text().count('"report"')
-    small, report = prune(model, data, eps=0.02, checkpoint=journal)
+    small, report = prune(model, data, eps=0.02, runtime=Runtime(resume_file=journal))
     assert killed_with >= 1
     assert len(report.groups) == 2
     assert all(torch.equal(value, expected[name]) for name, value in small.state_dict().items())
@@ -228,15 +235,16 @@ def test_sampled_positions_are_reported_with_their_error_and_prune_alike():
     model = build("vgg11", num_classes=3, widths={f"features.{i}": 12 for i in (0, 4, 8, 11, 15, 18, 22, 25)}).eval()
     data = torch.randn(24, 3, 32, 32), torch.randint(0, 3, (24,))
     _, whole = prune(model, data, eps=0.01, method="local")
-    again, report = prune(model, data, eps=0.01, method="local", search=Search(positions=0.5))
-    assert all(group.uncertain is None for group in whole.groups)
+    sampled = Options(search=Search(position_fraction=0.5))
+    again, report = prune(model, data, eps=0.01, method="local", options=sampled)
+    assert all(group.gram_rel_stderr is None for group in whole.groups)
     first = report.groups[0]
-    assert first.uncertain is not None
-    assert 1e-4 < first.uncertain < 0.5
+    assert first.gram_rel_stderr is not None
+    assert 1e-4 < first.gram_rel_stderr < 0.5
     assert "error of G" in report.table()
     assert "error of G" not in whole.table()
     assert abs(first.after - whole.groups[0].after) <= 4
-    assert prune(model, data, eps=0.01, method="local", search=Search(positions=0.5))[0].widths == again.widths
+    assert prune(model, data, eps=0.01, method="local", options=sampled)[0].widths == again.widths
 
 
 @pytest.mark.parametrize("method", ["local", "global"])
@@ -250,7 +258,7 @@ def test_slack_spares_looks_and_keeps_every_gap_below_eps(method, monkeypatch):
 
     def run(slack):
         before = len(looks)
-        report = prune(model, data, eps=0.02, method=method, search=Search(slack=slack))[1]
+        report = prune(model, data, eps=0.02, method=method, options=Options(search=Search(eps_tolerance=slack)))[1]
         assert all(0 < group.after < 150 and group.gap < 0.02 for group in report.groups)
         return [group.after for group in report.groups], len(looks) - before
 
@@ -266,7 +274,8 @@ def test_slack_ends_the_search_of_one_part_for_all_groups(case, monkeypatch):
 
     def run(slack):
         looks.clear()
-        small, report = prune(model, data, eps=0.03, method="uniform", search=Search(slack=slack))
+        options = Options(search=Search(eps_tolerance=slack))
+        small, report = prune(model, data, eps=0.03, method="uniform", options=options)
         assert report.steps[0].gap < 2 * 0.03
         return sum(small.widths.values()), len(looks)
 
@@ -275,23 +284,29 @@ def test_slack_ends_the_search_of_one_part_for_all_groups(case, monkeypatch):
     assert exact <= near < 70
 
 
-def test_settings_of_earlier_versions_name_the_same_search():
-    assert Search().settings() == {
-        "exact_until": 0, "candidates": 5, "refresh": 0.5, "settle": True, "positions": 1.0,
+def test_fingerprints_are_made_of_the_names_of_the_first_version():
+    """So that a resume file of an earlier version goes on."""
+    usual = {"exact_until": 0, "candidates": 5, "refresh": 0.5, "settle": True, "positions": 1.0}
+    assert MethodConfig().cache_key()["search"] == usual
+    assert MethodConfig(search=Search(eps_tolerance=0.1)).cache_key()["search"] == {**usual, "slack": 0.1}
+    assert MethodConfig(search=Search(eval_dtype="bfloat16")).cache_key()["search"] == {
+        **usual, "look_precision": "bfloat16",
     }  # fmt: skip
-    assert Search(slack=0.1).settings() == {**Search().settings(), "slack": 0.1}
+    assert MethodConfig(repair=Repair(recalibrate=True)).cache_key()["repair"] == {
+        "readers": True, "direction": "backward", "exchanges": True, "weighting": "output", "discrimination": 0.0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("slack", [-0.1, 1.0, float("nan")])
 def test_slack_is_a_part_of_eps(slack):
-    with pytest.raises(ZooError, match="slack is a part of eps"):
-        Search(slack=slack)
+    with pytest.raises(ZooError, match="eps_tolerance is a fraction of eps"):
+        Search(eps_tolerance=slack)
 
 
 @pytest.mark.parametrize("part", [0.0, -0.1, 1.1, float("nan")])
 def test_a_part_of_the_positions_lies_between_0_and_1(part):
-    with pytest.raises(ZooError, match="positions is the part of the positions"):
-        Search(positions=part)
+    with pytest.raises(ZooError, match="position_fraction is the fraction of the positions"):
+        Search(position_fraction=part)
 
 
 def test_the_geometric_median_drops_the_filter_that_is_nearest_to_all_others():
@@ -306,7 +321,7 @@ def test_first_order_importance_is_the_squared_change_of_the_loss_for_a_small_ch
     """Against finite differences in float64, batch by batch; and labels are asked for."""
     model, (x, y) = case
     layers = []
-    small, _ = prune(model, (x[:100], y[:100]), widths={"hidden1": 20}, method="taylor", batch_size=50)
+    small, _ = prune(model, (x[:100], y[:100]), widths={"hidden1": 20}, method="taylor", options=Options(batch_size=50))
     double = copy.deepcopy(model).double().requires_grad_(False)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     a, b = x[:100][order].double(), y[:100][order]

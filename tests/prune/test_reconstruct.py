@@ -10,7 +10,7 @@ from classifier import trained
 from torch import nn
 
 from zoo.models import EdgeConv, NeuronGroup, Reader, build, groups_of, mlp
-from zoo.prune import Repair, prune
+from zoo.prune import Options, Repair, prune
 from zoo.prune.reconstruct import ReaderReconstruction
 from zoo.prune.reconstruct.least_squares import RIDGES, choose_ridge, solve
 from zoo.prune.reconstruct.subset_selection import stepwise_selection, swap_refinement
@@ -331,7 +331,7 @@ def test_repair_betters_every_choice_and_repaired_choices_are_best():
     widths = {"hidden1": 25, "hidden2": 15}
 
     def discrepancy(method, repair=None):
-        return prune(model, (x, y), widths=widths, method=method, repair=repair)[1].steps[0].discrepancy
+        return prune(model, (x, y), widths=widths, method=method, options=Options(repair=repair))[1].steps[0].discrepancy
 
     on = Repair(weighting="none")
     for method in ("local", "l1", "gfs"):

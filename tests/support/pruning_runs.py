@@ -8,22 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from zoo.models import build
-from zoo.prune import PLAIN, Budget, Repair, Search, prune
+from zoo.prune import PLAIN, Budget, Options, Repair, Runtime, Search, prune
 
 M, BATCH = 41, 8  # the last batch has a single sample: other processes than the first have none of it
 RUNS: dict[str, dict[str, Any]] = {
-    "combined": {"eps": 0.05, "search": Search(exact_until=3, candidates=3)},
-    "paper": {"eps": 0.1, "search": Search(exact_until=3, candidates=2, refresh=0, settle=False)},
+    "combined": {"eps": 0.05, "search": Search(exhaustive_below=3, topk_candidates=3)},
+    "paper": {"eps": 0.1, "search": Search(exhaustive_below=3, topk_candidates=2, gradient_reuse=0, refine=False)},
     "no labels": {"eps": 0.05, "method": "local", "discrepancy": "squared_error"},
-    "weighted": {"eps": 0.05, "method": "local", "repair": Repair(discrimination=0.5)},
+    "weighted": {"eps": 0.05, "method": "local", "repair": Repair(label_weight=0.5)},
     "gfs": {"eps": 0.1, "method": "gfs"},
     "uniform": {"eps": 0.1, "method": "uniform"},
+    "random": {"eps": 0.1, "method": "random"},
     "taylor": {"budget": Budget(macs=0.6), "method": "taylor"},
     "repaired": {"budget": Budget(macs=0.5), "method": "repaired"},
     "signs": {"budget": Budget(parameters=0.5), "method": "repaired", "discrepancy": "squared_error"},
     "last steps": {"eps": 0.1, "method": "l1", "repair": Repair(recalibrate=True, distil_epochs=2, weighting="none")},
     "plain": {"widths": {}, "method": "fpgm", "repair": PLAIN},
-}
+}  # fields of `Options` stand beside the arguments of `prune`
 
 
 def vgg() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
@@ -62,16 +63,24 @@ def _lively(model: nn.Module, x: Tensor) -> tuple[nn.Module, tuple[Tensor, Tenso
     return model, (x, labels)
 
 
+def arguments(name: str, folder: Path | None = None, **more: Any) -> dict[str, Any]:
+    """The arguments of `prune` for one of the runs; with a folder its files lie there."""
+    given = {**RUNS[name], **more}
+    options = {key: given.pop(key) for key in ("search", "repair", "discrepancy") if key in given}
+    files = {}
+    if folder is not None:
+        files = {"resume_file": folder / f"{name}.json", "cache_file": folder / f"{name}.known.json"}
+    return {**given, "options": Options(batch_size=BATCH, **options), "runtime": Runtime(**files)}
+
+
 def results(network: str, runs: list[str], folder: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each run gives; with a folder it keeps its journal and what is known there."""
+    """What each run gives."""
     for name in runs:
         model, data = NETWORKS[network]()
-        given = dict(RUNS[name])
+        given = arguments(name, folder)
         if "widths" in given:
             given["widths"] = dict.fromkeys(model.widths, 4)  # type: ignore[arg-type]
-        if folder is not None:
-            given |= {"checkpoint": folder / f"{name}.json", "known": folder / f"{name}.known.json"}
-        small, report = prune(model, data, batch_size=BATCH, **given)
+        small, report = prune(model, data, **given)
         x = data[0][:8]
         with torch.no_grad():
             logits = small(x)

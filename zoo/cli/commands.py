@@ -154,10 +154,12 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
     """Prune the entry NAME again, to a tolerance or a target, measure it beside its parent, and add it to your zoo."""
     from zoo.prune import Search
+    from zoo.prune.options import SEARCH_ALIASES
     from zoo.workflows import budget_of, repair_of
     from zoo.workflows import reprune as library
 
-    search = Search(**_take(given, "exact_until candidates refresh settle slack positions look_precision"))
+    settings = _take(given, " ".join(SEARCH_ALIASES))
+    search = Search(**{SEARCH_ALIASES[name]: value for name, value in settings.items()})
     budget = budget_of(**_take(given, "target_macs target_params target_ms round_to min_width"))
     method = given.pop("method") or ("combined" if budget is None else "repaired")
     changes = _take(given, "direction exchanges weighting discrimination recalibrate distil_epochs")

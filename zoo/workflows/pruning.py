@@ -20,8 +20,18 @@ from zoo.datasets import PRUNING_SAMPLES, LabelledDataset
 from zoo.errors import ZooError, suggest
 from zoo.evaluate import batches, consecutive, count
 from zoo.models import groups_of
-from zoo.prune import MEMORY, METHODS, Budget, PruneReport, Repair, Search, prune
-from zoo.prune.search import Method
+from zoo.prune import (
+    Budget,
+    Options,
+    PruneReport,
+    Repair,
+    Runtime,
+    Search,
+    get_method,
+    prune,
+    resolve_config,
+)
+from zoo.prune.options import CACHE_BYTES, SEARCH_ALIASES
 from zoo.train import Recipe, check_log, recipe_for, train
 from zoo.utils import check_seed, sha256_of
 from zoo.workflows.entry import (
@@ -43,7 +53,7 @@ from zoo.workflows.entry import (
     time_beside,
     warn_of_seen,
 )
-from zoo.workflows.pruning_options import GOALS, budget_options, default_repair, repair_options
+from zoo.workflows.pruning_options import GOALS, budget_options, repair_options
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ def reprune(
     run, search, tuning = run or Run(), search or Search(), _Tuning(finetune_epochs, finetune_distil)
     repair = _checked(eps, budget, method, repair, search, images, tuning)
     check_seed(seed)
-    room = MEMORY if memory is None else _bytes(memory)
+    cache_bytes = CACHE_BYTES if memory is None else _bytes(memory)
     device = choose_device(run.device)
     data, parent, train_set = _parent(name, weights, given, device)
     test_set, held = data.load("test"), held_for_halving(data) if half else None
@@ -153,14 +163,15 @@ def reprune(
             eps=eps,
             budget=budget,
             method=method,
-            repair=repair,
+            options=Options(search=search, repair=repair),
             groups=_groups(parent.model, groups, leave),
-            known=store.home() / "known" / f"{_identity({**identity, **dict.fromkeys(GOALS)})}.json",
             seed=seed,
-            checkpoint=folder / "prune.json",
-            progress=run.progress and distributed.rank() == 0,
-            search=search,
-            memory=room,
+            runtime=Runtime(
+                cache_bytes=cache_bytes,
+                resume_file=folder / "prune.json",
+                cache_file=store.home() / "known" / f"{_identity({**identity, **dict.fromkeys(GOALS)})}.json",
+                progress=run.progress and distributed.rank() == 0,
+            ),
         )
         new = run.name or _name(parent, pruned, train_set, data.dataset)
         overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
@@ -217,15 +228,12 @@ def _checked(
         raise ZooError("say how far to prune: --eps 0.02, or one target such as --target-macs 0.78")
     if eps is not None and not (math.isfinite(eps) and eps >= 0):
         raise ZooError(f"eps is {eps}: it must be a number from 0 up, for instance 0.02")
-    if method not in METHODS:
-        raise ZooError(f"there is no pruning method {method!r}: {suggest(method, METHODS)}")
+    get_method(method)
     if tuning.distil and not tuning.epochs:
         raise ZooError("--finetune-distil is a part of the fine-tuning's loss: ask for --finetune-epochs as well")
     if images is not None and images < 1:
         raise ZooError(f"{images} samples are too few to prune on: give 1 or more")
-    repair = repair or default_repair(method)
-    Method(method, search, repair).check(budget)
-    return repair
+    return resolve_config(method, Options(search=search, repair=repair), budget).repair
 
 
 def _bytes(gibibytes: float) -> int:
@@ -265,7 +273,8 @@ def _identity(settings: Mapping[str, Any]) -> str:
 
 def _search_options(search: Search) -> dict[str, Value]:
     """What a command line has to say to get these settings; defaults go without saying."""
-    changed = {key: value for key, value in asdict(search).items() if value != getattr(Search(), key)}
+    old = {new: old for old, new in SEARCH_ALIASES.items()}
+    changed = {old[key]: value for key, value in asdict(search).items() if value != getattr(Search(), key)}
     settle = changed.pop("settle", True)
     return {**changed, "no_settle": None if settle else True}
 

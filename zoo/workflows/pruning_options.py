@@ -7,7 +7,8 @@ from typing import Any
 
 from zoo.cards import Value
 from zoo.errors import ZooError
-from zoo.prune import PLAIN, Budget, Repair
+from zoo.prune import Budget, Repair, default_repair
+from zoo.prune.options import REPAIR_ALIASES, WEIGHTING_ALIASES
 
 TARGETS = {"target_macs": "macs", "target_params": "parameters", "target_ms": "milliseconds"}
 # What says how far to prune: all else stays the same from one goal to the next.
@@ -41,21 +42,23 @@ def budget_options(budget: Budget | None) -> dict[str, Value]:
     }
 
 
-def default_repair(method: str) -> Repair:
-    """The repair that a method comes with."""
-    return Repair() if method == "repaired" else PLAIN
-
-
 def repair_of(method: str, readers: bool | None, changes: dict[str, Any]) -> Repair:
     """A method's repair with the changes asked for; `readers` turns the solving of readers on or off."""
+    changes = {REPAIR_ALIASES.get(name, name): value for name, value in changes.items()}
+    if "weighting" in changes:
+        changes["weighting"] = WEIGHTING_ALIASES.get(changes["weighting"], changes["weighting"])
     settings = {**asdict(default_repair(method)), **changes}
-    return Repair(**settings if readers is None else {**settings, "readers": readers})
+    return Repair(**settings if readers is None else {**settings, "update_weights": readers})
 
 
 def repair_options(method: str, repair: Repair) -> dict[str, Value]:
     """What a command line has to say to get this repair; what the method comes with goes without saying."""
-    usual = asdict(default_repair(method))
-    changed: dict[str, Value] = {key: value for key, value in asdict(repair).items() if value != usual[key]}
+    usual, old = asdict(default_repair(method)), {new: old for old, new in REPAIR_ALIASES.items()}
+    changed: dict[str, Value] = {
+        old.get(key, key): value for key, value in asdict(repair).items() if value != usual[key]
+    }
+    if changed.get("weighting") == "fisher":
+        changed["weighting"] = "output"
     for setting, option in (("readers", "repair"), ("exchanges", "exchanges")):
         value = changed.pop(setting, None)
         if value is not None:
