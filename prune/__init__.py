@@ -9,7 +9,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from zoo.prune.options import PAPER, PLAIN, Budget, Options, Repair, Runtime, Search
+from zoo.prune.options import (
+    PAPER,
+    PLAIN,
+    REPAIR_ALIASES,
+    SEARCH_ALIASES,
+    WEIGHTING_ALIASES,
+    Budget,
+    Options,
+    Repair,
+    Runtime,
+    Search,
+)
 
 if TYPE_CHECKING:
     from zoo.prune.cutting import cut
@@ -26,6 +37,9 @@ __all__ = [
     "METHODS",
     "PAPER",
     "PLAIN",
+    "REPAIR_ALIASES",
+    "SEARCH_ALIASES",
+    "WEIGHTING_ALIASES",
     "Budget",
     "GroupEvaluator",
     "GroupReport",

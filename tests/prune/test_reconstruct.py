@@ -233,7 +233,7 @@ def test_the_error_of_a_path_is_that_of_the_solved_readers_on_the_rows(weights):
             gamma = torch.eye(len(reader.weight), **DOUBLE) if gammas is None else gammas[k]
             error = float(((residual.t() @ residual) * gamma).sum())
             total += 0.5 / 50 * error if weights else error / float((y - y.mean(0)).square().sum())
-        assert path.error(n) == pytest.approx(total, rel=0.1, abs=1e-6 + 0.02 * path.error(1))
+        assert path.local_error(n) == pytest.approx(total, rel=0.1, abs=1e-6 + 0.02 * path.local_error(1))
 
 
 def test_a_solved_reader_gives_what_the_rows_say_and_its_constant_goes_into_bias_or_batch_norm():

@@ -153,8 +153,7 @@ def finetune(entry: str, dataset: str | None, seed: int, as_json: bool, **given:
 @_together
 def reprune(entry: str, dataset: str | None, seed: int, as_json: bool, **given: Any) -> None:
     """Prune the entry NAME again, to a tolerance or a target, measure it beside its parent, and add it to your zoo."""
-    from zoo.prune import Search
-    from zoo.prune.options import SEARCH_ALIASES
+    from zoo.prune import SEARCH_ALIASES, Search
     from zoo.workflows import budget_of, repair_of
     from zoo.workflows import reprune as library
 

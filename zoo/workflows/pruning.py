@@ -21,6 +21,7 @@ from zoo.errors import ZooError, suggest
 from zoo.evaluate import batches, consecutive, count
 from zoo.models import groups_of
 from zoo.prune import (
+    SEARCH_ALIASES,
     Budget,
     Options,
     PruneReport,
@@ -31,7 +32,6 @@ from zoo.prune import (
     prune,
     resolve_config,
 )
-from zoo.prune.options import CACHE_BYTES, SEARCH_ALIASES
 from zoo.train import Recipe, check_log, recipe_for, train
 from zoo.utils import check_seed, sha256_of
 from zoo.workflows.entry import (
@@ -126,7 +126,7 @@ def reprune(
     run, search, tuning = run or Run(), search or Search(), _Tuning(finetune_epochs, finetune_distil)
     repair = _checked(eps, budget, method, repair, search, images, tuning)
     check_seed(seed)
-    cache_bytes = CACHE_BYTES if memory is None else _bytes(memory)
+    cache_bytes = Runtime().cache_bytes if memory is None else _bytes(memory)
     device = choose_device(run.device)
     data, parent, train_set = _parent(name, weights, given, device)
     test_set, held = data.load("test"), held_for_halving(data) if half else None

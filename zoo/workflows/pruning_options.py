@@ -7,8 +7,7 @@ from typing import Any
 
 from zoo.cards import Value
 from zoo.errors import ZooError
-from zoo.prune import Budget, Repair, default_repair
-from zoo.prune.options import REPAIR_ALIASES, WEIGHTING_ALIASES
+from zoo.prune import REPAIR_ALIASES, WEIGHTING_ALIASES, Budget, Repair, default_repair
 
 TARGETS = {"target_macs": "macs", "target_params": "parameters", "target_ms": "milliseconds"}
 # What says how far to prune: all else stays the same from one goal to the next.
