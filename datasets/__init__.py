@@ -27,9 +27,9 @@ from zoo.datasets.registry import (
 
 if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
-    from zoo.datasets.splits import Part, train_val_split
+    from zoo.datasets.splits import Subset, train_val_split
 else:
-    _TORCH = {"LabelledDataset": "base", "Part": "splits", "train_val_split": "splits"}
+    _TORCH = {"LabelledDataset": "base", "Subset": "splits", "train_val_split": "splits"}
 
     def __getattr__(name: str) -> object:
         if name not in _TORCH:
@@ -43,8 +43,8 @@ __all__ = [
     "PRUNING_SAMPLES",
     "DatasetInfo",
     "LabelledDataset",
-    "Part",
     "Source",
+    "Subset",
     "dataset_info",
     "dataset_title",
     "datasets_by_difficulty",

@@ -16,7 +16,7 @@ from zoo.utils import generator_for
 class LabelledDataset(Dataset[tuple[Tensor, int]]):
     """Samples with a class each: point clouds float32 (3, N), or images float32 (3, H, W).
 
-    A kind of data says how sample i is stored (`read`) and how a training sample varies (`vary`). With
+    A kind of data says how sample i is stored (`load_sample`) and how a training sample varies (`augmented`). With
     `augment`, the randomness of sample i is a function of (seed, epoch, i): a resumed run, and any
     number of loader workers, see the same data. Call `set_epoch` before the loader of an epoch starts;
     persistent workers keep the copy, and so the epoch, that they were started with.
@@ -49,11 +49,11 @@ class LabelledDataset(Dataset[tuple[Tensor, int]]):
         """The class of sample `index`, without reading it."""
 
     @abstractmethod
-    def read(self, index: int) -> Tensor:
+    def load_sample(self, index: int) -> Tensor:
         """Sample `index` as it is evaluated, of `sample_shape`."""
 
     @abstractmethod
-    def vary(self, index: int, generator: torch.Generator) -> Tensor:
+    def augmented(self, index: int, generator: torch.Generator) -> Tensor:
         """Sample `index` as it is trained on, of `sample_shape`, varied by `generator` alone."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -61,5 +61,5 @@ class LabelledDataset(Dataset[tuple[Tensor, int]]):
             raise IndexError(f"sample {index} of {len(self)}")
         index %= len(self)
         if self.augment:
-            return self.vary(index, generator_for("augment", self.seed, self.epoch, index)), self.label(index)
-        return self.read(index), self.label(index)
+            return self.augmented(index, generator_for("augment", self.seed, self.epoch, index)), self.label(index)
+        return self.load_sample(index), self.label(index)

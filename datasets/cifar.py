@@ -86,7 +86,7 @@ class Cifar10(LabelledDataset):
             raise ZooError(f"{self.path} has label {self.labels.max()}, but lists {len(classes)} classes")
         super().__init__(classes, (3, SIZE, SIZE), augment=augment, seed=seed)
         self._to_tensor = to_tensor(mean, std)
-        self._vary = v2.Compose([v2.RandomCrop(SIZE, padding=4), v2.RandomHorizontalFlip(), self._to_tensor])
+        self._augment = v2.Compose([v2.RandomCrop(SIZE, padding=4), v2.RandomHorizontalFlip(), self._to_tensor])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,12 +94,12 @@ class Cifar10(LabelledDataset):
     def label(self, index: int) -> int:
         return int(self.labels[index])
 
-    def read(self, index: int) -> Tensor:
+    def load_sample(self, index: int) -> Tensor:
         pixels: Tensor = self._to_tensor(self._open(index))
         return pixels.as_subclass(Tensor)
 
-    def vary(self, index: int, generator: torch.Generator) -> Tensor:
-        return apply(self._vary, self._open(index), generator)
+    def augmented(self, index: int, generator: torch.Generator) -> Tensor:
+        return apply(self._augment, self._open(index), generator)
 
     def _open(self, index: int) -> Image.Image:
         encoded = self.jpeg[self.offset[index] : self.offset[index + 1]].tobytes()

@@ -97,7 +97,7 @@ class ImageNet(LabelledDataset):
         self.samples = _list_images(folder, self.classes, strict=classes is None)
         self.size, self.resize = size, resize
         self._to_tensor = to_tensor(mean, std)
-        self._vary = v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
+        self._augment = v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -105,7 +105,7 @@ class ImageNet(LabelledDataset):
     def label(self, index: int) -> int:
         return self.samples[index][1]
 
-    def read(self, index: int) -> Tensor:
+    def load_sample(self, index: int) -> Tensor:
         path = self.samples[index][0]
         image = self._resized(open_image(path, str(path)))
         if min(image.size) < self.size:
@@ -116,9 +116,9 @@ class ImageNet(LabelledDataset):
         pixels: Tensor = self._to_tensor(v2.functional.center_crop(image, [self.size, self.size]))
         return pixels.as_subclass(Tensor)
 
-    def vary(self, index: int, generator: torch.Generator) -> Tensor:
+    def augmented(self, index: int, generator: torch.Generator) -> Tensor:
         path = self.samples[index][0]
-        return apply(v2.Compose([self._vary, self._to_tensor]), open_image(path, str(path)), generator)
+        return apply(v2.Compose([self._augment, self._to_tensor]), open_image(path, str(path)), generator)
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.resize is None or (self.resize == "auto" and image.size == (self.size, self.size)):

@@ -208,10 +208,10 @@ class _ModelNet(LabelledDataset):
     def label(self, index: int) -> int:
         return int(self.labels[index])
 
-    def read(self, index: int) -> Tensor:
+    def load_sample(self, index: int) -> Tensor:
         return self.clouds[index, :, : self.points].clone()
 
-    def vary(self, index: int, generator: torch.Generator) -> Tensor:
+    def augmented(self, index: int, generator: torch.Generator) -> Tensor:
         chosen = point_transforms.subsample(self.clouds[index], self.points, generator)
         return point_transforms.scale_and_translate(chosen, generator)
 

@@ -81,12 +81,12 @@ class Shapes(LabelledDataset):
     def label(self, index: int) -> int:
         return index % self.num_classes
 
-    def read(self, index: int) -> Tensor:
+    def load_sample(self, index: int) -> Tensor:
         made = self._made[index]
         if made is None:
             generator = generator_for("shapes", self.seed, self.split, index, self.points)
             made = self._made[index] = make_cloud(self.classes[self.label(index)], self.points, generator)
         return made.clone()
 
-    def vary(self, index: int, generator: torch.Generator) -> Tensor:
-        return point_transforms.shuffle(point_transforms.scale_and_translate(self.read(index), generator), generator)
+    def augmented(self, index: int, generator: torch.Generator) -> Tensor:
+        return point_transforms.shuffle(point_transforms.scale_and_translate(self.load_sample(index), generator), generator)

@@ -12,7 +12,7 @@ from zoo.errors import ZooError
 from zoo.utils import generator_for
 
 
-class Part(LabelledDataset):
+class Subset(LabelledDataset):
     """Some samples of a data set, in the order of `indices`; they are read and varied as there."""
 
     def __init__(self, whole: LabelledDataset, indices: Sequence[int]) -> None:
@@ -25,14 +25,14 @@ class Part(LabelledDataset):
     def label(self, index: int) -> int:
         return self.whole.label(self.indices[index])
 
-    def read(self, index: int) -> Tensor:
-        return self.whole.read(self.indices[index])
+    def load_sample(self, index: int) -> Tensor:
+        return self.whole.load_sample(self.indices[index])
 
-    def vary(self, index: int, generator: torch.Generator) -> Tensor:
-        return self.whole.vary(self.indices[index], generator)
+    def augmented(self, index: int, generator: torch.Generator) -> Tensor:
+        return self.whole.augmented(self.indices[index], generator)
 
 
-def train_val_split(train: LabelledDataset, part: float) -> tuple[Part, Part]:
+def train_val_split(train: LabelledDataset, part: float) -> tuple[Subset, Subset]:
     """The training split without a part of it, and that part: of each class as near to `part` as its number allows.
 
     Which samples are held out depends on the data alone, on no run's seed: all choices are made on the same ones.
@@ -52,4 +52,4 @@ def train_val_split(train: LabelledDataset, part: float) -> tuple[Part, Part]:
     kept = [index for index in range(len(train)) if index not in chosen]
     if not held or not kept:
         raise ZooError(f"{part} of {len(train)} training samples leaves nothing on one side: give another part")
-    return Part(train, kept), Part(train, sorted(held))
+    return Subset(train, kept), Subset(train, sorted(held))

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from zoo.models.dgcnn import DGCNN, dgcnn, from_authors
 from zoo.models.edgeconv import EdgeConv
-from zoo.models.groups import Mixing, NeuronGroup, Reader, Stage, groups_of, run, stages_of, widths_of
+from zoo.models.groups import CustomReader, NeuronGroup, Reader, Stage, groups_of, run, stages_of, widths_of
 from zoo.models.mlp import mlp
 from zoo.models.pointnet import pointnet
 from zoo.models.pointnet2 import SetAbstraction, pointnet2
 from zoo.models.registry import builder_of, create_model, list_architectures, register_model, scaled_widths
-from zoo.models.surgery import keep
+from zoo.models.surgery import prune_group
 
 if TYPE_CHECKING:
     from zoo.models.mobilenet import mobilenet_v2, mobilenet_v3_large, mobilenet_v3_small
@@ -42,8 +42,8 @@ build = create_model
 __all__ = [
     "ARCHS",
     "DGCNN",
+    "CustomReader",
     "EdgeConv",
-    "Mixing",
     "NeuronGroup",
     "Reader",
     "SetAbstraction",
@@ -53,7 +53,6 @@ __all__ = [
     "dgcnn",
     "from_authors",
     "groups_of",
-    "keep",
     "list_architectures",
     "mlp",
     "mobilenet_v2",
@@ -61,6 +60,7 @@ __all__ = [
     "mobilenet_v3_small",
     "pointnet",
     "pointnet2",
+    "prune_group",
     "register_model",
     "resnet34",
     "run",

@@ -27,7 +27,7 @@ def kernels() -> Any:
         return None
 
 
-def fastest(key: Hashable, ways: Mapping[str, Callable[[], Tensor]], device: torch.device) -> Tensor:
+def autotune(key: Hashable, ways: Mapping[str, Callable[[], Tensor]], device: torch.device) -> Tensor:
     """The result of the way that was fastest for this key on this GPU, by device events.
 
     A way that fails while it is measured is out of the race; the first way is plain torch and may not. While a CUDA
@@ -44,7 +44,7 @@ def fastest(key: Hashable, ways: Mapping[str, Callable[[], Tensor]], device: tor
         return ways[name]()
 
 
-def chosen() -> dict[Hashable, str]:
+def autotuned() -> dict[Hashable, str]:
     """What has been measured so far: key -> name of the fastest way."""
     return dict(_CHOSEN)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from zoo.errors import ZooError
 from zoo.models.edgeconv import EdgeConv
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
-from zoo.models.point_ops import piecewise
+from zoo.models.point_ops import use_blocks
 from zoo.models.registry import register_model
 
 WIDTHS = {"edge1": 64, "edge2": 64, "edge3": 128, "edge4": 256, "conv5": 1024, "linear1": 512, "linear2": 256}
@@ -81,7 +81,7 @@ class DGCNN(nn.Module):
             x = edge(x)
             features += (x,)
         watched = any(each._forward_hooks or each._forward_pre_hooks for each in (self.conv5, self.bn5))
-        if watched or not (self.bn5.still and piecewise(x)):  # who watches sees the batch as it is
+        if watched or not (self.bn5.still and use_blocks(x)):  # who watches sees the batch as it is
             return self._second(self._first(self._embed(features)))
         # What conv5 gives is the largest tensor there is: of one cloud at a time it stays in a CPU's caches.
         clouds = zip(*(torch.split(feature, 1) for feature in features), strict=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from zoo import distributed
 from zoo.models import autotune
-from zoo.models.point_ops import gather, knn, piecewise, written_down
+from zoo.models.point_ops import gather, is_compiling, knn, use_blocks
 
 # So many numbers of a running maximum stay in a CPU's caches for k rounds: 2 MiB in float32.
 CACHED = 512 * 1024
@@ -102,16 +102,16 @@ class EdgeConv(nn.Module):
         centre = x.unsqueeze(3).expand_as(neighbours)
         return torch.cat([neighbours - centre, centre], 1)
 
-    # A reader of neuron groups (zoo.models.groups.Mixing): one row an edge, columns i and C + i.
+    # A reader of neuron groups (zoo.models.groups.CustomReader): one row an edge, columns i and C + i.
 
     @property
-    def mixing_layer(self) -> nn.Module:
+    def weight_layer(self) -> nn.Module:
         return self.conv
 
-    def mixing_rows(self, x: Tensor) -> Tensor:
+    def input_matrix(self, x: Tensor) -> Tensor:
         return self.edges(x).permute(0, 2, 3, 1).flatten(0, 2)
 
-    def mixing_columns(self, channels: Tensor) -> Tensor:
+    def column_index(self, channels: Tensor) -> Tensor:
         return torch.cat([channels, self.conv.in_channels // 2 + channels], 1)
 
     def count_macs(self, x: Tensor) -> tuple[int, int]:
@@ -134,11 +134,11 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
     neighbour, centre (P, O), rows (P, k) indices into P, gain, shift (O,) -> (P, O).
     """
     grad = torch.is_grad_enabled() and any(each.requires_grad for each in (neighbour, centre, gain, shift))
-    if neighbour.device.type != "cuda" or grad or neighbour.dtype == torch.float64 or written_down():
+    if neighbour.device.type != "cuda" or grad or neighbour.dtype == torch.float64 or is_compiling():
         return _edge_max(neighbour, centre, rows, gain, shift, slope)
     implementations = edge_max_implementations(neighbour, centre, rows, gain, shift, slope)
     key = ("edge_max", *neighbour.shape, rows.shape[1], neighbour.dtype, shift.dtype, neighbour.device)
-    return autotune.fastest(key, implementations, neighbour.device)
+    return autotune.autotune(key, implementations, neighbour.device)
 
 
 def edge_max_implementations(
@@ -175,7 +175,7 @@ def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:
 
 def _parts(best: Tensor, turns: Tensor) -> list[tuple[Tensor, Tensor]]:
     """best (P, O) and turns (k, P) in parts of consecutive points."""
-    if not piecewise(best):
+    if not use_blocks(best):
         return [(best, turns)]
     step = max(1, CACHED // best.shape[1])
     return list(zip(torch.split(best, step), torch.split(turns, step, 1), strict=True))

@@ -22,25 +22,25 @@ from zoo.errors import ZooError, suggest
 
 
 @runtime_checkable
-class Mixing(Protocol):
+class CustomReader(Protocol):
     """What a reader of the user's own offers when it is neither a linear layer nor a convolution.
 
-    ``mixing_layer``     the linear layer or convolution that holds the weight (O, K, ...)
-    ``mixing_rows``      the module's input as a matrix Phi (P, K), one row for each place the weight is applied
-    ``mixing_columns``   input channels (N, m) -> columns of the flattened weight (N, m')
+    ``weight_layer``   the linear layer or convolution that holds the weight (O, K, ...)
+    ``input_matrix``   the module's input as a matrix Phi (P, K), one row for each place the weight is applied
+    ``column_index``   input channels (N, m) -> columns of the flattened weight (N, m')
     """
 
     @property
-    def mixing_layer(self) -> nn.Module: ...
-    def mixing_rows(self, x: Tensor) -> Tensor: ...
-    def mixing_columns(self, channels: Tensor) -> Tensor: ...
+    def weight_layer(self) -> nn.Module: ...
+    def input_matrix(self, x: Tensor) -> Tensor: ...
+    def column_index(self, channels: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
     """A module that mixes the neurons of a group.
 
-    module    nn.Linear, nn.Conv1d/2d (not grouped), or a module that offers `Mixing`
+    module    nn.Linear, nn.Conv1d/2d (not grouped), or a module that offers `CustomReader`
     channels  (N, m) which channels of the module's *input* hold neuron i; m > 1 where a neuron is read several
               times, for example by a linear layer on [max, mean] or on a flattened map
     norm      the batch norm that follows it directly: where the layer has no bias, a constant can go there
@@ -58,7 +58,7 @@ class Reader:
     @property
     def layer(self) -> nn.Module:
         """The linear layer or convolution that holds the weight."""
-        return self.module.mixing_layer if isinstance(self.module, Mixing) else self.module
+        return self.module.weight_layer if isinstance(self.module, CustomReader) else self.module
 
     @property
     def weight(self) -> Tensor:
@@ -69,8 +69,8 @@ class Reader:
     @property
     def all_columns(self) -> Tensor:
         """(N, m') the columns of the flattened weight (O, K) that each neuron owns."""
-        if isinstance(self.module, Mixing):
-            return self.module.mixing_columns(self.channels)
+        if isinstance(self.module, CustomReader):
+            return self.module.column_index(self.channels)
         if isinstance(self.module, (nn.Conv1d, nn.Conv2d)):
             if self.module.groups != 1:
                 raise ZooError("A grouped convolution mixes no channels across its groups: list it as a writer.")
@@ -79,7 +79,7 @@ class Reader:
         if isinstance(self.module, nn.Linear):
             return self.channels
         raise ZooError(
-            f"A reader must be a linear layer, a convolution or offer mixing_layer, mixing_rows and mixing_columns; "
+            f"A reader must be a linear layer, a convolution or offer weight_layer, input_matrix and column_index; "
             f"got {type(self.module).__name__}."
         )
 

@@ -18,7 +18,7 @@ from torchvision.ops.misc import SqueezeExcitation
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.registry import register_model
-from zoo.models.surgery import narrow
+from zoo.models.surgery import set_widths
 
 
 class _Inverted:
@@ -119,7 +119,7 @@ class _MobileNet(nn.Module):
     def _narrow(self, widths: Mapping[str, int] | None) -> None:
         if not widths:
             return
-        narrow(self, dict(widths))
+        set_widths(self, dict(widths))
         for module in self.modules():  # torchvision's initialisation again, for the narrow layers' own fan-out
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")

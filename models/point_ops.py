@@ -19,7 +19,7 @@ from zoo.models import autotune
 BLOCK = 4 * 1024 * 1024
 
 
-def recording() -> bool:
+def is_exporting() -> bool:
     """Whether torch.export or torch.jit.trace records this, for batches of any size and for runtimes other than torch.
 
     Then a search is written plainly: in one piece, without what depends on the batch, without reading a float's bits
@@ -29,15 +29,15 @@ def recording() -> bool:
     return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
-def piecewise(x: Tensor) -> bool:
+def use_blocks(x: Tensor) -> bool:
     """Whether work on x is better done in pieces that stay in a processor's caches: on a CPU, where nothing records or
     compiles it."""
-    return x.device.type == "cpu" and not written_down()
+    return x.device.type == "cpu" and not is_compiling()
 
 
-def written_down() -> bool:
+def is_compiling() -> bool:
     """Whether what runs now is compiled or traced into a program: nothing may depend on what is measured meanwhile."""
-    return torch.compiler.is_compiling() or recording()
+    return torch.compiler.is_compiling() or is_exporting()
 
 
 def knn(x: Tensor, k: int) -> Tensor:
@@ -54,9 +54,9 @@ def knn(x: Tensor, k: int) -> Tensor:
     x = x.detach()
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
-        if x.device.type != "cuda" or written_down():
+        if x.device.type != "cuda" or is_compiling():
             return _blocks(x, k, _folds(N, k))
-        return autotune.fastest(("knn", *x.shape, k, x.dtype, x.device), knn_implementations(x, k), x.device)
+        return autotune.autotune(("knn", *x.shape, k, x.dtype, x.device), knn_implementations(x, k), x.device)
 
 
 def knn_implementations(x: Tensor, k: int) -> dict[str, Callable[[], Tensor]]:
@@ -74,7 +74,7 @@ def knn_implementations(x: Tensor, k: int) -> dict[str, Callable[[], Tensor]]:
 def _folds(N: int, k: int) -> int:
     """Into how many layers a row of N distances is folded: with s layers N / s maxima and k s candidates are sorted
     through, fewest together at s^2 = N / k. A number near it that divides N needs no columns to fill up."""
-    if recording():
+    if is_exporting():
         return 1
     best = round(math.sqrt(int(N) / k))
     if best < 3:
@@ -95,16 +95,16 @@ def _blocks(x: Tensor, k: int, folds: int) -> Tensor:
     if extra := -N % folds:  # columns infinitely far away make the row foldable
         x, half_norm = F.pad(x, (0, extra)), F.pad(half_norm, (0, extra), value=math.inf)
     # An exported program takes any batch and any number of points, so it has no blocks to count.
-    step = N if recording() else max(1, BLOCK // (B * N))
+    step = N if is_exporting() else max(1, BLOCK // (B * N))
     found = []
     for block in [points] if step >= N else torch.split(points, step, 1):
-        found.append(largest(torch.baddbmm(half_norm, block, x, beta=-1), k, folds))
+        found.append(topk_indices(torch.baddbmm(half_norm, block, x, beta=-1), k, folds))
     index = found[0] if len(found) == 1 else torch.cat(found, 1)
     # A row of NaN has no order; its neighbours must exist all the same.
     return index.clamp_(max=N - 1) if extra else index
 
 
-def largest(values: Tensor, k: int, folds: int) -> Tensor:
+def topk_indices(values: Tensor, k: int, folds: int) -> Tensor:
     """Indices (..., k) of the k largest of each row (..., n), in any order.
 
     Folded into s layers, a row has n / s places with s values each. The k places with the largest maxima hold the k
@@ -112,22 +112,22 @@ def largest(values: Tensor, k: int, folds: int) -> Tensor:
     one long one. n has to be a multiple of s, and n / s no less than k.
     """
     if folds == 1:
-        return torch.topk(sortable(values), k, dim=-1, sorted=False).indices
+        return torch.topk(sortable_bits(values), k, dim=-1, sorted=False).indices
     places = values.shape[-1] // folds
     maxima = values.view(*values.shape[:-1], folds, places).amax(-2)
-    place = torch.topk(sortable(maxima), k, dim=-1, sorted=False).indices
+    place = torch.topk(sortable_bits(maxima), k, dim=-1, sorted=False).indices
     layer = places * torch.arange(folds, device=values.device)
     candidates = (place.unsqueeze(-1) + layer).flatten(-2)
-    best = torch.topk(sortable(values.gather(-1, candidates)), k, dim=-1, sorted=False).indices
+    best = torch.topk(sortable_bits(values.gather(-1, candidates)), k, dim=-1, sorted=False).indices
     return candidates.gather(-1, best)
 
 
-def sortable(values: Tensor) -> Tensor:
+def sortable_bits(values: Tensor) -> Tensor:
     """Integers that sort as these floats do: sorting them takes half the time, for they hold no NaN to look out for.
 
     In an exported program the floats themselves.
     """
-    if recording():
+    if is_exporting():
         return values
     bits = values.view(torch.int64 if values.dtype == torch.float64 else torch.int32)
     lowest = torch.iinfo(bits.dtype).max
@@ -155,14 +155,14 @@ def farthest_points(x: Tensor, n: int) -> Tensor:
     return torch.cat(chosen, 1)
 
 
-def ball(x: Tensor, centres: Tensor, radius: float, k: int) -> Tensor:
+def ball_query(x: Tensor, centres: Tensor, radius: float, k: int) -> Tensor:
     """Indices (B, M, k) of up to k points within the radius of each centre, the lowest indices first.
 
     x (B, C, N), centres (B, C, M). Where fewer than k lie within, the first is repeated, as in PointNet++
     (Qi et al. 2017, section 3.2); where none does, the nearest point is.
     """
     N = x.shape[2]
-    if recording():  # few runtimes have cdist
+    if is_exporting():  # few runtimes have cdist
         distance = (centres.unsqueeze(3) - x.unsqueeze(2)).square().sum(1).sqrt()  # B M N
     else:
         distance = torch.cdist(centres.transpose(1, 2), x.transpose(1, 2))

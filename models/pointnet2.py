@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
-from zoo.models.point_ops import ball, farthest_points, gather
+from zoo.models.point_ops import ball_query, farthest_points, gather
 from zoo.models.registry import register_model
 
 LAYERS = ("sa1", "sa2", "sa3")
@@ -64,7 +64,7 @@ class SetAbstraction(nn.Module):
             near, about = places.unsqueeze(2), None if features is None else features.unsqueeze(2)
         else:
             centres = gather(places, farthest_points(places, min(self.points, places.shape[2])))
-            index = ball(places, centres, self.radius, self.k)
+            index = ball_query(places, centres, self.radius, self.k)
             near = gather(places, index) - centres.unsqueeze(3)
             about = None if features is None else gather(features, index)
         return centres, near if about is None else torch.cat([near, about], 1)

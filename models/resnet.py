@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.registry import register_model
-from zoo.models.surgery import narrow
+from zoo.models.surgery import set_widths
 
 
 class ResNet34(ResNet):  # type: ignore[misc]
@@ -23,7 +23,7 @@ class ResNet34(ResNet):  # type: ignore[misc]
     def __init__(self, widths: Mapping[str, int] | None = None, *, num_classes: int = 1000) -> None:
         super().__init__(BasicBlock, [3, 4, 6, 3], num_classes=num_classes)
         if widths:
-            narrow(self, dict(widths))
+            set_widths(self, dict(widths))
             self._initialise()
 
     def _initialise(self) -> None:

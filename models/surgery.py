@@ -11,7 +11,7 @@ from zoo.models.groups import NeuronGroup, Reader, groups_of, widths_of
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def narrow(model: nn.Module, widths: dict[str, int]) -> None:
+def set_widths(model: nn.Module, widths: dict[str, int]) -> None:
     """Keep the first `widths[name]` neurons of each named group, in place.
 
     Raises ZooError for an unknown group or a width that is not between 1 and the group's size.
@@ -24,11 +24,11 @@ def narrow(model: nn.Module, widths: dict[str, int]) -> None:
             raise ZooError(f"Group {name} can have 1 to {sizes[name]} neurons, not {width}.")
     for name, width in widths.items():
         if width < sizes[name]:  # the groups anew each time: where columns lie depends on the widths before them
-            keep(next(group for group in groups_of(model) if group.name == name), torch.arange(width, device="cpu"))
+            prune_group(next(group for group in groups_of(model) if group.name == name), torch.arange(width, device="cpu"))
 
 
 @torch.no_grad()
-def keep(group: NeuronGroup, kept: Tensor, scale: Tensor | None = None) -> None:
+def prune_group(group: NeuronGroup, kept: Tensor, scale: Tensor | None = None) -> None:
     """Keep the neurons `kept` (n,) of a group, each multiplied by its `scale` (n,) where it is read, in place.
 
     The scale goes to the readers' columns, or to the last writer where the group says so. The kept neurons stay in

@@ -18,7 +18,7 @@ from torchvision.models import vgg
 from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.registry import register_model
-from zoo.models.surgery import narrow
+from zoo.models.surgery import set_widths
 
 HEADS = ("linear", "full")
 
@@ -38,7 +38,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
             self.avgpool = nn.AdaptiveAvgPool2d(1)
             self.classifier = nn.Sequential(nn.Linear(512, num_classes))
         if widths:
-            narrow(self, dict(widths))
+            set_widths(self, dict(widths))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

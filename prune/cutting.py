@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from zoo.errors import ZooError, suggest
-from zoo.models import groups_of, keep
+from zoo.models import groups_of, prune_group
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -36,5 +36,5 @@ def cut(model: Model, scales: Mapping[str, Tensor]) -> Model:
         if len(kept) == 0:
             raise ZooError(f"Group {name} would lose all of its {group.size} neurons.")
         if len(kept) < group.size or bool((scale != 1).any()):
-            keep(group, kept, scale[kept])
+            prune_group(group, kept, scale[kept])
     return small

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.evaluate import count_layers
-from zoo.models import Mixing, NeuronGroup
+from zoo.models import CustomReader, NeuronGroup
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def macs_of(model: nn.Module, groups: list[NeuronGroup], sample: tuple[int, ...]
     """MACs of convolutions and linear layers, as `zoo.evaluate.count` counts them."""
     layers = {}
     for module, (macs, _) in count_layers(model, sample).items():
-        layers[module.mixing_layer if isinstance(module, Mixing) else module] = float(macs)
+        layers[module.weight_layer if isinstance(module, CustomReader) else module] = float(macs)
     return _cost(groups, list(layers.items()), [])
 
 

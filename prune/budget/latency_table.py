@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from zoo import distributed
-from zoo.models import NeuronGroup, Stage, groups_of, keep, run, stages_of
+from zoo.models import NeuronGroup, Stage, groups_of, prune_group, run, stages_of
 from zoo.prune.engine import PruningSession
 from zoo.timing import interleaved_seconds
 
@@ -71,7 +71,7 @@ def _measured(session: PruningSession, groups: Sequence[NeuronGroup], *, progres
             model = copy.deepcopy(session.model)
             for hooked in model.modules():  # the copy's gates belong to the original's groups
                 hooked._forward_pre_hooks.clear()
-            keep(next(each for each in groups_of(model) if each.name == group.name), torch.arange(width))
+            prune_group(next(each for each in groups_of(model) if each.name == group.name), torch.arange(width))
             variants[width] = (stages_of(model)[first:end], state)
         seen = _times(variants, batch.device)
         n = np.arange(group.size + 1)

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from zoo import distributed
 from zoo.errors import ZooError
-from zoo.models import Mixing, NeuronGroup, Reader
+from zoo.models import CustomReader, NeuronGroup, Reader
 
 
 def fisher_matrices(
@@ -117,7 +117,7 @@ def _rows(reader: Reader, gradient: Tensor, output: Tensor) -> Tensor:
     A module that is more than its layer, EdgeConv, gives its output behind batch norm, the maximum over k edges and a
     leaky ReLU: the slope and the batch norm's gain are undone, and each of the k edges gets a k-th of the row.
     """
-    mixing = isinstance(reader.module, Mixing)
+    mixing = isinstance(reader.module, CustomReader)
     if mixing:
         gradient = torch.where(output < 0, gradient * float(getattr(reader.module, "slope", 1.0)), gradient)
     rows = gradient.flatten(2).transpose(1, 2).reshape(-1, gradient.shape[1]) if gradient.dim() > 2 else gradient

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.models import Mixing, Reader
+from zoo.models import CustomReader, Reader
 
 # Rows are made in pieces of at most this many numbers (128 MiB in float32).
 CHUNK_ELEMENTS = 32 * 1024 * 1024
@@ -22,8 +22,8 @@ def input_matrix(reader: Reader, x: Tensor) -> Tensor:
     The order of the K columns is that of the reader's flattened weight (O, K).
     """
     module = reader.module
-    if isinstance(module, Mixing):
-        return module.mixing_rows(x)
+    if isinstance(module, CustomReader):
+        return module.input_matrix(x)
     if isinstance(module, nn.Linear):
         return x.reshape(-1, x.shape[-1])
     if isinstance(module, nn.Conv1d):

@@ -156,11 +156,11 @@ class _Numbers(LabelledDataset):
     def label(self, index: int) -> int:
         return index % 2
 
-    def read(self, index: int) -> torch.Tensor:
+    def load_sample(self, index: int) -> torch.Tensor:
         return torch.tensor([float(index)])
 
-    def vary(self, index: int, generator: torch.Generator) -> torch.Tensor:
-        return self.read(index) + torch.rand(1, generator=generator)
+    def augmented(self, index: int, generator: torch.Generator) -> torch.Tensor:
+        return self.load_sample(index) + torch.rand(1, generator=generator)
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index() -> None:

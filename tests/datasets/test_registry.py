@@ -48,11 +48,11 @@ def own(monkeypatch: pytest.MonkeyPatch) -> None:
         def label(self, index: int) -> int:
             return index % 2
 
-        def read(self, index: int) -> torch.Tensor:
+        def load_sample(self, index: int) -> torch.Tensor:
             return torch.full(self.sample_shape, float(index))
 
-        def vary(self, index: int, generator: torch.Generator) -> torch.Tensor:
-            return self.read(index)
+        def augmented(self, index: int, generator: torch.Generator) -> torch.Tensor:
+            return self.load_sample(index)
 
 
 def test_a_data_set_from_outside_is_loaded_by_its_name(own: None, tmp_path: Path) -> None:

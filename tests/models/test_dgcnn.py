@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from zoo.errors import ZooError
-from zoo.models import build, dgcnn, from_authors, keep, scaled_widths
+from zoo.models import build, dgcnn, from_authors, prune_group, scaled_widths
 from zoo.prune import Options, prune
 
 
@@ -208,6 +208,6 @@ def test_a_pruned_network_searches_neighbours_in_what_is_left():
         gated = model(x)
         hook.remove()
         cut = copy.deepcopy(model)
-        keep(next(group for group in cut.neuron_groups() if group.name == name), kept, scale)
+        prune_group(next(group for group in cut.neuron_groups() if group.name == name), kept, scale)
         torch.testing.assert_close(cut(x), gated, rtol=1e-9, atol=1e-9)
         assert not torch.allclose(gated, before)

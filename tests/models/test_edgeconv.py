@@ -125,12 +125,12 @@ def test_fewer_points_than_neighbours():
 
 
 def test_what_a_reader_of_neurons_sees():
-    """mixing_rows times the weight is the convolution of every edge, and neuron i is columns i and C + i."""
+    """input_matrix times the weight is the convolution of every edge, and neuron i is columns i and C + i."""
     layer, x = layer_and_cloud()
     y = layer.conv(layer.edges(x))  # B O N k
-    rows = layer.mixing_rows(x) @ layer.mixing_layer.weight.flatten(1).t()
+    rows = layer.input_matrix(x) @ layer.weight_layer.weight.flatten(1).t()
     torch.testing.assert_close(rows.view(3, 14, 4, 8).permute(0, 3, 1, 2), y)
-    assert layer.mixing_columns(torch.tensor([[0], [3]])).tolist() == [[0, 5], [3, 8]]
+    assert layer.column_index(torch.tensor([[0], [3]])).tolist() == [[0, 5], [3, 8]]
 
 
 def test_counted_macs_are_those_of_the_convolution_over_edges():

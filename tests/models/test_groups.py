@@ -119,7 +119,7 @@ def as_rows(reader, x):
     """The reader's input as a matrix Phi, and a function that brings its output to the same rows."""
     module = reader.module
     if isinstance(module, EdgeConv):
-        return module.mixing_rows(x), None
+        return module.input_matrix(x), None
     if isinstance(module, nn.Linear):
         return x, lambda y: y
     if isinstance(module, nn.Conv1d):

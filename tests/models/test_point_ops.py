@@ -7,7 +7,7 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.models import point_ops as points
-from zoo.models.point_ops import ball, farthest_points, gather, knn, largest, sortable
+from zoo.models.point_ops import ball_query, farthest_points, gather, knn, sortable_bits, topk_indices
 
 
 def cloud(seed, batch, channels, n, dtype=torch.float64):
@@ -97,7 +97,7 @@ def test_farthest_points_says_how_many_points_there_are_and_how_many_are_needed(
 def test_a_ball_holds_what_a_plain_loop_finds(radius, k):
     x = cloud(8, 2, 3, 30)
     centres = torch.cat([x[:, :, :6], cloud(9, 2, 3, 4), torch.full((2, 3, 1), 50.0, dtype=x.dtype)], 2)
-    found = ball(x, centres, radius, k)
+    found = ball_query(x, centres, radius, k)
     assert found.shape == (2, 11, k)
     for b in range(2):
         rows = columns(x[b])
@@ -109,7 +109,7 @@ def test_a_ball_holds_what_a_plain_loop_finds(radius, k):
 
 def test_a_point_on_the_edge_of_a_ball_is_within():
     x = torch.arange(6, dtype=torch.float64).view(1, 1, 6)
-    assert ball(x, x[:, :, :1], 2.0, 4).tolist() == [[[0, 1, 2, 0]]]
+    assert ball_query(x, x[:, :, :1], 2.0, 4).tolist() == [[[0, 1, 2, 0]]]
 
 
 def test_gather_is_indexing():
@@ -127,7 +127,7 @@ def test_largest_in_two_levels_equals_one_long_sort_ties_included(n, k, folds):
     """Integers of a small range tie everywhere: then the values agree, whichever of them were taken."""
     for high in (10_000, 4):
         values = torch.randint(-high, high, (7, 3, n), generator=torch.Generator().manual_seed(0)).float()
-        index = largest(values, k, folds)
+        index = topk_indices(values, k, folds)
         assert all(len(set(row)) == k for row in index.flatten(0, 1).tolist())
         torch.testing.assert_close(values.gather(2, index).sort(2).values, values.topk(k).values.flip(2))
 
@@ -137,7 +137,7 @@ def test_sortable_integers_sort_as_the_floats_do(dtype):
     values = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=dtype)
     values = torch.cat([values * 10.0 ** torch.arange(-30, 20).repeat(20), torch.tensor([0.0, math.inf, -math.inf])])
     values = values.to(dtype)
-    order = sortable(values).argsort()
+    order = sortable_bits(values).argsort()
     assert (values[order].diff()[1:-1] >= 0).all()
     assert values[order[0]] == -math.inf
     assert values[order[-1]] == math.inf

@@ -12,7 +12,7 @@ from zoo.errors import ZooError
 from zoo.models import pointnet, pointnet2
 from zoo.models.point_ops import farthest_points
 from zoo.models.pointnet import Transform
-from zoo.models.surgery import narrow
+from zoo.models.surgery import set_widths
 
 
 def randomise(model):
@@ -207,7 +207,7 @@ def test_pointnet2_prunes_without_touching_a_neighbourhood():
     x = sphere(2, 90)
     model.sa2.mlp_convs[0].weight[:, 3 + 10 :] = 0
     cut.sa2.mlp_convs[0].weight[:, 3 + 10 :] = 0
-    narrow(cut, {"sa1.mlp_convs.2": 10})
+    set_widths(cut, {"sa1.mlp_convs.2": 10})
     assert cut.sa2.mlp_convs[0].weight.shape == (128, 13, 1, 1)
     torch.testing.assert_close(cut(x), model(x), rtol=1e-9, atol=1e-9)
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from zoo.errors import ZooError
-from zoo.models import NeuronGroup, Reader, build, groups_of, keep, widths_of
-from zoo.models.surgery import narrow
+from zoo.models import NeuronGroup, Reader, build, groups_of, prune_group, widths_of
+from zoo.models.surgery import set_widths
 
 # As in tests/test_groups.py: k = N, so that only the readers' weights matter.
 CASES = {
@@ -79,7 +79,7 @@ def test_one_group_at_a_time_with_scales(case):
         kept = some(group)
         scale = 0.3 + torch.rand(len(kept), dtype=torch.float64)
         cut = copy.deepcopy(model)
-        keep(find(cut, group.name), kept, scale)
+        prune_group(find(cut, group.name), kept, scale)
         assert cut.widths == {**widths, group.name: len(kept)}
         weights = [reader.layer.weight.clone() for reader in group.readers]
         scale_columns(group, torch.zeros(group.size).double().index_copy(0, kept, scale))
@@ -98,7 +98,7 @@ def test_all_groups_at_once_and_the_result_is_the_same_class_with_other_widths(c
     chosen = {group.name: some(group) for group in groups_of(model)}
     for name, kept in chosen.items():
         scale_columns(find(whole, name), torch.zeros(widths_of(model)[name]).double().index_fill(0, kept, 1))
-        keep(find(cut, name), kept)
+        prune_group(find(cut, name), kept)
     assert_close(cut(x), whole(x), "all")
     widths = {name: len(kept) for name, kept in chosen.items()}
     assert cut.widths == widths
@@ -113,8 +113,8 @@ def test_the_order_of_the_kept_does_not_matter():
     torch.manual_seed(0)
     model, x = build("mlp").eval(), torch.randn(5, 10)
     one, other = copy.deepcopy(model), copy.deepcopy(model)
-    keep(find(one, "hidden1"), torch.tensor([3, 8, 40]), torch.tensor([1.0, 2.0, 3.0]))
-    keep(find(other, "hidden1"), torch.tensor([40, 3, 8]), torch.tensor([3.0, 1.0, 2.0]))
+    prune_group(find(one, "hidden1"), torch.tensor([3, 8, 40]), torch.tensor([1.0, 2.0, 3.0]))
+    prune_group(find(other, "hidden1"), torch.tensor([40, 3, 8]), torch.tensor([3.0, 1.0, 2.0]))
     assert torch.equal(one(x), other(x))
 
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_kept_is_refused_and_nothing_changes(kept):
     model = build("mlp")
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ZooError, match="hidden1: keep 1 to 100 different neurons"):
-        keep(find(model, "hidden1"), torch.tensor(kept, dtype=torch.long))
+        prune_group(find(model, "hidden1"), torch.tensor(kept, dtype=torch.long))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
@@ -132,7 +132,7 @@ def test_narrow_keeps_the_first_neurons_and_what_stays_frozen_stays_frozen():
     model = build("mlp")
     model.hidden1.weight.requires_grad_(False)
     weight = model.hidden2.weight.detach().clone()
-    narrow(model, {"hidden2": 7, "hidden1": 30})
+    set_widths(model, {"hidden2": 7, "hidden1": 30})
     assert widths_of(model) == {"hidden1": 30, "hidden2": 7}
     assert torch.equal(model.hidden2.weight, weight[:7, :30])
     assert not model.hidden1.weight.requires_grad
@@ -151,7 +151,7 @@ def test_narrow_keeps_the_first_neurons_and_what_stays_frozen_stays_frozen():
 def test_bad_widths_are_refused_and_nothing_changes(widths, message):
     model = build("mlp")
     with pytest.raises(ZooError, match=message):
-        narrow(model, widths)
+        set_widths(model, widths)
     assert widths_of(model) == {"hidden1": 100, "hidden2": 100}
 
 
@@ -159,11 +159,11 @@ def test_a_depthwise_writer_shrinks_and_another_grouped_one_is_refused():
     depthwise, norm, reader = nn.Conv2d(4, 4, 3, groups=4), nn.BatchNorm2d(4, affine=False), nn.Conv2d(4, 2, 1)
     norm.running_mean.copy_(torch.arange(4))
     weight = depthwise.weight.detach().clone()
-    keep(NeuronGroup("d", (depthwise, norm), (Reader.of(reader, 4),)), torch.tensor([1, 3]))
+    prune_group(NeuronGroup("d", (depthwise, norm), (Reader.of(reader, 4),)), torch.tensor([1, 3]))
     assert (depthwise.groups, depthwise.in_channels, depthwise.out_channels) == (2, 2, 2)
     assert torch.equal(depthwise.weight, weight[[1, 3]])
     assert (norm.num_features, norm.running_mean.tolist()) == (2, [1, 3])
     assert reader(norm(depthwise(torch.randn(1, 2, 5, 5)))).shape == (1, 2, 3, 3)
     grouped = NeuronGroup("g", (nn.Conv2d(4, 4, 3, groups=2),), (Reader.of(nn.Conv2d(4, 2, 1), 4),))
     with pytest.raises(ZooError, match="only if it is depthwise"):
-        keep(grouped, torch.tensor([1, 3]))
+        prune_group(grouped, torch.tensor([1, 3]))

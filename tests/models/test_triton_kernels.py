@@ -106,9 +106,9 @@ def test_the_choice_is_measured_once_and_the_fastest_way_is_taken(monkeypatch):
     monkeypatch.setattr(choice, "_milliseconds", measure)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    assert [choice.fastest("key", ways, NOWHERE) for _ in range(3)] == ["fast"] * 3
+    assert [choice.autotune("key", ways, NOWHERE) for _ in range(3)] == ["fast"] * 3
     assert asked == [("slow", True), ("fast", False), ("other", False)]
-    assert choice.chosen() == {"key": "fast"}
+    assert choice.autotuned() == {"key": "fast"}
 
 
 def test_nothing_is_measured_while_a_graph_is_captured(monkeypatch):
@@ -117,9 +117,9 @@ def test_nothing_is_measured_while_a_graph_is_captured(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     ways = {"a": lambda: "a", "b": lambda: "b"}
-    assert choice.fastest("unseen", ways, NOWHERE) == "a"
-    assert choice.fastest("seen", ways, NOWHERE) == "b"
-    assert choice.chosen() == {"seen": "b"}
+    assert choice.autotune("unseen", ways, NOWHERE) == "a"
+    assert choice.autotune("seen", ways, NOWHERE) == "b"
+    assert choice.autotuned() == {"seen": "b"}
 
 
 def test_a_way_that_fails_is_out_of_the_race_and_the_plain_one_is_not_excused(monkeypatch):

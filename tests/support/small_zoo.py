@@ -78,13 +78,13 @@ class Counting:
 
     def __call__(self, name: str, split: str, **options):
         dataset = self.load(name, split, **options)
-        vary = dataset.vary
+        augmented = dataset.augmented
 
         def counted(*arguments):
             self.augmented += 1
             if self.augmented == self.at:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return vary(*arguments)
+            return augmented(*arguments)
 
-        dataset.vary = counted
+        dataset.augmented = counted
         return dataset
