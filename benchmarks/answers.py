@@ -17,31 +17,30 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 from card_times import ROOT, checkpoint_in, default_folders, entries
+from numpy.typing import NDArray
 
-from zoo import checkpoint, store
+from zoo import store
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.evaluate import evaluate
 from zoo.utils import new_file
-from zoo.workflows import Data, choose_device
 
 FILE = Path(__file__).with_name("answers.json")
 SEEDS = ROOT / "benchmarks" / "seeds"  # cards of the ModelNet10 family trained with other seeds
 DATASET = "modelnet10"
 ROUNDING = 2  # answers that may differ on another processor, which rounds sums in another order
 
-Answers = Callable[[Card], torch.Tensor]
+Correct = NDArray[np.bool_]  # (samples,): whether the network answers each sample correctly
+Answers = Callable[[Card], Correct]
 
 
-def read(file: Path) -> dict[str, torch.Tensor]:
+def read(file: Path) -> dict[str, Correct]:
     """The stored answers by the SHA-256 of the checkpoint: bool (samples,), True for a correct one."""
     records = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return {record["sha256"]: unpack(record["answers"], record["total"]) for record in records.values()}
 
 
-def write(answers: dict[str, tuple[str, torch.Tensor]], file: Path) -> None:
+def write(answers: dict[str, tuple[str, Correct]], file: Path) -> None:
     """Store answers by entry name: the checkpoint's SHA-256 and bool (samples,)."""
     lines = []
     for name, (sha256, correct) in sorted(answers.items()):
@@ -51,35 +50,41 @@ def write(answers: dict[str, tuple[str, torch.Tensor]], file: Path) -> None:
         out.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
-def pack(correct: torch.Tensor) -> str:
+def pack(correct: Correct) -> str:
     """Bool (samples,) as base64, one bit a sample, the first one in the highest bit."""
-    return base64.b64encode(np.packbits(correct.numpy()).tobytes()).decode()
+    return base64.b64encode(np.packbits(correct).tobytes()).decode()
 
 
-def unpack(text: str, total: int) -> torch.Tensor:
+def unpack(text: str, total: int) -> Correct:
     """The bool (total,) that `pack` wrote."""
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8), count=total)
-    return torch.from_numpy(bits).bool()
+    return np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8), count=total).astype(bool)
+
+
+def evaluated(card: Card, path: Path, data_dir: Path | None) -> Correct:
+    """The answers of the network in a checkpoint on its test split."""
+    from zoo import checkpoint  # torch takes seconds to import, and stored answers do without
+    from zoo.evaluate import evaluate
+    from zoo.workflows import Data, choose_device
+
+    model = checkpoint.load(path, device=choose_device(None), card=card)
+    return evaluate(model, Data.of(card, data_dir=data_dir).load("test"), progress=True).hits.cpu().numpy()
 
 
 def answers_of(folders: Sequence[Path], data_dir: Path | None) -> Answers:
     """A function from a card to its network's answers on the test split, bool (samples,): those stored for its
     checkpoint, or else those of the network itself, loaded from these folders and evaluated once.
 
-    It raises ZooError where the number of correct answers is not the card's, up to `ROUNDING` after an evaluation.
+    It raises ZooError where the number of correct answers is not the card's up to `ROUNDING`.
     """
-    known, path, device = read(FILE), checkpoint_in(folders), choose_device(None)
+    known, path = read(FILE), checkpoint_in(folders)
 
-    def answers(card: Card) -> torch.Tensor:
-        rounding, stated = 0, card.accuracy
+    def answers(card: Card) -> Correct:
+        stated = card.accuracy
         if card.saved.sha256 not in known:
-            model = checkpoint.load(path(card), device=device, card=card)
-            test = Data.of(card, data_dir=data_dir).load("test")
-            known[card.saved.sha256] = evaluate(model, test, progress=True).hits
-            rounding = ROUNDING
+            known[card.saved.sha256] = evaluated(card, path(card), data_dir)
         correct = known[card.saved.sha256]
         count, total = int(correct.sum()), len(correct)
-        if stated is None or abs(count - stated.correct) > rounding or total != stated.total:
+        if stated is None or abs(count - stated.correct) > ROUNDING or total != stated.total:
             counted = "nothing" if stated is None else f"{stated.correct} of {stated.total}"
             raise ZooError(f"{card.name} has {count} of {total} right, and its card says {counted}")
         return correct

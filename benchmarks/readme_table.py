@@ -1,18 +1,21 @@
-"""The README's tables of entries, made from their cards: what stands on no card stands in no row.
+"""The tables of README.md and docs/results.md, made from the cards of the entries: what no card states is left empty.
 
-    python benchmarks/readme_table.py            renews the part of README.md between the two comments
-    python benchmarks/readme_table.py --check    ends with exit code 1 where that would change it
+    python benchmarks/readme_table.py            renews what stands between the comments that name this script
+    python benchmarks/readme_table.py --check    ends with exit code 1 where that would change a file
 
-Cards are those that are shipped (zoo/checkpoints) and those of the mirror in mirror/ (`zoo publish mirror NAME`). Run
-it after an entry was made, measured or published; a test fails until then.
+README.md lists the entries that are shipped (zoo/checkpoints) and those of mirror/; docs/results.md has the table of
+table3.py over all seeds (benchmarks/seeds too). Run it after an entry was made, measured or published; a test fails
+until then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
+from answers import answers_of
+from card_times import entries
+from table3 import markdown, rows
 
 from zoo import store
 from zoo.cards import Accuracy, Card, Forward, parse_name
@@ -21,7 +24,7 @@ from zoo.display import interval, percent, quantity, speedup
 from zoo.errors import ZooError
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- entries: python benchmarks/readme_table.py -->\n", "<!-- end of entries -->\n"
+BEGIN, END = "<!-- {}: python benchmarks/readme_table.py -->\n", "<!-- end of {} -->\n"
 _HEAD = ("entry", "input", "accuracy", "parameters", "MACs", "speed-up, CPU", "forward, GPU", "where")
 _RULE = ("---", "---", "---", "---:", "---:", "---", "---", "---")
 
@@ -44,27 +47,35 @@ def found(root: Path) -> list[tuple[Card, str]]:
     return list(cards.values())
 
 
-def tables(cards: Iterable[tuple[Card, str]]) -> str:
-    """One Markdown table per data set, the most demanding first; in it children right after their parents."""
+def entry_tables(root: Path) -> str:
+    """One Markdown table per data set of the entries of a checkout, the most demanding data set first; in each table
+    children stand right after their parents."""
     groups: dict[str, dict[str, tuple[Card, str]]] = {}
-    for card, where in cards:
+    for card, where in found(root):
         groups.setdefault(card.dataset, {})[card.name] = (card, where)
     known = datasets_by_difficulty()
-    order = [*(d for d in known if d in groups), *sorted(groups.keys() - set(known))]
+    order = [*(dataset for dataset in known if dataset in groups), *sorted(groups.keys() - set(known))]
     return "\n".join(f"**{dataset_title(dataset)}**\n\n{_table(groups[dataset])}" for dataset in order)
 
 
-def renewed(text: str, tables: str) -> str:
-    """The README with these tables between its two comments.
+def seeds_table(root: Path) -> str:
+    """The ModelNet10 family over its seeds, with the paired differences between pruned and dense networks."""
+    folders = [root / "zoo" / "checkpoints", root / "mirror", root / "benchmarks" / "seeds"]
+    return markdown(rows(entries(folders)[0].values(), "modelnet10"), 32, answers_of(folders, None))
+
+
+def renewed(text: str, name: str, table: str) -> str:
+    """The text of a file with this table between the two comments of that name.
 
     Raises:
         ZooError: the comments do not stand there, once each and in order.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in rest or END in before + after:
-        raise ZooError(f"README.md must hold the lines {BEGIN.strip()} and {END.strip()}, once each and in this order")
-    return f"{before}{begin}\n{tables}\n{end}{after}"
+    begin, end = (line.format(name) for line in (BEGIN, END))
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    if text.count(begin) != 1 or text.count(end) != 1 or end in before:
+        raise ZooError(f"there must be the lines {begin.strip()} and {end.strip()}, once each and in this order")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def _table(group: dict[str, tuple[Card, str]]) -> str:
@@ -119,19 +130,17 @@ def _how(record: Forward) -> str:
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 if it would.")
 def main(check: bool) -> None:
-    readme = ROOT / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    try:
-        new = renewed(old, tables(found(ROOT)))
-    except ZooError as error:
-        raise click.ClickException(str(error)) from error
-    if new == old:
-        click.echo("README.md says what the cards say")
-    elif check:
-        raise click.ClickException("README.md is not what the cards say: type python benchmarks/readme_table.py")
-    else:
-        readme.write_text(new, encoding="utf-8", newline="\n")
-        click.echo("README.md renewed")
+    for file, name, table in (("README.md", "entries", entry_tables), ("docs/results.md", "seeds", seeds_table)):
+        old = (ROOT / file).read_text(encoding="utf-8")
+        try:
+            new = renewed(old, name, table(ROOT))
+        except ZooError as error:
+            raise click.ClickException(f"{file}: {error}") from error
+        if new != old and check:
+            raise click.ClickException(f"{file} is not what the cards say: type python benchmarks/readme_table.py")
+        if new != old:
+            (ROOT / file).write_text(new, encoding="utf-8", newline="\n")
+        click.echo(f"{file} says what the cards say" if new == old else f"{file} renewed")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
+import numpy as np
 from answers import SEEDS, Answers, answers_of
 from card_times import default_folders, entries
 
@@ -138,7 +138,7 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
 
 def share_correct(row: Row, answers: Answers) -> list[float]:
     """For each test sample the share of the row's networks that answer it correctly."""
-    return torch.stack([answers(card) for card in row.cards]).double().mean(0).tolist()  # type: ignore[no-any-return]
+    return np.mean([answers(card) for card in row.cards], axis=0).tolist()  # type: ignore[no-any-return]
 
 
 def beside(table: Sequence[Row], answers: Answers | None = None) -> list[str]:
@@ -162,6 +162,16 @@ def beside(table: Sequence[Row], answers: Answers | None = None) -> list[str]:
             line += f", and costs more ({display.quantity(most)} against {display.quantity(least)} MACs)"
         said.append(line)
     return said
+
+
+def markdown(table: Sequence[Row], batch: int, answers: Answers) -> str:
+    """The table with the paired differences below it, for docs/results.md; columns that no card fills are left out."""
+    lines = [HEAD, *(text(row, batch) for row in table)]
+    filled = [i for i in range(len(HEAD)) if any(line[i] for line in lines[1:])]
+    cells = [[line[i] for i in filled] for line in lines]
+    cells.insert(1, ["---"] * len(filled))
+    differences = "".join(f"* {line}\n" for line in beside(table, answers))
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells) + f"\n{differences}"
 
 
 def as_json(table: Sequence[Row], batch: int) -> list[dict[str, Any]]:

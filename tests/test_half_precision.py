@@ -6,20 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors import safe_open
-from scripts import script
 from store_entries import plain
 from torch import Tensor, nn
 
 import zoo
 from zoo import checkpoint, datasets, models
 from zoo.cards import Card
-from zoo.cli import app as cli
 from zoo.datasets import train_val_split
 from zoo.errors import ZooError
-from zoo.evaluate import evaluate
-from zoo.half_precision import Halved, decisions, halve
+from zoo.half_precision import decisions, halve
 from zoo.store import store
 from zoo.workflows import Data, save_entry
 from zoo.workflows.entry import held_for_halving
@@ -335,41 +331,3 @@ def test_a_card_that_claims_another_type_is_refused() -> None:
     assert Card.from_json(text).saved.weights == "float16"
     with pytest.raises(ZooError, match="file: weights 'int8' is neither float16 nor mixed"):
         Card.from_json(text.replace('"float16"', '"int8"'))
-
-
-# -- an entry that is there already: benchmarks/halve.py -----------------------------------------------------
-
-
-def test_an_entry_that_is_there_is_stored_in_half(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    halves = script("halve")
-    monkeypatch.setattr("zoo.workflows.training.train", lambda *given, **options: None)
-    words = ["train", "dgcnn", "--dataset", "shapes", "--points", "32", "--epochs", "1", "--device", "cpu"]
-    assert CliRunner().invoke(cli.main, words).exit_code == 0
-    before, as_trained = zoo.info("dgcnn"), zoo.get("dgcnn")
-    done = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
-    held = train_val_split(datasets.load("shapes", "train", points=32), 0.1)[1]
-    assert f"float16 weights: all {len(held)} decisions are the same" in done.output
-    card, stored = zoo.info("dgcnn"), zoo.get("dgcnn")
-    assert (card.saved.weights, before.saved.weights) == ("float16", None)
-    assert card.saved.size < 0.52 * before.saved.size
-    assert card.recipe["command"] == f"{before.recipe['command']} --half"
-    assert not (store.user_dir() / before.saved.name).exists()
-    assert torch.equal(decisions(stored, held), decisions(as_trained, held))
-    found = evaluate(stored, datasets.load("shapes", "test", points=32))
-    assert (card.accuracy.correct, card.accuracy.total) == (found.correct, found.total)
-    assert card.cross_entropy == pytest.approx(found.cross_entropy, abs=1e-6)
-    again = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
-    assert again.exit_code == 0
-    assert zoo.info("dgcnn") == card
-
-
-def test_an_entry_whose_decisions_would_change_stays(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    halves = script("halve")
-    monkeypatch.setattr("zoo.workflows.training.train", lambda *given, **options: None)
-    words = ["train", "dgcnn", "--dataset", "shapes", "--points", "32", "--epochs", "1", "--device", "cpu"]
-    assert CliRunner().invoke(cli.main, words).exit_code == 0
-    files = {path.name: path.read_bytes() for path in store.user_dir().iterdir() if path.is_file()}
-    monkeypatch.setattr(halves, "halve", lambda *given, **options: Halved(2, 400, (), ("conv5.weight",)))
-    done = CliRunner().invoke(halves.main, ["dgcnn.shapes", "--device", "cpu"], catch_exceptions=False)
-    assert done.output == "float32 weights: float16 would change 2 of 400 decisions\n"
-    assert {path.name: path.read_bytes() for path in store.user_dir().iterdir() if path.is_file()} == files

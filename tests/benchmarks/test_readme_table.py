@@ -15,7 +15,7 @@ from zoo.cards.licences import Licences
 readme_table = script("readme_table")
 ROOT = BENCHMARKS.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BEGIN, END = readme_table.BEGIN.strip(), readme_table.END.strip()
+BEGIN, END = (line.format("entries").strip() for line in (readme_table.BEGIN, readme_table.END))
 CHILD = Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="Apache-2.0")
 
 
@@ -23,6 +23,9 @@ CHILD = Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="A
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what the tables are made of: the README, the cards, and an empty file for each checkpoint."""
     shutil.copy(ROOT / "README.md", tmp_path)
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "results.md", tmp_path / "docs")
+    shutil.copytree(BENCHMARKS / "seeds", tmp_path / "benchmarks" / "seeds")
     for folder in ("zoo/checkpoints", "mirror"):
         (tmp_path / folder).mkdir(parents=True)
         for path in (ROOT / folder).glob("*.json"):
@@ -46,7 +49,7 @@ def rows(tree: Path) -> list[list[str]]:
 
 def only(tree: Path, *made: Card) -> None:
     """Let the tree ship these cards alone."""
-    for folder in ("zoo/checkpoints", "mirror"):
+    for folder in ("zoo/checkpoints", "mirror", "benchmarks/seeds"):
         for path in (tree / folder).iterdir():
             path.unlink()
     for card in made:
@@ -56,9 +59,24 @@ def only(tree: Path, *made: Card) -> None:
 def test_the_table_of_entries_is_what_the_cards_say(tree: Path) -> None:
     done = table(tree, "--check")
     assert done.exit_code == 0, done.output
-    first = (tree / "README.md").read_bytes()
+    files = [tree / "README.md", tree / "docs" / "results.md"]
+    first = [file.read_bytes() for file in files]
     assert table(tree).exit_code == 0
-    assert (tree / "README.md").read_bytes() == first
+    assert [file.read_bytes() for file in files] == first
+
+
+def test_every_seed_of_a_network_counts_in_the_table_of_the_results(tree: Path) -> None:
+    text = (tree / "docs" / "results.md").read_text(encoding="utf-8")
+    lines = text.partition("<!-- seeds: ")[2].partition("<!-- end of seeds -->")[0].splitlines()
+    (line,) = (line for line in lines if line.startswith("| DGCNN (0.5x) |"))
+    right = [json.loads(path.read_text())["accuracy"]["correct"] for path in (
+        ROOT / "zoo/checkpoints/dgcnn-0.5x.modelnet10.json",
+        *(BENCHMARKS / f"seeds/dgcnn-0.5x-seed{seed}.modelnet10.json" for seed in (1, 2)),
+    )]  # fmt: skip
+    assert f"| 3 | {sum(right)}/2724 | {100 * sum(right) / 2724:.2f} ({100 * min(right) / 908:.2f} to " in line
+    assert sum(line.startswith("* ") for line in lines) == 4
+    (tree / "benchmarks/seeds/dgcnn-0.5x-seed1.modelnet10.json").unlink()
+    assert "docs/results.md is not what the cards say" in table(tree, "--check").output
 
 
 def test_every_shipped_entry_stands_there_with_its_numbers(tree: Path) -> None:
