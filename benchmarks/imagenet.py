@@ -10,31 +10,24 @@ method found, so that only the choice of neurons differs.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from safetensors.torch import load_file
+from experiment import add_result, load_data, load_network, read_results
 
-from zoo import datasets
-from zoo.evaluate import batches, consecutive, count, evaluate
-from zoo.models import build
+from zoo.evaluate import count, evaluate
 from zoo.prune import Options, Runtime, Search, prune
+from zoo.workflows import draw
 
-HALF = (0.5, 0.5, 0.5)
 METHODS = ("combined", "local", "global", "gfs", "l1")
 
 
-def load(split: str, data: Path) -> datasets.LabelledDataset:
-    return datasets.load("imagenet", split, data_dir=data, size=224, mean=HALF, std=HALF)
-
-
 def done(out: Path) -> dict[str, dict]:
-    lines = out.read_text().splitlines() if out.exists() else []
-    return {row["key"]: row for row in map(json.loads, lines)}
+    """The results so far by their keys."""
+    return {row["key"]: row for row in read_results(out)}
 
 
 @click.command()
@@ -47,19 +40,15 @@ def done(out: Path) -> dict[str, dict]:
 @click.option("--gradient-reuse", default=0.25, help="Of the global search (zoo.prune.Search).")
 @click.option("--methods", default=",".join(METHODS))
 @click.option("--equal", is_flag=True, help="At the combined method's widths instead of at eps.")
-@click.option("--refine/--no-refine", default=True, help="Let the weights of a choice converge, or not.")
+@click.option("--refine/--no-refine", default=True, help="Let the weights of the kept neurons converge, or not.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(
     data: Path, weights: Path, arch: str, eps: float, images: int, batch_size: int, methods: str, equal: bool,
     out: Path, **search: Any,
 ) -> None:  # fmt: skip
-    train, test = load("train", data), load("test", data)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:images].tolist()
-    parts = list(batches(train, [[order[i] for i in b] for b in consecutive(images, 64)], device=torch.device("cpu")))
-    samples = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
-    model = build(arch)
-    model.load_state_dict(load_file(weights / f"{arch}.imagenet.safetensors"))
-    model.eval()
+    train, test = (load_data("imagenet", split, data, size=224) for split in ("train", "test"))
+    samples = draw(train, images, 0)
+    model = load_network(arch, weights / f"{arch}.imagenet.safetensors", train, "imagenet")
 
     def note(key: str, network: torch.nn.Module, **more: object) -> None:
         result, cost = evaluate(network.to(memory_format=torch.channels_last), test), count(network, (3, 224, 224))
@@ -68,8 +57,7 @@ def main(
             "cross_entropy": result.cross_entropy, "macs": cost.macs, "macs_paper": cost.macs_paper,
             "parameters": cost.parameters, **more,
         }  # fmt: skip
-        with open(out, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        add_result(out, row)
         click.echo(f"{key}: {result.correct}/{result.total} cross-entropy {result.cross_entropy:.3f}, "
                    f"{cost.macs / 1e6:.1f}M MACs, {more.get('seconds', 0):.0f} s")
 
@@ -83,7 +71,8 @@ def main(
         started = time.perf_counter()
         journal = out.with_suffix(f".{key.replace(' ', '-')}.journal")
         options = Options(batch_size=batch_size, search=Search(**search))
-        small, report = prune(model, samples, method=method, options=options, runtime=Runtime(resume_file=journal), **goal)
+        runtime = Runtime(resume_file=journal)
+        small, report = prune(model, samples, method=method, options=options, runtime=runtime, **goal)
         note(key, small, widths=small.widths, seconds=time.perf_counter() - started, images=images,
              report=report.to_dict())
 

@@ -1,4 +1,4 @@
-"""Pruned against dense, both fast: speed-up of the forward pass at several eps, in every mode that the device has.
+"""Speed-up of the forward pass of networks pruned at several eps, in every mode that the device has.
 
     python benchmarks/pruned.py [NAME] [--eps 0.02,0.05,0.1] [--device cuda] [--json results.json]
 
@@ -35,32 +35,32 @@ from zoo.workflows import Data, draw
 def main(name: str, eps: str, device: str, data_dir: Path | None, repeats: int, modes: str | None, to: Path | None,
          ) -> None:  # fmt: skip
     keep_freed_memory()
-    place = torch.device(device)
+    target = torch.device(device)
     train = Data.of(zoo.info(name), data_dir=data_dir).load("train")
     shape = train.sample_shape
     x, y = draw(train, None, 0)
-    dense = zoo.get(name).to(place)
+    dense = zoo.get(name).to(target)
     networks = {"dense": dense}
-    for each in eps.split(","):
-        networks[f"eps {each}"], _ = prune(dense, (x.to(place), y.to(place)), eps=float(each))
+    for value in eps.split(","):
+        networks[f"eps {value}"], _ = prune(dense, (x.to(target), y.to(target)), eps=float(value))
     macs = {key: count(model, shape).macs for key, model in networks.items()}
     rows = []
-    wanted = modes.split(",") if modes else ["eager", "compiled", *(["cuda_graph"] if place.type == "cuda" else [])]
-    click.echo(f"{name}, {device_name(place)}, torch {torch.__version__}")
+    timed_modes = modes.split(",") if modes else ["eager", "compiled"] + ["cuda_graph"] * (target.type == "cuda")
+    click.echo(f"{name}, {device_name(target)}, torch {torch.__version__}")
     for batch in (1, 32):
-        inputs = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0)).to(place)
-        for mode in wanted:
+        inputs = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0)).to(target)
+        for mode in timed_modes:
             torch.compiler.reset()  # or the compiler gives up on one network after eight shapes and networks
             try:
                 times = forward_times(networks, inputs, mode=mode, repeats=repeats, warmup=3)
             except (RuntimeError, ZooError) as error:  # a compiler's, say; the other modes are timed all the same
                 click.echo(f"batch {batch:>2}, {mode}: not timed, {error}", err=True)
                 continue
-            for key, each in times.items():
-                rows.append({"network": key, "batch": batch, "mode": mode, "macs": macs[key], **asdict(each)})
-                ms = f", {each.median * 1e3:.3f} ms" if place.type == "cuda" else ""
+            for key, t in times.items():
+                rows.append({"network": key, "batch": batch, "mode": mode, "macs": macs[key], **asdict(t)})
+                ms = f", {t.median * 1e3:.3f} ms" if target.type == "cuda" else ""
                 click.echo(f"batch {batch:>2}, {mode:<10} {key:<9} {macs[key] / 1e6:7.1f}M MACs "
-                           f"{each.speedup:.2f}x ({each.speedup_low:.2f} to {each.speedup_high:.2f}){ms}")  # fmt: skip
+                           f"{t.speedup:.2f}x ({t.speedup_low:.2f} to {t.speedup_high:.2f}){ms}")  # fmt: skip
             if to is not None:  # after every row: whatever ends the run, those are there
                 to.write_text(json.dumps(rows, indent=2))
 

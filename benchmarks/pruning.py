@@ -1,61 +1,60 @@
-"""How long pruning takes: seconds, peak memory, and what was kept.
+"""How long pruning takes, how much memory, and how good the network is, beside Torch-Pruning at the same MACs.
 
-    python benchmarks/pruning.py mobilenet_v2 --weights FILE --data DIR --methods local,combined
+    python benchmarks/pruning.py mobilenet_v2 --weights FILE --data DIR --methods local,combined,tp-magnitude,tp-taylor
     python benchmarks/pruning.py resnet34 --weights FILE --dataset imagenette --data DIR --methods local
 
-FILE is a safetensors file that fits the network; the pruning images are drawn from the training split by seed 0. The
-time is that of `zoo.prune.prune`, the images being in memory. Each method runs `--rounds` times in a process of its
-own, so that peak memory is its own; it is the process's, libraries and images included.
+FILE is a safetensors file that fits the network. The pruning images are drawn from the training split by seed 0, and
+the network is evaluated on the test split without fine-tuning. Each run is a process of its own, so that its peak
+memory is its own, and its seconds are those of pruning alone, with the images in memory. The methods tp-magnitude and
+tp-taylor are Torch-Pruning (pip install torch-pruning) with its defaults: the same fraction of every layer, with as
+many MACs as the first of our methods left; their seconds are those of pruning at that fraction.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import click
-import torch
+from experiment import add_result, load_data, load_network, peak_bytes, run_alone
+from torch_pruning_baseline import prune_at_ratio, ratio_for_macs
 
-from zoo import checkpoint, datasets
-from zoo.evaluate import batches, consecutive, count
-from zoo.models import build
+from zoo.evaluate import count, evaluate
 from zoo.prune import Options, Search, prune
 from zoo.utils import keep_freed_memory
+from zoo.workflows import draw
+
+THEIRS = "tp-"  # begins the names of Torch-Pruning's importances
 
 
-def samples(dataset: str, data: Path, size: int, images: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-    extra = {"mean": (0.5,) * 3, "std": (0.5,) * 3} if dataset == "imagenet" else {}
-    train = datasets.load(dataset, "train", data_dir=data, size=size, **extra)
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:images].tolist()
-    chosen = [[order[i] for i in batch] for batch in consecutive(images, 64)]
-    parts = list(batches(train, chosen, device=torch.device("cpu")))
-    classes = 1000 if dataset == "imagenet" else train.num_classes  # a folder may hold a part of ImageNet's classes
-    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts]), classes
-
-
-def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, size: int, images: int, eps: float,
-            positions: float, slack: float, look_precision: str, device: str) -> dict[str, object]:  # fmt: skip
+def run_once(
+    arch: str, method: str, macs: float, weights: Path, dataset: str, data: Path, size: int, images: int,
+    eps: float, positions: float, slack: float, look_precision: str, device: str,
+) -> dict[str, object]:  # fmt: skip
+    """The result of pruning the network once."""
     keep_freed_memory()
-    x, y, classes = samples(dataset, data, size, images)
-    state = checkpoint.read_state(weights)
-    model = build(arch, num_classes=classes)
-    checkpoint.load_weights(model, state, source=str(weights))
-    model = model.eval().to(device)
-    started = time.perf_counter()
-    options = Options(search=Search(position_fraction=positions, eps_tolerance=slack, eval_dtype=look_precision))
-    small, report = prune(model, (x.to(device), y.to(device)), eps=eps, method=method, options=options)
-    seconds = time.perf_counter() - started
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    shape = tuple(x.shape[1:])
+    train, test = (load_data(dataset, split, data, size=size) for split in ("train", "test"))
+    x, y = (samples.to(device) for samples in draw(train, images, 0))
+    model = load_network(arch, weights, train, dataset).to(device)
+    if method.startswith(THEIRS):
+        importance = method.removeprefix(THEIRS)
+        ratio = ratio_for_macs(model, importance, macs, x, y)
+        started = time.perf_counter()
+        small, report = prune_at_ratio(model, importance, ratio, x, y), {"ratio": ratio}
+    else:
+        options = Options(search=Search(position_fraction=positions, eps_tolerance=slack, eval_dtype=look_precision))
+        started = time.perf_counter()
+        small, pruned = prune(model, (x, y), eps=eps, method=method, options=options)
+        report = pruned.to_dict()
+    seconds, shape = time.perf_counter() - started, tuple(x.shape[1:])
+    peak, result, cost = peak_bytes(), evaluate(small.eval(), test), count(small, shape)
     return {"arch": arch, "method": method, "images": images, "eps": eps, "positions": positions, "slack": slack,
             "look_precision": look_precision, "device": device, "seconds": seconds, "peak_bytes": peak,
-            "macs": count(model, shape).macs, "macs_after": count(small, shape).macs,
-            "report": report.to_dict()}  # fmt: skip
+            "macs": count(model, shape).macs, "macs_after": cost.macs, "parameters": cost.parameters,
+            "correct": result.correct, "total": result.total, "cross_entropy": result.cross_entropy,
+            "report": report}  # fmt: skip
 
 
 @click.command()
@@ -73,30 +72,26 @@ def measure(arch: str, method: str, weights: Path, dataset: str, data: Path, siz
 @click.option("--methods", default="local,combined")
 @click.option("--rounds", default=1)
 @click.option("--out", type=click.Path(path_type=Path), help="Append each run as a line of JSON.")
-@click.option("--one", hidden=True, is_flag=True)
-def main(methods: str, rounds: int, out: Path | None, one: bool, **given: object) -> None:
-    if one:
-        click.echo(json.dumps(measure(method=methods, **given)))  # type: ignore[arg-type]
+@click.option("--alone", hidden=True, help="The method that this process runs.")
+@click.option("--macs", default=0.0, hidden=True)
+def main(
+    arch: str, methods: str, rounds: int, out: Path | None, alone: str | None, macs: float, **options: object
+) -> None:  # fmt: skip
+    if alone is not None:
+        click.echo(json.dumps(run_once(arch, alone, macs, **options)))  # type: ignore[arg-type]
         return
     for method in methods.split(","):
-        runs = []
-        for _ in range(rounds):
-            words = [str(given["arch"])]
-            for name, value in given.items():
-                words += [] if name == "arch" else [f"--{name.replace('_', '-')}", str(value)]
-            command = [sys.executable, __file__, *words, "--methods", method, "--one"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise click.ClickException(done.stderr[-1000:])
-            runs.append(json.loads(done.stdout))
-            if out is not None:
-                with open(out, "a") as file:
-                    file.write(done.stdout)
-        seconds = [run["seconds"] for run in runs]
-        last = runs[-1]
-        click.echo(f"{given['arch']}, {method}, {given['images']} images: {statistics.median(seconds):.0f} s "
+        if method.startswith(THEIRS) and not macs:
+            raise click.UsageError("Torch-Pruning's methods come after one of ours, whose MACs they get")
+        runs = [run_alone(__file__, arch, alone=method, macs=macs, **options) for _ in range(rounds)]
+        for run in runs if out is not None else []:
+            add_result(out, run)
+        seconds, last = [run["seconds"] for run in runs], runs[-1]
+        macs = macs or last["macs_after"]
+        click.echo(f"{arch}, {method}, {options['images']} images: {statistics.median(seconds):.0f} s "
                    f"({min(seconds):.0f} to {max(seconds):.0f}, {rounds} runs), peak {last['peak_bytes'] / 2**30:.2f} "
-                   f"GiB, {last['macs'] / 1e6:.1f}M > {last['macs_after'] / 1e6:.1f}M MACs")  # fmt: skip
+                   f"GiB, {last['macs'] / 1e6:.1f}M > {last['macs_after'] / 1e6:.1f}M MACs, "
+                   f"{last['correct']}/{last['total']} right")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import torch
-from theirs import IMPORTANCES, at_ratio, ratio_for
+from experiment import add_result, load_data, load_network, peak_bytes, read_results, run_alone
+from torch_pruning_baseline import IMPORTANCES, prune_at_ratio, ratio_for_macs
 
-from zoo import checkpoint, datasets
 from zoo.cards import paired_difference_ci
 from zoo.evaluate import count, evaluate
-from zoo.models import build, groups_of
+from zoo.models import groups_of
 from zoo.prune import PLAIN, Budget, Options, PruneReport, Repair, Runtime, prune, recalibrate
 from zoo.prune.budget import macs_of
 from zoo.utils import keep_freed_memory
@@ -36,37 +34,38 @@ from zoo.workflows import draw
 WEIGHTED = Repair(update_weights=False)
 RECALIBRATED = Repair(update_weights=False, weighting="none", recalibrate=True)
 UNWEIGHTED = Repair(weighting="none")
-# name: (method, repair, how many neurons each group keeps: one price, the same part of every group, or as one eps says)
+# name: (method, repair, what decides the widths: the budget's one Lagrange multiplier ("budget"), the same fraction of
+# every group ("fraction"), or one eps for all groups ("eps"))
 RUNS: dict[str, tuple[str, Repair, str]] = {
-    "repaired, recalibrated, distilled": ("repaired", Repair(recalibrate=True, distil_epochs=16), "price"),
-    "repaired, distilled": ("repaired", Repair(distil_epochs=16), "price"),
-    "repaired, distilled longer": ("repaired", Repair(distil_epochs=48), "price"),
-    "repaired, recalibrated": ("repaired", Repair(recalibrate=True), "price"),
-    "repaired": ("repaired", Repair(), "price"),
-    "repaired, forward": ("repaired", Repair(selection="forward"), "price"),
-    "repaired, no exchanges": ("repaired", Repair(swap=False), "price"),
-    "repaired, no weighting": ("repaired", UNWEIGHTED, "price"),
-    "repaired, same part": ("repaired", Repair(), "part"),
-    "repaired, no weighting, same part": ("repaired", UNWEIGHTED, "part"),
-    "local + repair": ("local", Repair(), "price"),
-    "local + repair, no weighting": ("local", UNWEIGHTED, "price"),
-    "local + repair, same part": ("local", Repair(), "part"),
-    "local + repair, no weighting, same part": ("local", UNWEIGHTED, "part"),
-    "local, weighted": ("local", WEIGHTED, "price"),
-    "local, weighted, same part": ("local", WEIGHTED, "part"),
-    "local": ("local", PLAIN, "price"),
-    "local, same part": ("local", PLAIN, "part"),
-    "gfs": ("gfs", PLAIN, "price"),
-    "l1": ("l1", PLAIN, "price"),
-    "l1, recalibrated": ("l1", RECALIBRATED, "price"),
-    "l1 + repair": ("l1", UNWEIGHTED, "price"),
-    "l1, same part": ("l1", PLAIN, "part"),
-    "l1, same part, recalibrated": ("l1", RECALIBRATED, "part"),
-    "fpgm, same part": ("fpgm", PLAIN, "part"),
-    "fpgm, same part, recalibrated": ("fpgm", RECALIBRATED, "part"),
-    "taylor": ("taylor", PLAIN, "price"),
-    "taylor, recalibrated": ("taylor", RECALIBRATED, "price"),
-    "taylor + repair": ("taylor", UNWEIGHTED, "price"),
+    "repaired, recalibrated, distilled": ("repaired", Repair(recalibrate=True, distil_epochs=16), "budget"),
+    "repaired, distilled": ("repaired", Repair(distil_epochs=16), "budget"),
+    "repaired, distilled longer": ("repaired", Repair(distil_epochs=48), "budget"),
+    "repaired, recalibrated": ("repaired", Repair(recalibrate=True), "budget"),
+    "repaired": ("repaired", Repair(), "budget"),
+    "repaired, forward": ("repaired", Repair(selection="forward"), "budget"),
+    "repaired, no exchanges": ("repaired", Repair(swap=False), "budget"),
+    "repaired, no weighting": ("repaired", UNWEIGHTED, "budget"),
+    "repaired, same part": ("repaired", Repair(), "fraction"),
+    "repaired, no weighting, same part": ("repaired", UNWEIGHTED, "fraction"),
+    "local + repair": ("local", Repair(), "budget"),
+    "local + repair, no weighting": ("local", UNWEIGHTED, "budget"),
+    "local + repair, same part": ("local", Repair(), "fraction"),
+    "local + repair, no weighting, same part": ("local", UNWEIGHTED, "fraction"),
+    "local, weighted": ("local", WEIGHTED, "budget"),
+    "local, weighted, same part": ("local", WEIGHTED, "fraction"),
+    "local": ("local", PLAIN, "budget"),
+    "local, same part": ("local", PLAIN, "fraction"),
+    "gfs": ("gfs", PLAIN, "budget"),
+    "l1": ("l1", PLAIN, "budget"),
+    "l1, recalibrated": ("l1", RECALIBRATED, "budget"),
+    "l1 + repair": ("l1", UNWEIGHTED, "budget"),
+    "l1, same part": ("l1", PLAIN, "fraction"),
+    "l1, same part, recalibrated": ("l1", RECALIBRATED, "fraction"),
+    "fpgm, same part": ("fpgm", PLAIN, "fraction"),
+    "fpgm, same part, recalibrated": ("fpgm", RECALIBRATED, "fraction"),
+    "taylor": ("taylor", PLAIN, "budget"),
+    "taylor, recalibrated": ("taylor", RECALIBRATED, "budget"),
+    "taylor + repair": ("taylor", UNWEIGHTED, "budget"),
     "local, one eps": ("local", PLAIN, "eps"),
     "combined, one eps": ("combined", PLAIN, "eps"),
 }
@@ -81,8 +80,8 @@ OF_EPS = 256  # images for the search of one eps, which prunes several times: as
 CLOSE = 0.01  # of the dense network's MACs: how near one eps has to come to the target
 
 
-def same_part(model: torch.nn.Module, shape: tuple[int, ...], target: float) -> dict[str, int]:
-    """The widths that keep the largest part r of every group at no more than `target` of the MACs."""
+def uniform_widths(model: torch.nn.Module, shape: tuple[int, ...], target: float) -> dict[str, int]:
+    """The widths that keep the largest fraction of every group at no more than `target` of the MACs, by bisection."""
     groups = groups_of(model)
     macs = macs_of(model, groups, shape)
     low, high = 0.0, 1.0
@@ -96,41 +95,35 @@ def same_part(model: torch.nn.Module, shape: tuple[int, ...], target: float) -> 
 def at_one_eps(
     model: torch.nn.Module, data: tuple[torch.Tensor, torch.Tensor | None], method: str, target: float
 ) -> tuple[torch.nn.Module, PruneReport]:
-    """The network of the eps whose MACs are `target` of the dense one's, looked for at most 5 times."""
+    """The network pruned with the eps whose MACs are the fraction `target` of the dense network's; at most 5 trials."""
     shape = tuple(data[0].shape[1:])
     data = data[0][:OF_EPS], None if data[1] is None else data[1][:OF_EPS]
     dense, eps, low, high = count(model, shape).macs, 0.02, (0.0, 1.0), None
     for _ in range(5):
         small, report = prune(model, data, eps=eps, method=method)
-        part = count(small, shape).macs / dense
-        print(f"  {method}, eps {eps:.4f}: {part:.3f} of the MACs", flush=True)
-        if abs(part - target) <= CLOSE:
+        fraction = count(small, shape).macs / dense
+        click.echo(f"  {method}, eps {eps:.4f}: {fraction:.3f} of the MACs", err=True)
+        if abs(fraction - target) <= CLOSE:
             break
-        low, high = ((eps, part), high) if part > target else (low, (eps, part))
+        low, high = ((eps, fraction), high) if fraction > target else (low, (eps, fraction))
         eps = 2 * eps if high is None else low[0] + (high[0] - low[0]) * (low[1] - target) / (low[1] - high[1])
     return small, report
 
 
-def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: Path, images: int, known: Path,
-        **form: object) -> dict[str, object]:  # fmt: skip
-    """Prune once and look at the test split."""
+def run_once(arch: str, name: str, target: float, weights: Path, dataset: str, data: Path, images: int, known: Path,
+             **form: object) -> dict[str, object]:  # fmt: skip
+    """The result of one run: prune the network once and evaluate it on the test split."""
     keep_freed_memory()
-    extra = {key: value for key, value in form.items() if value is not None}
-    if dataset == "imagenet":
-        extra |= {"mean": (0.5,) * 3, "std": (0.5,) * 3}
-    train, test = (datasets.load(dataset, split, data_dir=data, **extra) for split in ("train", "test"))
-    classes = 1000 if dataset == "imagenet" else train.num_classes  # a folder may hold a part of ImageNet's classes
-    model = build(arch, num_classes=classes)
-    checkpoint.load_weights(model, checkpoint.read_state(weights), source=str(weights))
-    model.eval()
+    train, test = (load_data(dataset, split, data, **form) for split in ("train", "test"))
+    model = load_network(arch, weights, train, dataset)
     shape = tuple(test.sample_shape)
     made, row = model, {"run": name, "arch": arch, "target": target, "images": images}
     if name in BESIDE:
         kind, again = BESIDE[name]
         x, y = draw(train, images, 0)
-        ratio = ratio_for(model, kind, target * count(model, shape).macs, x, y)
+        ratio = ratio_for_macs(model, kind, target * count(model, shape).macs, x, y)
         started = time.perf_counter()
-        made = at_ratio(model, kind, ratio, x, y)
+        made = prune_at_ratio(model, kind, ratio, x, y)
         if again:
             recalibrate(made, x)
         row |= {"seconds": time.perf_counter() - started, "ratio": ratio}
@@ -143,15 +136,16 @@ def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: 
         if how == "eps":
             made, report = at_one_eps(model, (x, labels), method, target)
         else:
-            goal = {"budget": Budget(macs=target)} if how == "price" else {"widths": same_part(model, shape, target)}
+            goal = {"budget": Budget(macs=target)}
+            if how == "fraction":
+                goal = {"widths": uniform_widths(model, shape, target)}
             runtime = Runtime(cache_bytes=3 * 2**28, cache_file=known)
             made, report = prune(
                 model, (x, labels), method=method, options=Options(repair=repair), runtime=runtime, **goal
             )
         row |= {"seconds": time.perf_counter() - started, "report": report.to_dict(), "repair": asdict(repair)}
         del x
-    status = Path("/proc/self/status").read_text().splitlines()
-    row["peak_bytes"] = 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    row["peak_bytes"] = peak_bytes()
     result = evaluate(made, test)
     hits = "".join("1" if hit else "0" for hit in result.hits.tolist())
     return {**row, "correct": result.correct, "total": result.total, "cross_entropy": result.cross_entropy,
@@ -172,21 +166,19 @@ def one(arch: str, name: str, target: float, weights: Path, dataset: str, data: 
 @click.option("--alone", hidden=True)
 def main(arch: str, target: float, runs: str, out: Path, alone: str | None, **options: object) -> None:
     if alone is not None:
-        row = one(arch, alone, target, known=out.with_suffix(f".{arch}.known.json"), **options)
-        with open(out, "a") as file:
-            file.write(json.dumps(row) + "\n")
+        row = run_once(arch, alone, target, known=out.with_suffix(f".{arch}.known.json"), **options)
+        add_result(out, row)
+        click.echo(json.dumps(row))
         return
 
     def done() -> dict[str, dict[str, object]]:
-        rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+        rows = read_results(out)
         return {row["run"]: row for row in rows if row["arch"] == arch and row["target"] in (target, 1.0)}
 
     for name in ["dense", *runs.split(";")]:
         if name not in done():
-            words = [word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))]
-            goal = "1.0" if name == "dense" else str(target)
-            command = [sys.executable, __file__, arch, "--target", goal, *words, "--out", str(out), "--alone", name]
-            subprocess.run(command, check=True)
+            goal = 1.0 if name == "dense" else target
+            run_alone(__file__, arch, target=goal, out=out, alone=name, **options)
         row, first = done()[name], done()["dense"]
         hits = ([int(hit) for hit in str(run["hits"])] for run in (row, first))
         points, half = (100 * part for part in paired_difference_ci(*hits))

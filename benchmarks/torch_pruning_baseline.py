@@ -1,4 +1,4 @@
-"""Torch-Pruning (pip install torch-pruning) as it comes, at the MACs of a network of ours."""
+"""Torch-Pruning (pip install torch-pruning) with its defaults, at the MACs of a network that this package pruned."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from zoo.evaluate import count
 IMPORTANCES = {"magnitude": "GroupMagnitudeImportance", "taylor": "GroupTaylorImportance"}
 
 
-def at_ratio(model: nn.Module, kind: str, ratio: float, x: Tensor, y: Tensor) -> nn.Module:
-    """`model` (not touched) with the same part of all layers taken out by groups, the classifier left alone.
+def prune_at_ratio(model: nn.Module, kind: str, ratio: float, x: Tensor, y: Tensor) -> nn.Module:
+    """A copy of the model with the fraction `ratio` of the channels of every layer removed, except of the classifier.
 
-    x (M, ...) traces the network; Taylor importance takes the gradients of the cross-entropy with y (M,) on all of it.
+    The first of the samples x (M, ...) traces the network; Taylor importance uses the gradients of the cross-entropy of
+    all of them with the labels y (M,).
     """
     import torch_pruning as tp
 
@@ -30,11 +31,11 @@ def at_ratio(model: nn.Module, kind: str, ratio: float, x: Tensor, y: Tensor) ->
     return model.zero_grad() or model
 
 
-def ratio_for(model: nn.Module, kind: str, macs: float, x: Tensor, y: Tensor) -> float:
-    """The pruning ratio whose network has the MACs closest to `macs` from below, found on 32 samples."""
+def ratio_for_macs(model: nn.Module, kind: str, macs: float, x: Tensor, y: Tensor) -> float:
+    """The pruning ratio whose network has the most MACs up to `macs`, by bisection; importance is from 32 samples."""
     low, high = 0.0, 0.9
     for _ in range(10):
         middle = (low + high) / 2
-        small = at_ratio(model, kind, middle, x[:32], y[:32])
+        small = prune_at_ratio(model, kind, middle, x[:32], y[:32])
         low, high = (low, middle) if count(small, tuple(x.shape[1:])).macs <= macs else (middle, high)
     return high
