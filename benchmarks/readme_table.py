@@ -29,7 +29,7 @@ _HEAD = ("entry", "input", "accuracy", "parameters", "MACs", "speed-up, CPU", "f
 _RULE = ("---", "---", "---", "---:", "---:", "---", "---", "---")
 
 
-def found(root: Path) -> list[tuple[Card, str]]:
+def cards_of(root: Path) -> list[tuple[Card, str]]:
     """Every card of a checkout, with the word for where its checkpoint is: shipped, mirror, or its command alone.
 
     Raises:
@@ -51,7 +51,7 @@ def entry_tables(root: Path) -> str:
     """One Markdown table per data set of the entries of a checkout, the most demanding data set first; in each table
     children stand right after their parents."""
     groups: dict[str, dict[str, tuple[Card, str]]] = {}
-    for card, where in found(root):
+    for card, where in cards_of(root):
         groups.setdefault(card.dataset, {})[card.name] = (card, where)
     known = datasets_by_difficulty()
     order = [*(dataset for dataset in known if dataset in groups), *sorted(groups.keys() - set(known))]
@@ -64,7 +64,7 @@ def seeds_table(root: Path) -> str:
     return markdown(rows(entries(folders)[0].values(), "modelnet10"), 32, answers_of(folders, None))
 
 
-def renewed(text: str, name: str, table: str) -> str:
+def replace_table(text: str, name: str, table: str) -> str:
     """The text of a file with this table between the two comments of that name.
 
     Raises:
@@ -93,7 +93,7 @@ def _lineage(card: Card, cards: dict[str, Card]) -> tuple[tuple[str, str], ...]:
     line = [card]
     while (parent := cards.get(line[0].parent or "")) is not None and parent not in line:
         line.insert(0, parent)
-    return tuple((parse_name(each.name).stem, each.name) for each in line)
+    return tuple((parse_name(card.name).stem, card.name) for card in line)
 
 
 def _row(card: Card, where: str, *, depth: int) -> tuple[str, ...]:
@@ -105,8 +105,8 @@ def _row(card: Card, where: str, *, depth: int) -> tuple[str, ...]:
         _accuracy(card.accuracy) if card.accuracy else "",
         quantity(card.parameters),
         "" if card.macs is None else quantity(card.macs),
-        f"{speedup(record)}, {_how(record)}" if (record := _usual(timed)) else "",
-        f"{record.median_ms:.3f} ms, {_how(record)}" if (record := _usual(gpu)) else "",
+        f"{speedup(record)}, {_setting(record)}" if (record := _preferred(timed)) else "",
+        f"{record.median_ms:.3f} ms, {_setting(record)}" if (record := _preferred(gpu)) else "",
         where,
     )
 
@@ -116,12 +116,12 @@ def _accuracy(accuracy: Accuracy) -> str:
     return f"{accuracy.correct} / {accuracy.total}, {percent(accuracy)} ({interval(accuracy)}){split}"
 
 
-def _usual(records: list[Forward]) -> Forward | None:
+def _preferred(records: list[Forward]) -> Forward | None:
     """The one that most other entries have too: float32, eager, of these the largest batch."""
     return min(records, key=lambda r: (r.dtype != "float32", r.mode != "eager", -r.batch), default=None)
 
 
-def _how(record: Forward) -> str:
+def _setting(record: Forward) -> str:
     model = record.device.partition(":")[2].strip()
     unusual = [record.dtype] * (record.dtype != "float32") + [record.mode.replace("_", " ")] * (record.mode != "eager")
     return ", ".join([*filter(None, [model]), f"batch {record.batch}", *unusual])
@@ -133,7 +133,7 @@ def main(check: bool) -> None:
     for file, name, table in (("README.md", "entries", entry_tables), ("docs/results.md", "seeds", seeds_table)):
         old = (ROOT / file).read_text(encoding="utf-8")
         try:
-            new = renewed(old, name, table(ROOT))
+            new = replace_table(old, name, table(ROOT))
         except ZooError as error:
             raise click.ClickException(f"{file}: {error}") from error
         if new != old and check:

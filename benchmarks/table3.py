@@ -85,7 +85,7 @@ class Row:
 
 def rows(cards: Iterable[Card], dataset: str) -> list[Row]:
     """The table's rows in the paper's order; entries of other names and data sets are left out."""
-    found: dict[tuple[str, str, float, int], list[Card]] = {}
+    groups: dict[tuple[str, str, float, int], list[Card]] = {}
     for card in sorted(cards, key=lambda card: parse_name(card.name).stem):
         stem = _STEM.fullmatch(parse_name(card.name).stem)
         if stem is not None and stem["repaired"] and not stem["pruned"]:
@@ -93,25 +93,25 @@ def rows(cards: Iterable[Card], dataset: str) -> list[Row]:
         if card.dataset == dataset and stem is not None and stem["arch"] == card.arch:
             kind = "" if not stem["pruned"] else "repaired" if stem["repaired"] else "pruned"
             key = card.arch, kind, float(stem["width"] or 1), card.sample_shape[-1]
-            found.setdefault(key, []).append(card)
+            groups.setdefault(key, []).append(card)
 
-    def place(key: tuple[str, str, float, int]) -> tuple[int, float, int, int]:
+    def sort_key(key: tuple[str, str, float, int]) -> tuple[int, float, int, int]:
         arch, kind, width, points = key
         return list(TITLES).index(arch), -width, KINDS.index(kind), points
 
-    return [Row(*key, tuple(found[key])) for key in sorted(found, key=place)]
+    return [Row(*key, tuple(groups[key])) for key in sorted(groups, key=sort_key)]
 
 
-def timed(card: Card, batch: int) -> Forward | None:
+def shown_time(card: Card, batch: int) -> Forward | None:
     """The record that the table shows: float32, eager; on a GPU of that batch, else the CPU's first."""
-    plain = [each for each in card.forward if (each.dtype, each.mode) == ("float32", "eager")]
-    cuda = [each for each in plain if each.device.startswith("cuda") and each.batch == batch]
-    return next(iter([*cuda, *(each for each in plain if each.device == "cpu")]), None)
+    plain = [record for record in card.forward if (record.dtype, record.mode) == ("float32", "eager")]
+    cuda = [record for record in plain if record.device.startswith("cuda") and record.batch == batch]
+    return next(iter([*cuda, *(record for record in plain if record.device == "cpu")]), None)
 
 
-def text(row: Row, batch: int) -> tuple[str, ...]:
+def table_cells(row: Row, batch: int) -> tuple[str, ...]:
     """A line of the table."""
-    records = [record for card in row.cards if (record := timed(card, batch))]
+    records = [record for card in row.cards if (record := shown_time(card, batch))]
     devices = sorted({display.circumstances(record) for record in records})
     if len(devices) > 1:  # of different machines there is no common number
         records, devices = [], []
@@ -127,12 +127,12 @@ def text(row: Row, batch: int) -> tuple[str, ...]:
         "" if right is None else " ".join([f"{right[0]}/{right[1]}", *(f"({split})" for split in splits)]),
         _mean(row.shares),
         "" if row.interval is None else "{:.1f} to {:.1f}".format(*(100 * end for end in row.interval)),
-        _between([card.parameters for card in row.cards], display.quantity),
-        _between([card.macs for card in row.cards if card.macs is not None], display.quantity),
-        _between(ms, lambda value: f"{value:.3f} ms") + (where if ms else ""),
-        _between(ratios, lambda value: f"{value:.2f}x") + (where if ratios else ""),
+        _range([card.parameters for card in row.cards], display.quantity),
+        _range([card.macs for card in row.cards if card.macs is not None], display.quantity),
+        _range(ms, lambda value: f"{value:.3f} ms") + (where if ms else ""),
+        _range(ratios, lambda value: f"{value:.2f}x") + (where if ratios else ""),
         str(row.points),
-        _between([each for each in epochs if isinstance(each, int)], str),
+        _range([count for count in epochs if isinstance(count, int)], str),
     )
 
 
@@ -141,17 +141,17 @@ def share_correct(row: Row, answers: Answers) -> list[float]:
     return np.mean([answers(card) for card in row.cards], axis=0).tolist()  # type: ignore[no-any-return]
 
 
-def beside(table: Sequence[Row], answers: Answers | None = None) -> list[str]:
+def compare_with_dense(table: Sequence[Row], answers: Answers | None = None) -> list[str]:
     """A sentence for every pruned DGCNN that stands beside a dense multiplier, judged on the same samples; with the
     `answers` of each network the difference has its paired 95 % interval."""
     dense = {(row.width, row.points): row for row in table if row.arch == "dgcnn" and not row.kind}
-    said = []
+    sentences = []
     for row in table:
         other = dense.get((row.width, row.points))
         if not row.kind or other is None or len(row.splits) != 1 or row.splits != other.splits:
             continue
         gap = 100 * (statistics.mean(row.shares) - statistics.mean(other.shares))
-        several = f", {row.points} points" if len({each.points for each in table}) > 1 else ""
+        several = f", {row.points} points" if len({line.points for line in table}) > 1 else ""
         points = f"{gap:+.2f} points"
         if answers is not None:
             difference = paired_difference_ci(share_correct(row, answers), share_correct(other, answers))
@@ -160,17 +160,17 @@ def beside(table: Sequence[Row], answers: Answers | None = None) -> list[str]:
         most, least = max(c.macs or 0 for c in row.cards), min(c.macs or 0 for c in other.cards)
         if most > least > 0:
             line += f", and costs more ({display.quantity(most)} against {display.quantity(least)} MACs)"
-        said.append(line)
-    return said
+        sentences.append(line)
+    return sentences
 
 
 def markdown(table: Sequence[Row], batch: int, answers: Answers) -> str:
     """The table with the paired differences below it, for docs/results.md; columns that no card fills are left out."""
-    lines = [HEAD, *(text(row, batch) for row in table)]
+    lines = [HEAD, *(table_cells(row, batch) for row in table)]
     filled = [i for i in range(len(HEAD)) if any(line[i] for line in lines[1:])]
     cells = [[line[i] for i in filled] for line in lines]
     cells.insert(1, ["---"] * len(filled))
-    differences = "".join(f"* {line}\n" for line in beside(table, answers))
+    differences = "".join(f"* {line}\n" for line in compare_with_dense(table, answers))
     return "".join(f"| {' | '.join(line)} |\n" for line in cells) + f"\n{differences}"
 
 
@@ -188,7 +188,7 @@ def as_json(table: Sequence[Row], batch: int) -> list[dict[str, Any]]:
             "interval": row.interval,
             "parameters": [card.parameters for card in row.cards],
             "macs": [card.macs for card in row.cards],
-            "forward": [None if (r := timed(card, batch)) is None else vars(r) for card in row.cards],
+            "forward": [None if (r := shown_time(card, batch)) is None else vars(r) for card in row.cards],
         }
         for row in table
     ]
@@ -202,8 +202,8 @@ def _mean(shares: Sequence[float]) -> str:
     return f"{100 * statistics.mean(shares):.2f}{spread}"
 
 
-def _between(values: Sequence[Any], written: Callable[[Any], str]) -> str:
-    texts = [written(value) for value in sorted(values)]
+def _range(values: Sequence[Any], format_value: Callable[[Any], str]) -> str:
+    texts = [format_value(value) for value in sorted(values)]
     return "" if not texts else texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
@@ -212,33 +212,33 @@ def _between(values: Sequence[Any], written: Callable[[Any], str]) -> str:
               help="A folder of cards, or several [this machine's zoo, mirror/ and benchmarks/seeds/].")  # fmt: skip
 @click.option("--dataset", default="modelnet10", show_default=True)
 @click.option("--batch", default=32, show_default=True, help="Whose forward times on a GPU to show.")
-@click.option("--paired", "again", is_flag=True, help="Hold pruned against dense networks sample by sample.")
+@click.option("--paired", is_flag=True, help="Compare pruned with dense networks sample by sample.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the data set lies [ZOO_DATA_DIR].")
 @click.option("--json", "in_json", is_flag=True)
 def main(
-    folders: tuple[Path, ...], dataset: str, batch: int, again: bool, data_dir: Path | None, in_json: bool
+    folders: tuple[Path, ...], dataset: str, batch: int, paired: bool, data_dir: Path | None, in_json: bool
 ) -> None:  # fmt: skip
-    places = folders or (*default_folders(), store.cache_dir(), SEEDS)
+    sources = folders or (*default_folders(), store.cache_dir(), SEEDS)
     try:
-        table = rows(entries(places)[0].values(), dataset)
+        table = rows(entries(sources)[0].values(), dataset)
     except ZooError as error:
         raise click.ClickException(str(error)) from error
     if not table:
         raise click.ClickException(
             f"no entry of {dataset} belongs to the table: train some with benchmarks/train_all.py"
         )
-    if in_json and again:
+    if in_json and paired:
         raise click.UsageError("--paired adds to the table's last lines, which --json does not print: give one of them")
     if in_json:
         click.echo(json.dumps(as_json(table, batch), indent=2))
         return
-    click.echo(display.table([HEAD, *(text(row, batch) for row in table)]))
+    click.echo(display.table([HEAD, *(table_cells(row, batch) for row in table)]))
     try:
-        said = beside(table, answers_of(places, data_dir) if again else None)
+        sentences = compare_with_dense(table, answers_of(sources, data_dir) if paired else None)
     except ZooError as error:
         raise click.ClickException(str(error)) from error
-    if said:
-        click.echo("\n".join(["", *said]))
+    if sentences:
+        click.echo("\n".join(["", *sentences]))
 
 
 if __name__ == "__main__":
