@@ -178,7 +178,7 @@ DYING = """
 import os, sys
 from pathlib import Path
 from zoo.store import publishing as publish, store
-store.shipped = lambda: Path(sys.argv[1])
+store.package_dir = lambda: Path(sys.argv[1])
 replace, unlink = os.replace, Path.unlink
 def dying(source, target):
     replace(source, target)
