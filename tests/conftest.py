@@ -1,5 +1,6 @@
 """What several test files need: stores, mirrors, a zoo with a trained entry."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from http_mirror import Mirror, serving
 from store_entries import make, write_index
 
 from zoo.store import store
+
+# pytest-xdist starts a worker for each core: one thread for each. Processes that the tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
