@@ -1,6 +1,4 @@
-"""README and docs/: the Python in them runs and prints what they say, every command can be typed, every link leads somewhere."""
-
-from __future__ import annotations
+"""README and docs/: the Python in them runs and prints what they say, every command can be typed, every link works."""
 
 import os
 import re
