@@ -15,6 +15,7 @@ from small_zoo import SMALL, Counting, entries, made, run
 
 import zoo
 from zoo import models
+from zoo.cli.sigterm import exit_on_sigterm
 from zoo.evaluate import count, evaluate
 from zoo.store import store
 from zoo.train import loop as train
@@ -201,9 +202,13 @@ def test_a_part_that_the_network_was_trained_on_is_no_validation(home, caplog):
 
 def test_a_log_that_was_lost_is_written_again(home, tmp_path, monkeypatch):
     words = ["train", "dgcnn", "--width", "0.25", "--epochs", "2", *SMALL, "--name", "new.shapes"]
-    with monkeypatch.context() as patch:
-        patch.setattr(train_entry, "measure", lambda *given, **more: os.kill(os.getpid(), signal.SIGTERM))
-        result = run(*words, "--log", tmp_path / "first.jsonl")
+    handler = signal.signal(signal.SIGTERM, exit_on_sigterm)  # as the console script does
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(train_entry, "measure", lambda *given, **more: os.kill(os.getpid(), signal.SIGTERM))
+            result = run(*words, "--log", tmp_path / "first.jsonl")
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     assert result.exit_code == 143
     assert "Stopped (SIGTERM). The same command goes on from what it has saved" in result.stderr
     log = tmp_path / "second.jsonl"
@@ -220,7 +225,12 @@ def test_the_module_is_the_command(home, monkeypatch, capsys):
     """torchrun -m zoo.train ... starts it."""
     monkeypatch.setattr(sys, "argv", ["train.py", "dgcn"])
     monkeypatch.delitem(sys.modules, "zoo.train.__main__", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module("zoo.train.__main__", run_name="__main__")
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("zoo.train.__main__", run_name="__main__")
+        assert signal.getsignal(signal.SIGTERM) is exit_on_sigterm
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     assert ended.value.code == 2
     assert "did you mean dgcnn" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from zoo import display, store
 from zoo.cli.completion import entry_names
 from zoo.cli.list_options import EPILOG, list_options
 from zoo.cli.params import FOLDER
+from zoo.cli.sigterm import install_sigterm_handler
 from zoo.display import USUAL, Query, parse_columns
 from zoo.errors import ZooError, suggest
 from zoo.store import locations
@@ -43,6 +44,11 @@ TOGETHER = ("eval", "finetune", "reprune", "train")  # what several processes do
 
 class ZooGroup(click.Group):
     """A group whose heavy commands are imported on use and whose `ZooError`s end it with exit code 2."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run as the command line of this process: the console script and ``python -m zoo`` call this."""
+        install_sigterm_handler()
+        return super().__call__(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*self.commands, *LAZY})

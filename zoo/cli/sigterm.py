@@ -1,0 +1,22 @@
+"""SIGTERM on the command line: a sentence and exit code 143, so that files and processes in use are cleaned up."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+
+def install_sigterm_handler() -> None:
+    """End the process with a sentence on SIGTERM; called by the console script, never by the library.
+
+    A host program, a test runner for instance, that calls commands as functions keeps its own handler. Only the main
+    thread can install one.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, exit_on_sigterm)
+
+
+def exit_on_sigterm(number: int, frame: object) -> None:
+    print("Stopped (SIGTERM). The same command goes on from what it has saved, if anything.", file=sys.stderr)
+    raise SystemExit(128 + number)  # no subclass of Exception, which some code might catch
