@@ -14,52 +14,108 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from distributed_runs import SUPPORT, environment, launcher, run_distributed, torchrun
 from pictures import pictures
-from several import environment, launcher, together, torchrun
 from torch.nn import functional as F
 from training_runs import RUNS, Read, dropping, result, samples, seeded
 
 from zoo import ZooError
 from zoo.cli import main
-from zoo.distributed import sync_batch_norm as synchronised
+from zoo.distributed import sync_batch_norm
 from zoo.train import train
 from zoo.workflows import choose_device
 
-ALIKE = """
-import os, shutil, signal
+TRAIN = ["train", "vgg11", "--dataset", "imagenet", "--size", "32", "--width", "0.1", "--batch-size", "8"]
+TRAIN += ["--device", "cpu", "--json"]
+
+SAME = """
+import os, signal
 from training_runs import RUNS, Read, dropping, result, samples, seeded
+from zoo.evaluate import evaluate
 from zoo.train import train
 
-found = {name: result(name, folder) for name in RUNS}
+results = {name: result(name, folder) for name in RUNS}
 
-# What one process began, several go on with.
+# A run that one process began goes on in several.
 build, data, recipe = RUNS["odd"]
-found["from one"] = train(seeded(build, 9), data, recipe, seed=3, checkpoint=state).state_dict()
+results["from one"] = train(seeded(build, 9), data, recipe, seed=3, checkpoint=STATE).state_dict()
 
-# A signal that one process gets stops all at the same step; they go on from there.
-at = {10: lambda: processes.rank() == 1 and os.kill(os.getpid(), signal.SIGTERM)}
+# A signal that one process gets stops all at the same step, and they go on from there.
+at = {10: lambda: distributed.rank() == 1 and os.kill(os.getpid(), signal.SIGTERM)}
 reader = Read(data, at)
 try:
     train(seeded(build), reader, recipe, seed=3, checkpoint=folder / "signal.pt")
-except processes.ZooError as error:
-    found["stopped"] = (str(error), reader.read)
-found["signal"] = train(seeded(build, 9), data, recipe, seed=3, checkpoint=folder / "signal.pt").state_dict()
+except ZooError as error:
+    results["stopped"] = (str(error), reader.read)
+results["signal"] = train(seeded(build, 9), data, recipe, seed=3, checkpoint=folder / "signal.pt").state_dict()
 
-# Dropout is each process's own.
+# Every process has a dropout mask of its own.
 masks, model = [], seeded(dropping)
 model[3].register_forward_hook(lambda module, inputs, output: masks.append(output == 0))
-train(model, samples(24 * processes.world_size(), 5), recipe, seed=3)
-found["mask"] = masks[0][:2]
+train(model, samples(24 * distributed.world_size(), 5), recipe, seed=3)
+results["mask"] = masks[0][:2]
 
-def fetch():
-    there = (folder / "fetched").exists()
-    (folder / "fetched").touch()
-    return there
-
-found["fetched"] = processes.one_first(fetch)
-found["agreed"] = processes.any_rank(processes.rank() == 1, False)
-torch.save(found, folder / f"{processes.rank()}.pt")
+# NaN in the samples of the last process is an error in all.
+x, y = data.tensors
+x = x.clone()
+x[-1] = torch.nan
+try:
+    evaluate(seeded(build), (x, y))
+except ZooError as error:
+    results["nan"] = str(error)
+torch.save(results, folder / f"{distributed.rank()}.pt")
 """
+
+DIFFERENT = """
+import os
+from zoo.workflows import evaluate_entry
+os.environ["ZOO_HOME"] = HOMES[min(distributed.rank(), 1)]
+try:
+    evaluate_entry("vgg11-0.1x.imagenet", data_dir=IMAGES, device="cpu")
+except ZooError as error:
+    (folder / f"{distributed.rank()}").write_text(str(error))
+"""
+
+by_processes = pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)], scope="module")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.fixture(scope="module")
+def homes(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two zoos whose entry vgg11-0.1x.imagenet has other weights, trained by a single process."""
+    folder = tmp_path_factory.mktemp("homes")
+    for seed, epochs in (("0", "2"), ("1", "1")):
+        words = [*TRAIN, "--epochs", epochs, "--seed", seed, "--data-dir", str(images)]
+        done = CliRunner().invoke(main, words, env={"ZOO_HOME": str(folder / seed)})
+        assert done.exit_code == 0, done.output
+    return [str(folder / "0"), str(folder / "1")]
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The resume file of a run that one process began."""
+    path = tmp_path_factory.mktemp("state") / "begun.pt"
+    build, data, recipe = RUNS["odd"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zoo.train.loop.SAVE_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            train(seeded(build), Read(data, {40: interrupt}), recipe, seed=3, checkpoint=path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(n: int, state: Path, homes: list[str], images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run of all texts by n distributed."""
+    folder = tmp_path_factory.mktemp(f"by{n}")
+    begun = shutil.copy(state, folder / "begun.pt")  # the run goes on in it
+    bodies = {"same": SAME, "different": DIFFERENT}
+    done = run_distributed(n, bodies, folder, STATE=begun, HOMES=homes, IMAGES=str(images))
+    assert done.stdout == ""
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -71,27 +127,20 @@ def assert_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("n", [2, 3])
-def test_several_processes_train_and_evaluate_as_one(
-    n: int, alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = tmp_path / "begun.pt"
-    build, data, recipe = RUNS["odd"]
-    monkeypatch.setattr("zoo.train.loop.SAVE_SECONDS", 0.0)
-    with pytest.raises(KeyboardInterrupt):
-        train(seeded(build), Read(data, {40: interrupt}), recipe, seed=3, checkpoint=begun)
-    assert together(n, ALIKE, tmp_path, state=begun).stdout == ""
-    each = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(n)]
+@by_processes
+def test_several_processes_train_and_evaluate_as_one(n: int, results: Path, alone: dict[str, Any]) -> None:
+    each = [torch.load(results / "same" / f"{rank}.pt", weights_only=True) for rank in range(n)]
     for name in RUNS:
         for found in (every[name] for every in each):
             assert_weights(found["weights"], alone[name]["weights"])
             assert all(found["weights"][key].equal(value) for key, value in each[0][name]["weights"].items())
             assert found["counts"] == alone[name]["counts"]
-            assert all(map(torch.equal, found["hits"], alone[name]["hits"]))
+            for key in ("hits", "predictions"):
+                assert all(map(torch.equal, found[key], alone[name][key]))
             assert found["entropy"] == pytest.approx(alone[name]["entropy"], rel=1e-6)
             assert found["history"] == [pytest.approx(line, rel=1e-9) for line in alone[name]["history"]]
         if RUNS[name][2].accumulate == 1 and "pairs" not in name:
-            # Each sample is loaded by one process; a first one by all, for its shape.
+            # Each sample is loaded by one process; the first one by all, for its shape.
             assert sum(every[name]["read"] - 1 for every in each) == alone[name]["read"] - 1
             assert max(every[name]["read"] for every in each) < 1.5 * alone[name]["read"] / n + 3
     for every in each:
@@ -99,15 +148,21 @@ def test_several_processes_train_and_evaluate_as_one(
         assert_weights(every["signal"], alone["odd"]["weights"])
         assert "stopped in epoch 1 of 3" in every["stopped"][0]
         assert every["stopped"][1] < 15
+        assert "of the data holds NaN or infinite values" in every["nan"]
     assert not each[0]["mask"].equal(each[1]["mask"])
-    assert [every["fetched"] for every in each] == [False] + [True] * (n - 1)
-    assert all(every["agreed"] == [True, False] for every in each)
+
+
+@by_processes
+def test_unlike_checkpoints_of_one_name_are_not_evaluated_together(n: int, results: Path) -> None:
+    for rank in range(n):
+        message = (results / "different" / f"{rank}").read_text()
+        assert "the processes must have the checkpoint of vgg11-0.1x.imagenet in common" in message
 
 
 def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.checkpoint.device_of", torch.device)
+    monkeypatch.setattr("zoo.workflows.entry.device_of", torch.device)
     assert choose_device("cuda:0") == torch.device("cuda", 0)
-    monkeypatch.setattr("zoo.distributed.processes.is_distributed", lambda: True)
+    monkeypatch.setattr("zoo.distributed.is_distributed", lambda: True)
     with pytest.raises(ZooError, match="cuda:0 is one GPU for several processes: write --device cuda"):
         choose_device("cuda:0")
 
@@ -125,7 +180,7 @@ def test_the_batch_norm_of_several_is_torchs(shape: tuple[int, ...], affine: boo
     x, exact = torch.randn(shape, dtype=dtype) + 5, torch.promote_types(dtype, torch.float32)
     weights = [torch.randn(3, dtype=exact) if affine else None for _ in range(2)]
     found = []
-    for batch_norm in (F.batch_norm, synchronised._batch_norm):
+    for batch_norm in (F.batch_norm, sync_batch_norm._batch_norm):
         given = [None if each is None else each.clone().requires_grad_() for each in (x, *weights)]
         running = [torch.zeros(3, dtype=exact), torch.ones(3, dtype=exact)]
         y = batch_norm(given[0], *running, *given[1:], True, 0.3, 1e-3)
@@ -141,24 +196,24 @@ sys.path.insert(0, {support!r})
 from pathlib import Path
 import torch
 from training_runs import RUNS, Read, dropping, samples, seeded
-from zoo.distributed import processes
+from zoo import ZooError, distributed
 from zoo.train import loop as module
 
 what, folder = sys.argv[1], Path(sys.argv[2])
 module.SAVE_SECONDS = 0.0  # save after every step
 
 def act():
-    if what == "kill" and processes.rank() == 1:
+    if what == "kill" and distributed.rank() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "wait":
-        (folder / f"waits{{processes.rank()}}").touch()
+        (folder / f"waits{{distributed.rank()}}").touch()
         time.sleep(2)
-    if what == "nan" and processes.rank() == 1:
+    if what == "nan" and distributed.rank() == 1:
         data.tensors[0].fill_(torch.nan)
 
 recipe, data = RUNS["parts"][2], samples(29, 5)
 try:
-    with processes.process_group():
+    with distributed.process_group():
         at = {{{{"kill": 12, "wait": 10, "nan": 3}}.get(what, 0): act}}
         state, log = (None, None) if what == "nan" else (folder / "run.pt", folder / "log.jsonl")
         teacher = seeded(dropping, 1)
@@ -168,8 +223,8 @@ try:
         if what == "finish":
             whole = module.train(seeded(dropping), data, recipe, seed=3, teacher=teacher)
             same = all(map(torch.equal, made.state_dict().values(), whole.state_dict().values()))
-            (folder / f"same{{processes.rank()}}").write_text(str(same))
-except processes.ZooError as error:
+            (folder / f"same{{distributed.rank()}}").write_text(str(same))
+except ZooError as error:
     raise SystemExit(f"Error: {{error}}")
 """
 
@@ -177,10 +232,11 @@ except processes.ZooError as error:
 @pytest.fixture
 def long(tmp_path: Path) -> Path:
     script = tmp_path / "long.py"
-    script.write_text(LONG.format(support=str(Path(__file__).parents[1] / "support")))
+    script.write_text(LONG.format(support=SUPPORT))
     return script
 
 
+@pytest.mark.slow
 def test_kill_9_of_one_and_sigterm_to_all_then_the_weights_of_a_whole_run(long: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     killed = torchrun(3, [str(long), "kill", str(tmp_path)])
@@ -225,75 +281,58 @@ def test_an_error_in_one_process_alone_ends_all_and_is_told(long: Path, tmp_path
     assert "of the data holds NaN or infinite values" in done.stderr
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return pictures(tmp_path / "images")
-
-
-def test_the_command_makes_the_same_entry(images: Path, tmp_path: Path) -> None:
-    words = ["train", "vgg11", "--dataset", "imagenet", "--data-dir", str(images), "--size", "32", "--width", "0.1"]
-    words += ["--epochs", "2", "--batch-size", "8", "--device", "cpu", "--json"]
-    alone = CliRunner().invoke(main, words, env={"ZOO_HOME": str(tmp_path / "home1")})
-    home = {"ZOO_HOME": str(tmp_path / "home2")}
-    shared = torchrun(2, ["-m", "zoo.train", *words[1:]], env=home)
+def test_the_command_makes_the_same_entry(images: Path, homes: list[str], tmp_path: Path) -> None:
+    """torchrun -m zoo.train, against zoo train."""
+    words = [*TRAIN, "--epochs", "2", "--data-dir", str(images)]
+    shared = torchrun(2, ["-m", "zoo.train", *words[1:]], env={"ZOO_HOME": str(tmp_path)})
     assert shared.returncode == 0, shared.stderr
     assert shared.stderr.count("epoch 2/2") == 1
-    assert list((tmp_path / "home2" / "runs").iterdir()) == []
-    one, two = (json.loads(text)["card"] for text in (alone.stdout, shared.stdout))  # printed once
+    assert list((tmp_path / "runs").iterdir()) == []
+    one, two = card_in(homes[0]), json.loads(shared.stdout)["card"]  # printed once
     assert two["accuracy"] == one["accuracy"]
     assert two["cross_entropy"] == pytest.approx(one["cross_entropy"], abs=1e-4)
     assert two["recipe"] == one["recipe"]
 
-    again = ["-m", "zoo", "eval", one["name"], "--data-dir", str(images), "--device", "cpu", "--json"]
-    evaluated = torchrun(2, again, env=home)
-    assert json.loads(evaluated.stdout)["accuracy"]["correct"] == one["accuracy"]["correct"], evaluated.stderr
-    prune = ["reprune", one["name"], "--eps", "0.2", "--images", "19", "--finetune-epochs", "1", "--half"]
+
+@pytest.mark.slow
+def test_commands_evaluate_and_prune_as_one_process_does(images: Path, homes: list[str], tmp_path: Path) -> None:
+    two, one = (str(shutil.copytree(homes[0], tmp_path / name)) for name in ("two", "one"))
+    card = card_in(one)
+    evaluate = ["eval", card["name"], "--data-dir", str(images), "--device", "cpu", "--json"]
+    evaluated = torchrun(2, ["-m", "zoo", *evaluate], env={"ZOO_HOME": two})
+    assert json.loads(evaluated.stdout)["accuracy"]["correct"] == card["accuracy"]["correct"], evaluated.stderr
+    prune = ["reprune", card["name"], "--eps", "0.2", "--images", "19", "--finetune-epochs", "1", "--half"]
     prune += ["--data-dir", str(images), "--device", "cpu", "--json"]
-    home1 = CliRunner().invoke(main, prune, env={"ZOO_HOME": str(tmp_path / "home1")})
-    made = torchrun(2, ["-m", "zoo", *prune], env=home)
-    assert made.returncode == 0, made.stderr
-    small, other = (json.loads(text) for text in (made.stdout, home1.stdout))
-    assert small["card"]["widths"] == other["card"]["widths"] != one["widths"]
-    assert small["card"]["accuracy"] == other["card"]["accuracy"]
-    assert small["card"]["cross_entropy"] == pytest.approx(other["card"]["cross_entropy"], abs=1e-3)
-    assert small["card"]["recipe"]["command"] == other["card"]["recipe"]["command"]
-    assert small["card"]["file"]["weights"] == other["card"]["file"]["weights"]
+    alone = CliRunner().invoke(main, prune, env={"ZOO_HOME": one})
+    pruned = torchrun(2, ["-m", "zoo", *prune], env={"ZOO_HOME": two})
+    assert pruned.returncode == 0, pruned.stderr
+    small, other = (json.loads(text)["card"] for text in (pruned.stdout, alone.stdout))
+    assert small["widths"] == other["widths"] != card["widths"]
+    assert small["accuracy"] == other["accuracy"]
+    assert small["cross_entropy"] == pytest.approx(other["cross_entropy"], abs=1e-3)
+    assert small["recipe"]["command"] == other["recipe"]["command"]
+    assert small["file"]["weights"] == other["file"]["weights"]
+
+
+@pytest.mark.slow
+def test_wrong_words_are_answered_once(images: Path, homes: list[str]) -> None:
+    home, name = {"ZOO_HOME": homes[0]}, card_in(homes[0])["name"]
     listed = torchrun(2, ["-m", "zoo", "list"], env=home)
     assert listed.stderr.count("zoo list is for one process: start it without torchrun") == 1
     assert listed.stdout == ""
-    unknown = torchrun(3, ["-m", "zoo", "eval", one["name"], "--pints", "8"], env=home)
+    unknown = torchrun(3, ["-m", "zoo", "eval", name, "--pints", "8"], env=home)
     assert unknown.stderr.count("No such option") == 1
     assert "exitcode  : 2" in unknown.stderr
     program = ["--no-python", str(Path(sys.executable).with_name("zoo"))]
-    wrong = torchrun(2, [*program, "finetune", one["name"], "--lr", "-1", "--data-dir", str(images)], env=home)
+    wrong = torchrun(2, [*program, "finetune", name, "--lr", "-1", "--data-dir", str(images)], env=home)
     assert wrong.returncode != 0
     assert "a learning rate of -1.0 is not possible" in wrong.stderr
     assert "exitcode  : 2" in wrong.stderr
     assert wrong.stdout == ""
 
 
-OTHER = """
-import os
-from zoo.workflows import evaluate_entry
-os.environ["ZOO_HOME"] = homes[processes.rank()]
-try:
-    evaluate_entry("vgg11-0.1x.imagenet", data_dir=images, device="cpu")
-except processes.ZooError as error:
-    (folder / f"said{processes.rank()}").write_text(str(error))
-"""
-
-
-def test_unlike_checkpoints_of_one_name_are_not_evaluated_together(images: Path, tmp_path: Path) -> None:
-    homes = []
-    for seed in ("0", "1"):
-        words = ["train", "vgg11", "--dataset", "imagenet", "--data-dir", str(images), "--size", "32", "--width", "0.1"]
-        homes.append(str(tmp_path / seed))
-        done = CliRunner().invoke(
-            main, [*words, "--epochs", "1", "--device", "cpu", "--seed", seed], env={"ZOO_HOME": homes[-1]}
-        )
-        assert done.exit_code == 0, done.output
-    together(2, OTHER, tmp_path, homes=homes, images=str(images))
-    for rank in range(2):
-        assert "the processes must have the checkpoint of vgg11-0.1x.imagenet in common" in (
-            tmp_path / f"said{rank}"
-        ).read_text()
+def card_in(home: str) -> dict[str, Any]:
+    """The card of the one entry of a zoo."""
+    (path,) = Path(home).glob("own/*.json")
+    card: dict[str, Any] = json.loads(path.read_text())
+    return card

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from distributed_runs import environment
 from pictures import pictures
-from several import environment
 
 from zoo.cli import main
+
+pytestmark = pytest.mark.slow
 
 Agents = list["subprocess.Popen[str]"]
 

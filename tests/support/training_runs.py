@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 
-from zoo import models
-from zoo.distributed import processes
+from zoo import distributed, models
 from zoo.evaluate import evaluate
 from zoo.train import Recipe, train
 
@@ -106,8 +105,8 @@ def result(name: str, folder: Path) -> dict[str, Any]:
     counted, log = Read(data), folder / f"{name}.jsonl"
     teacher = seeded(build, 1) if recipe.distil else None
     # Weights that differ before: those of the first process count.
-    model = train(seeded(build, processes.rank()), counted, recipe, seed=3, teacher=teacher, log=log)
-    processes.all_gather_object(None)  # the first writes it
+    model = train(seeded(build, distributed.rank()), counted, recipe, seed=3, teacher=teacher, log=log)
+    distributed.all_gather_object(None)  # the first writes it
     history = [{**json.loads(line), "seconds": 0} for line in log.read_text().splitlines()]
     found = [evaluate(model, (data.tensors[0][:m], data.tensors[1][:m]), batch_size=4) for m in (1, 2, len(data))]
     return {
@@ -117,4 +116,5 @@ def result(name: str, folder: Path) -> dict[str, Any]:
         "counts": [(e.correct, e.total, e.low, e.high) for e in found],
         "entropy": [e.cross_entropy for e in found],
         "hits": [e.hits for e in found],
+        "predictions": [e.predictions for e in found],
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from several import environment
+from distributed_runs import environment
 from torch import nn
 from torch.utils.data import TensorDataset
 from training_runs import CLASSES, RECIPE, resnet, samples
