@@ -1,4 +1,4 @@
-"""Exported files: every network in every format gives its logits at any batch, and a file that does not is not kept."""
+"""Exported files: every network in every format gives its logits at any batch size, and a wrong file is not kept."""
 
 import dataclasses
 import functools
@@ -15,12 +15,13 @@ from store_entries import plain, write_index
 from torch import Tensor, nn
 
 import zoo
-from zoo import export as module
+from zoo import export_formats as formats
 from zoo import models
 from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.export import export
-from zoo.store import store
+from zoo.utils import sha256_of
+from zoo.workflows import save_entry
 
 SHAPES = {"mlp": (5,), "dgcnn": (3, 20), "pointnet": (3, 20), "pointnet2": (3, 8)}  # the others take images
 OPTIONS: dict[str, dict[str, Any]] = {"mlp": {"in_features": 5}, "dgcnn": {"k": 3}}
@@ -59,14 +60,14 @@ def entry(arch: str = "mlp", place: Path | None = None) -> str:
         options=options,
         widths=dict(model.widths),
     )
-    return store.save_entry(model, card, place).name
+    return save_entry(model, card, place).name
 
 
 def loaded(path: Path, format: str) -> tuple[Callable[[Tensor], Tensor], str]:
     """What a user would run, and the card in the file."""
     extra: dict[str, Any] = {"card.json": ""}
     if format == "torchscript":
-        with module._quiet():
+        with formats.quiet():
             return torch.jit.load(path, _extra_files=extra), extra["card.json"].decode()
     if format == "torch.export":
         return torch.export.load(path, extra_files=extra).module(), extra["card.json"]
@@ -77,20 +78,24 @@ def loaded(path: Path, format: str) -> tuple[Callable[[Tensor], Tensor], str]:
     return lambda x: torch.from_numpy(session.run(None, {"input": x.numpy()})[0]), card
 
 
-@pytest.mark.parametrize("arch", models.ARCHS)
+# Each costs 5 to 30 s: by default one network that searches neighbours, the only plain chain and one with shortcuts.
+@pytest.mark.parametrize(
+    "arch", [name if name in ("dgcnn", "mlp", "resnet34") else pytest.param(name, marks=pytest.mark.slow)
+             for name in models.ARCHS],
+)  # fmt: skip
 def test_every_network_in_every_format_gives_its_logits_at_any_batch(
     arch: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # The graph is captured once for the two formats that are made of it, which saves a third of the time.
-    capture = functools.lru_cache(lambda: module_program(*arguments))
+    capture = functools.lru_cache(lambda: captured_program(*arguments))
     arguments: list[Any] = []
-    module_program = module._program
+    captured_program = formats._program
 
     def once(*given: Any) -> Any:
         arguments[:] = given
         return capture()
 
-    monkeypatch.setattr(module, "_program", once)
+    monkeypatch.setattr(formats, "_program", once)
     name = entry(arch)
     network = zoo.get(name)
     inputs = [torch.randn(batch, *zoo.info(name).sample_shape) for batch in (1, 2, 6)]
@@ -98,8 +103,8 @@ def test_every_network_in_every_format_gives_its_logits_at_any_batch(
         truths = [network(x) for x in inputs]
     assert (truths[2] - truths[2].mean(0)).norm() > 1e-3 * truths[2].norm()  # these logits say which sample it is
     # These two have V3-small's operators (but for V2's ReLU6), and in all formats would take half of this file's time.
-    formats = {"mobilenet_v2": FORMATS[1:], "mobilenet_v3_large": FORMATS[2:]}.get(arch, FORMATS)
-    for format in formats:
+    in_formats = {"mobilenet_v2": FORMATS[1:], "mobilenet_v3_large": FORMATS[2:]}.get(arch, FORMATS)
+    for format in in_formats:
         result = export(name, format=format)
         assert result.path == Path(name + SUFFIX[format])
         assert max(result.errors.values()) < 3e-4  # these networks are deep, narrow and untrained: rounding grows
@@ -107,7 +112,7 @@ def test_every_network_in_every_format_gives_its_logits_at_any_batch(
         assert json.loads(card) == json.loads(zoo.info(name).to_json())
         for x, truth in zip(inputs, truths, strict=True):  # with gradients enabled, as a user may have them
             assert (run(x) - truth).norm() < 3e-4 * truth.norm()
-    assert sorted(path.name for path in folder.iterdir()) == sorted(name + SUFFIX[format] for format in formats)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(name + SUFFIX[format] for format in in_formats)
     assert capfd.readouterr() == ("", "")
 
 
@@ -118,12 +123,12 @@ def small() -> str:
 
 def changed(format: str, change: Callable[[nn.Module], nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the writer of a format write another network than it was given."""
-    form = module._FORMATS[format]
+    form = formats.FORMATS[format]
 
     def write(model: nn.Module, x: Tensor, card: zoo.Card) -> bytes:
         return form.write(change(model), x, card)
 
-    monkeypatch.setitem(module._FORMATS, format, dataclasses.replace(form, write=write))
+    monkeypatch.setitem(formats.FORMATS, format, dataclasses.replace(form, write=write))
 
 
 class Changed(nn.Module):
@@ -205,7 +210,7 @@ def test_an_existing_file_is_replaced_only_if_asked(small: str, folder: Path) ->
     assert path.read_bytes() == b"mine"
     result = export(small, format="torchscript", out=path, overwrite=True)
     assert result.size == path.stat().st_size > 1000
-    assert result.sha256 == zoo.store.sha256_of(path)
+    assert result.sha256 == sha256_of(path)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
@@ -243,7 +248,7 @@ def test_wrong_words_are_answered_in_a_sentence(
 
 def test_a_card_whose_sample_shape_is_not_the_networks_is_said_to_be_wrong(small: str) -> None:
     card = dataclasses.replace(zoo.info(small), name="wrong.shapes", sample_shape=(6,), file=None)
-    store.save_entry(zoo.get(small), card)
+    save_entry(zoo.get(small), card)
     with pytest.raises(ZooError, match=r"wrong\.shapes does not run on samples of the shape \(6,\)"):
         export("wrong", format="torchscript")
 

@@ -15,10 +15,10 @@ from zoo import checkpoint, datasets, models
 from zoo.cards import Card
 from zoo.datasets import train_val_split
 from zoo.errors import ZooError
-from zoo.half_precision import decisions, halve
+from zoo.evaluate import evaluate
+from zoo.half_precision import round_to_float16
 from zoo.store import store
-from zoo.workflows import Data, save_entry
-from zoo.workflows.entry import held_for_halving
+from zoo.workflows import Data, held_for_halving, save_entry
 
 ARCH: dict[str, Any] = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 5}}
 
@@ -54,7 +54,7 @@ class Edge(nn.Module):
 
 def test_rounded_weights_are_float16s_and_the_rest_is_untouched() -> None:
     model, before = net(), state(net())
-    found = halve(model, samples())
+    found = round_to_float16(model, samples())
     assert (found.changed, found.total, found.float32) == (0, 40, ())
     assert found.float16 == ("hidden1.weight", "hidden2.weight", "out.weight")
     for name, tensor in model.state_dict().items():
@@ -70,7 +70,7 @@ def test_batch_norm_stays_in_single_precision() -> None:
     model = models.build("pointnet", num_classes=4).eval()
     before = state(model)
     clouds = torch.randn(4, 3, 64)
-    found = halve(model, (clouds, torch.zeros(4, dtype=torch.long)))
+    found = round_to_float16(model, (clouds, torch.zeros(4, dtype=torch.long)))
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == {name for name, weight in model.named_parameters() if weight.ndim >= 2} == set(found.float16)
     data = checkpoint.pack(model, arch="pointnet", num_classes=4, options={}, float16=found.float16)
@@ -82,12 +82,13 @@ def test_one_decision_that_would_change_is_one_too_many() -> None:
     model = Edge(2**-12)  # rounds to 1: a tie, which the first class wins
     x = torch.tensor([[0.0], [-1.0], [3.0]])  # in the first two the second class does not win as it is
     before = state(model)
-    assert decisions(model, (x, torch.zeros(3, dtype=torch.long))).tolist() == [0, 0, 1]
-    found = halve(model, (x, torch.zeros(3, dtype=torch.long)))
+    assert evaluate(model, (x, torch.zeros(3, dtype=torch.long))).predictions.tolist() == [0, 0, 1]
+    found = round_to_float16(model, (x, torch.zeros(3, dtype=torch.long)))
     assert (found.float16, found.float32) == ((), ("out.weight",))
     assert found.sentence() == "float32 weights: float16 would change 1 of 3 decisions"
     assert torch.equal(model.out.weight, before["out.weight"])
-    assert not halve(model, (x[:2], torch.zeros(2, dtype=torch.long))).float32  # only these samples are asked
+    found = round_to_float16(model, (x[:2], torch.zeros(2, dtype=torch.long)))
+    assert not found.float32  # only the samples that are given decide
     assert torch.equal(model.out.weight, torch.ones(2, 1))
 
 
@@ -97,7 +98,7 @@ def test_a_weight_beyond_float16_stays_as_it_is(number: float) -> None:
     with torch.no_grad():
         model.hidden2.weight[1, 2] = number
     before = state(model)
-    found = halve(model, samples())
+    found = round_to_float16(model, samples())
     assert (found.float16, found.float32) == (("hidden1.weight", "out.weight"), ("hidden2.weight",))
     assert found.sentence() == (
         "float16 in 2 of 3 weights: all 40 decisions are the same "
@@ -113,7 +114,7 @@ def test_where_float16_has_no_weight_at_all_nothing_moves() -> None:
     model = Edge(0.0)
     with torch.no_grad():
         model.out.weight[1] = 1e5
-    found = halve(model, (torch.ones(2, 1), torch.zeros(2, dtype=torch.long)))
+    found = round_to_float16(model, (torch.ones(2, 1), torch.zeros(2, dtype=torch.long)))
     assert found.sentence() == "float32 weights: out.weight holds a number beyond 65504, the largest of float16"
     assert model.out.weight[1] == 1e5
 
@@ -122,7 +123,7 @@ def test_the_largest_float16_is_none_too_many() -> None:
     model = net()
     with torch.no_grad():
         model.hidden2.weight[1, 2] = 65519.0
-    assert not halve(model, samples()).float32
+    assert not round_to_float16(model, samples()).float32
     assert model.hidden2.weight[1, 2] == 65504
 
 
@@ -156,12 +157,12 @@ def test_the_largest_weights_are_rounded_as_long_as_no_decision_changes(flips: i
         model.layers[5].weight.copy_(torch.eye(2, 4))
         model.layers[5].weight[1, 1] += 2**-12 if flips == 5 else 0.0
     before, ones = state(model), (torch.ones(3, 12), torch.zeros(3, dtype=torch.long))
-    assert decisions(model, ones).tolist() == [1, 1, 1]
-    found = halve(model, ones)
+    assert evaluate(model, ones).predictions.tolist() == [1, 1, 1]
+    found = round_to_float16(model, ones)
     largest_first = [f"layers.{k}.weight" for k in range(6)]
     assert (found.changed, found.float16) == (3, tuple(largest_first[:flips]))
     assert found.float32 == tuple(largest_first[flips:])
-    assert decisions(model, ones).tolist() == [1, 1, 1]
+    assert evaluate(model, ones).predictions.tolist() == [1, 1, 1]
     after = state(model)
     assert all(torch.equal(after[name], before[name]) for name in found.float32)
     if flips:
@@ -175,7 +176,7 @@ def test_of_weights_of_one_size_those_that_come_first_are_rounded() -> None:
         matrices = [torch.eye(4) for _ in range(5)]
         matrices[3][1, 1] += 2**-12
         model = Chain(*matrices, torch.eye(2, 4))
-        found = halve(model, (torch.ones(3, 4), torch.zeros(3, dtype=torch.long)))
+        found = round_to_float16(model, (torch.ones(3, 4), torch.zeros(3, dtype=torch.long)))
         assert found.float16 == ("layers.0.weight", "layers.1.weight", "layers.2.weight")
 
 
@@ -186,7 +187,7 @@ def test_a_norm_that_rounds_to_nothing_is_left_alone() -> None:
             return x @ self.layers[0].weight.T @ (weight / weight.norm()).T
 
     model = Normed(torch.eye(3), 1e-9 * torch.eye(2, 3))
-    found = halve(model, (torch.ones(2, 3), torch.zeros(2, dtype=torch.long)))
+    found = round_to_float16(model, (torch.ones(2, 3), torch.zeros(2, dtype=torch.long)))
     assert (found.changed, found.float16) == (2, ("layers.0.weight",))
     assert model.layers[1].weight.norm() > 0
 
@@ -195,7 +196,7 @@ def test_complex_and_infinite_numbers_stay_as_they_are() -> None:
     model = Chain(torch.eye(2))
     model.phase = nn.Parameter(torch.full((2, 2), 1 + 2**-12 + 1j))
     model.unused = nn.Parameter(torch.tensor([[1.0, torch.nan]]))
-    found = halve(model, (torch.ones(2, 2), torch.zeros(2, dtype=torch.long)))
+    found = round_to_float16(model, (torch.ones(2, 2), torch.zeros(2, dtype=torch.long)))
     assert (found.float16, found.float32, found.too_large) == (("layers.0.weight",), ("unused",), "unused")
     assert model.phase[0, 0] == 1 + 2**-12 + 1j
 
@@ -207,14 +208,14 @@ def test_a_weight_that_layers_share_is_rounded_in_both_or_in_neither() -> None:
     with torch.no_grad():
         model.layers[0].weight[1, 1] += 2**-12
     ones = (torch.ones(1, 4), torch.zeros(1, dtype=torch.long))
-    found = halve(model, ones)
+    found = round_to_float16(model, ones)
     assert found.changed == 1
     both = {"layers.0.weight", "layers.2.weight"}
     assert not both & set(found.float16)
     assert model.layers[2].weight[1, 1] > 1
     with torch.no_grad():
         model.layers[3].weight[1, 1] += 2**-8  # now the lead is float16's as well
-    assert len(halve(model, ones).float16) == 4
+    assert len(round_to_float16(model, ones).float16) == 4
 
 
 def test_a_failure_on_the_way_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,20 +228,20 @@ def test_a_failure_on_the_way_leaves_the_model_as_it_was(monkeypatch: pytest.Mon
 
     model.hidden1.register_forward_hook(interrupted)
     with pytest.raises(KeyboardInterrupt):
-        halve(model, samples())
+        round_to_float16(model, samples())
     assert not torch.equal(seen[0], seen[1])
     assert all(torch.equal(tensor, net().state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
 def test_data_that_cannot_be_decided_on() -> None:
-    with pytest.raises(ZooError, match="nothing to decide on"):
-        halve(net(), samples(0))
+    with pytest.raises(ZooError, match="nothing to evaluate on"):
+        round_to_float16(net(), samples(0))
     x, y = samples()
     x[7, 2] = torch.nan
     with pytest.raises(ZooError, match="sample 7"):
-        halve(net(), (x, y))
+        round_to_float16(net(), (x, y))
     with pytest.raises(ZooError, match="a label 3"):
-        halve(net(), (samples()[0], torch.full((40,), 3)))
+        round_to_float16(net(), (samples()[0], torch.full((40,), 3)))
 
 
 @pytest.mark.parametrize(("validation", "part"), [(None, 0.1), (0.25, 0.25)])
@@ -252,7 +253,7 @@ def test_what_is_held_out_for_choices_decides(validation: float | None, part: fl
 
 def test_training_mode_and_batches_do_not_matter() -> None:
     a, b = net(), net().train()
-    assert halve(a, samples()) == halve(b, samples(), batch_size=7)
+    assert round_to_float16(a, samples()) == round_to_float16(b, samples(), batch_size=7)
     assert b.training
     assert torch.equal(a.out.weight, b.out.weight)
 
@@ -260,7 +261,7 @@ def test_training_mode_and_batches_do_not_matter() -> None:
 def test_the_file_holds_the_same_numbers_in_half_the_room(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = models.build("mlp", num_classes=3, in_features=2000).eval()
-    found = halve(model, (torch.randn(8, 2000), torch.zeros(8, dtype=torch.long)))
+    found = round_to_float16(model, (torch.randn(8, 2000), torch.zeros(8, dtype=torch.long)))
     form = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 2000}}
     whole, small = (checkpoint.pack(model, **form, float16=names) for names in ((), found.float16))
     assert len(small) < 0.51 * len(whole)
@@ -281,7 +282,7 @@ def test_the_file_holds_the_same_numbers_in_half_the_room(tmp_path: Path) -> Non
 
 
 def test_weights_that_were_not_rounded_are_not_stored_in_half() -> None:
-    with pytest.raises(ZooError, match=r"hidden1\.weight holds .* round them first with zoo\.half\.halve"):
+    with pytest.raises(ZooError, match=r"hidden1\.weight holds .* round them .* zoo\.half_precision\.round_to_float16"):
         checkpoint.pack(net(), **ARCH, float16=["hidden1.weight"])
     with pytest.raises(ZooError, match=r"MLP has no matrix or kernel 'hidden9\.weight'"):
         checkpoint.pack(net(), **ARCH, float16=["hidden9.weight"])
@@ -291,7 +292,7 @@ def test_weights_that_were_not_rounded_are_not_stored_in_half() -> None:
 
 def test_an_entry_in_half_precision(empty_home: Path) -> None:
     model, other = net(), net(seed=1)
-    card = save_entry(model, plain("net.shapes"), float16=halve(model, samples()).float16)
+    card = save_entry(model, plain("net.shapes"), float16=round_to_float16(model, samples()).float16)
     assert card.saved.weights == "float16"
     assert zoo.info("net") == card == Card.from_json(card.to_json())
     for dtype in ("float32", "float64", "float16", "bfloat16"):
@@ -313,7 +314,7 @@ def test_an_entry_of_which_a_part_is_in_half_precision(empty_home: Path) -> None
     model = net()
     with torch.no_grad():
         model.hidden2.weight[1, 2] = 1e6
-    found = halve(model, samples())
+    found = round_to_float16(model, samples())
     card = save_entry(model, plain("net.shapes"), float16=found.float16)
     assert (card.saved.weights, zoo.info("net")) == ("mixed", card)
     with safe_open(store.user_dir() / card.saved.name, framework="pt") as file:

@@ -1,6 +1,6 @@
-"""Weights from elsewhere, old pickled files among them, as one of the zoo's checkpoints.
+"""Converting weights of other programs, pickled files among them, to the zoo's checkpoints.
 
-Nothing in such a file runs. Which network it is has to be said; its classes and widths are read off the shapes.
+No code from such a file runs. The caller names the network; its classes and widths follow from the weights' shapes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zoo import checkpoint, display, models
 from zoo.errors import ZooError, suggest
 from zoo.models import groups_of
 
-# What a builder must be told beside classes and widths and shapes can tell. DGCNN's k, which they cannot, stays 20.
+# Arguments of a builder, beside classes and widths, that the shapes determine. DGCNN's k, which they do not, stays 20.
 _OPTIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]] = {
     "mlp": lambda state: {"in_features": _size(state, "hidden1.weight", 1)} if "hidden1.weight" in state else {},
     "vgg11": lambda state: {"head": "full" if "classifier.6.weight" in state else "linear"},
@@ -25,8 +25,11 @@ _OPTIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Converted:
-    """A checkpoint that was written, and what was found in the file it is made of."""
+class ConversionResult:
+    """A checkpoint that was written, and what the shapes of the weights say about the network.
+
+    `dense` has the widths of the dense network, for comparison with `widths`.
+    """
 
     source: Path
     path: Path
@@ -40,7 +43,7 @@ class Converted:
     sha256: str
 
     def table(self) -> str:
-        """What was found, the groups that are narrower than the dense network's, and the file with its SHA-256."""
+        """The network, the groups that are narrower than in the dense network, and the file with its SHA-256."""
         options = ", ".join(f"{name} {value}" for name, value in self.options.items())
         narrow = [f"{name} {n} of {self.dense[name]}" for name, n in self.widths.items() if n != self.dense[name]]
         return display.table(
@@ -71,16 +74,17 @@ class Converted:
 
 def convert(
     source: str | Path, *, arch: str, out: str | Path, num_classes: int | None = None, overwrite: bool = False
-) -> Converted:
+) -> ConversionResult:
     """Write the weights of a .pt, .pth or .safetensors file as a checkpoint that `zoo.checkpoint.load` reads.
 
-    The number of classes, where it is not given, is that of the last layer's rows; each group's width is that of its
-    first writer's rows. All tensors of the network must be there and fit, and no other may be. Weights of the DGCNN
-    authors' code are renamed. `out`, which ends in .safetensors, appears whole or not at all.
+    num_classes  by default the number of rows of the last layer
+    out          a file ending in .safetensors, which appears complete or not at all
 
-    Raises:
-        ZooError: an unknown network, a file that is absent or no weights or holds code, weights that do not fit
-            (names the first tensor), `out` is there already and `overwrite` is not given, or cannot be written.
+    The width of a group is the number of rows of its first writer. The file must have exactly the tensors of the
+    network. Weights of the DGCNN authors' code are renamed.
+
+    Raises ZooError for an unknown network, a missing file, a file without weights or with code, weights that do not fit
+    (with the first tensor), and an `out` that exists, unless `overwrite` is set, or cannot be written.
     """
     source, path = Path(source).expanduser(), Path(out).expanduser()
     if arch not in models.ARCHS:
@@ -101,7 +105,7 @@ def convert(
     model = models.build(arch, num_classes=classes, widths=_widths(dense, state), **options)
     checkpoint.load_weights(model, state, source=str(source))
     size, sha256 = checkpoint.save(model, path, arch=arch, num_classes=classes, options=options)
-    return Converted(
+    return ConversionResult(
         source,
         path,
         arch,
@@ -116,9 +120,9 @@ def convert(
 
 
 def read_weights(path: Path, arch: str) -> dict[str, Tensor]:
-    """The tensors of a file (`zoo.checkpoint.read_state`) under the names that the zoo's network has for them.
+    """The tensors of a file (`zoo.checkpoint.read_state`) under their names in the zoo's network.
 
-    Raises ZooError as `read_state`, and for a tensor that the DGCNN authors' network has not.
+    Raises ZooError as `read_state` does, and for a tensor that is not part of the DGCNN authors' network.
     """
     state = checkpoint.read_state(path)
     if arch == "dgcnn" and "conv1.0.weight" in state:
@@ -129,7 +133,7 @@ def read_weights(path: Path, arch: str) -> dict[str, Tensor]:
 
 
 def _classes(dense: nn.Module, state: Mapping[str, Tensor], source: Path, arch: str) -> int:
-    """The rows of the last linear layer."""
+    """The number of rows of the last linear layer."""
     layer = [name for name, module in dense.named_modules() if isinstance(module, nn.Linear)][-1]
     if f"{layer}.weight" not in state:
         begin = ", ".join(sorted(state)[:3])
@@ -141,14 +145,14 @@ def _classes(dense: nn.Module, state: Mapping[str, Tensor], source: Path, arch: 
 
 
 def _widths(dense: nn.Module, state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Group -> the rows of its first writer, for the groups whose first writer is in the file."""
+    """Group -> number of rows of its first writer, for the groups whose first writer is in the file."""
     names = {module: name for name, module in dense.named_modules()}
-    found = {group.name: f"{names[group.writers[0]]}.weight" for group in groups_of(dense)}
-    return {group: _size(state, tensor, 0) for group, tensor in found.items() if tensor in state}
+    weights = {group.name: f"{names[group.writers[0]]}.weight" for group in groups_of(dense)}
+    return {group: _size(state, weight, 0) for group, weight in weights.items() if weight in state}
 
 
 def _size(state: Mapping[str, Tensor], name: str, axis: int) -> int:
-    """The length along an axis of a tensor that must be a layer's weight."""
+    """The size along an axis of a tensor that must be a layer's weight."""
     shape = state[name].shape
     if len(shape) < 2 or 0 in shape:
         raise ZooError(f"{name} has the shape {list(shape)} in the file: a layer's weight has rows and columns")

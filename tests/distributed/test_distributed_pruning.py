@@ -7,67 +7,125 @@ from typing import Any
 
 import pytest
 import torch
+from distributed_runs import SUPPORT, run_distributed, torchrun
 from pruning_runs import NETWORKS, RUNS, results
-from several import together, torchrun
 
 from zoo.prune import Options, prune
 
 # Sums of float64 in another order.
 CLOSE = {"rtol": 1e-7, "atol": 1e-9}
-CLOUDS = ["combined", "repaired", "weighted", "last steps"]
+FAST = {"vgg": ["combined", "repaired", "taylor"], "dgcnn": ["combined"]}
+ALL = {"vgg": list(RUNS), "dgcnn": ["combined", "repaired", "weighted", "last steps"]}
 
-BODY = """
+PRUNE = """
 from pruning_runs import results
-folder = {folder!r}
-for network, runs in {runs!r}.items():
-    for name, found in results(network, runs, folder if {journal!r} else None):
-        torch.save(found, folder / f"{{network}} {{name}} {{processes.rank()}}.pt")
+for network, runs in RUNS.items():
+    for name, result in results(network, runs):
+        torch.save(result, folder / f"{network} {name} {distributed.rank()}.pt")
+"""
+
+RESUME = """
+from pruning_runs import results
+for name, result in results("vgg", ["combined", "repaired"], folder):
+    torch.save(result, folder / f"{name} {distributed.rank()}.pt")
+"""
+
+FEW = """
+from pruning_runs import dgcnn
+from zoo.prune import prune
+model, (x, y) = dgcnn()
+for method in ("local", "repaired"):
+    small, _ = prune(model, (x[:2], y[:2]), method=method, eps=0.2)
+    torch.save(small(x), folder / f"{method} {distributed.rank()}.pt")
+"""
+
+DIFFERENT = """
+from pruning_runs import vgg
+from zoo.prune import prune
+model, (x, y) = vgg()
+try:
+    prune(model, (x + distributed.rank(), y), eps=0.1)
+except ZooError as error:
+    (folder / f"{distributed.rank()}").write_text(str(error))
 """
 
 
-def _by_several(n: int, runs: dict[str, list[str]], folder: Path, *, journal: bool = False) -> None:
-    together(n, BODY.format(folder=folder, runs=runs, journal=journal), folder)
-
-
-def _same(found: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+def assert_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:
     for key in ("widths", "winners"):
-        assert found[key] == wanted[key], what
-    assert found["gaps"] == pytest.approx(wanted["gaps"], rel=1e-6, abs=1e-8), what
-    assert [name for name, _ in found["steps"]] == [name for name, _ in wanted["steps"]], what
-    torch.testing.assert_close(found["logits"], wanted["logits"], **CLOSE, msg=lambda text: f"{what}: {text}")
+        assert found[key] == expected[key], what
+    assert found["gaps"] == pytest.approx(expected["gaps"], rel=1e-6, abs=1e-8), what
+    assert [name for name, _ in found["steps"]] == [name for name, _ in expected["steps"]], what
+    torch.testing.assert_close(found["logits"], expected["logits"], **CLOSE, msg=lambda text: f"{what}: {text}")
 
 
-@pytest.fixture(scope="module")
-def by_one() -> dict[str, dict[str, Any]]:
-    runs = {"vgg": list(RUNS), "dgcnn": CLOUDS}
+def by_one(runs: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
     return {f"{network} {name}": found for network in runs for name, found in results(network, runs[network])}
 
 
-@pytest.mark.parametrize("n", [2, 3])
-def test_several_processes_prune_the_network_that_one_does(n: int, by_one: Any, tmp_path: Path) -> None:
-    _by_several(n, {"vgg": list(RUNS), "dgcnn": CLOUDS}, tmp_path)
-    for what, wanted in by_one.items():
-        assert sum(wanted["widths"].values()) < sum(NETWORKS[what.split()[0]]()[0].widths.values()), what  # type: ignore[arg-type]
-        every = [torch.load(tmp_path / f"{what} {rank}.pt") for rank in range(n)]
-        _same(every[0], wanted, what)
+def assert_all_prune_alike(folder: Path, n: int, expected: dict[str, dict[str, Any]]) -> None:
+    for what, one in expected.items():
+        assert sum(one["widths"].values()) < sum(NETWORKS[what.split()[0]]()[0].widths.values()), what  # type: ignore[arg-type]
+        every = [torch.load(folder / f"{what} {rank}.pt") for rank in range(n)]
+        assert_same(every[0], one, what)
         for other in every[1:]:
             for name, tensor in other["state"].items():
                 assert tensor.equal(every[0]["state"][name]), f"{what}: {name} differs between processes"
             assert other["gaps"] == every[0]["gaps"]
 
 
-def test_what_one_process_began_two_go_on_with(by_one: Any, tmp_path: Path) -> None:
-    list(results("vgg", ["combined", "repaired"], tmp_path))
+@pytest.fixture(scope="module")
+def one() -> dict[str, dict[str, Any]]:
+    return by_one(FAST)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run of all texts by two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    interrupted = folder / "resume"
+    interrupted.mkdir()
+    list(results("vgg", ["combined", "repaired"], interrupted))
     for name in ("combined", "repaired"):
-        journal = tmp_path / f"{name}.json"
+        journal = interrupted / f"{name}.json"
         content = json.loads(journal.read_text())
-        content["groups"] = content["groups"][:2]  # killed after two groups
+        content["groups"] = content["groups"][:2]  # as if killed after two groups
         journal.write_text(json.dumps(content))
-    (tmp_path / "combined.known.json").unlink()
-    _by_several(2, {"vgg": ["combined", "repaired"]}, tmp_path, journal=True)
+    (interrupted / "combined.known.json").unlink()
+    run_distributed(2, {"prune": PRUNE, "resume": RESUME, "different": DIFFERENT}, folder, RUNS=FAST)
+    return folder
+
+
+def test_several_processes_prune_the_network_that_one_does(one: Any, two: Path) -> None:
+    assert_all_prune_alike(two / "prune", 2, one)
+
+
+def test_a_run_that_one_process_began_goes_on_in_two(one: Any, two: Path) -> None:
     for name in ("combined", "repaired"):
-        _same(torch.load(tmp_path / f"vgg {name} 1.pt"), by_one[f"vgg {name}"], name)
-        assert len(json.loads((tmp_path / f"{name}.json").read_text())["groups"]) == len(by_one[f"vgg {name}"]["gaps"])
+        assert_same(torch.load(two / "resume" / f"{name} 1.pt"), one[f"vgg {name}"], name)
+        journal = json.loads((two / "resume" / f"{name}.json").read_text())
+        assert len(journal["groups"]) == len(one[f"vgg {name}"]["gaps"])
+
+
+def test_processes_with_different_samples_are_told(two: Path) -> None:
+    for rank in range(2):
+        assert "different networks, samples or settings" in (two / "different" / f"{rank}").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
+def test_every_method_prunes_alike_in_several_processes(n: int, tmp_path: Path) -> None:
+    run_distributed(n, {"prune": PRUNE}, tmp_path, RUNS=ALL)
+    assert_all_prune_alike(tmp_path / "prune", n, by_one(ALL))
+
+
+@pytest.mark.slow
+def test_more_processes_than_samples(tmp_path: Path) -> None:
+    run_distributed(3, {"few": FEW}, tmp_path)
+    model, (x, y) = NETWORKS["dgcnn"]()
+    for name in ("local", "repaired"):
+        small, _ = prune(model, (x[:2], y[:2]), method=name, eps=0.2)
+        for rank in range(3):
+            torch.testing.assert_close(torch.load(tmp_path / "few" / f"{name} {rank}.pt"), small(x), **CLOSE)
 
 
 DIES = """
@@ -75,30 +133,30 @@ import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {support!r})
 from pruning_runs import results
-from zoo import distributed
-from zoo.distributed import processes
+from zoo import ZooError, distributed
 
 folder = Path({folder!r})
 all_reduce = distributed.all_reduce
 
 def dying(tensor):
     journal = folder / "combined.json"
-    if processes.rank() == 1 and journal.exists() and len(json.loads(journal.read_text())["groups"]) >= 2:
+    if distributed.rank() == 1 and journal.exists() and len(json.loads(journal.read_text())["groups"]) >= 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return all_reduce(tensor)
 
 distributed.all_reduce = dying
 try:
-    with processes.process_group():
+    with distributed.process_group():
         list(results("vgg", ["combined"], folder))
-except processes.ZooError as error:
+except ZooError as error:
     raise SystemExit(f"Error: {{error}}")
 """
 
 
-def test_one_that_dies_while_pruning_ends_the_other_and_its_groups_are_kept(by_one: Any, tmp_path: Path) -> None:
-    script, support = tmp_path / "dies.py", str(Path(__file__).parents[1] / "support")
-    script.write_text(DIES.format(support=support, folder=str(tmp_path)))
+@pytest.mark.slow
+def test_one_that_dies_while_pruning_ends_the_other_and_its_groups_are_kept(one: Any, tmp_path: Path) -> None:
+    script = tmp_path / "dies.py"
+    script.write_text(DIES.format(support=SUPPORT, folder=str(tmp_path)))
     started = time.monotonic()
     done = torchrun(2, [str(script)])
     assert done.returncode != 0
@@ -107,46 +165,10 @@ def test_one_that_dies_while_pruning_ends_the_other_and_its_groups_are_kept(by_o
     reasons = ("has lost the others: one of them has ended", "was told to stop (SIGTERM): another has ended")
     assert any(f"Error: process 0 of 2 {reason}" in done.stderr for reason in reasons), done.stderr
     assert done.stderr.count("What was saved is kept, and the same command goes on from there") == 1
-    wanted = by_one["vgg combined"]
-    assert 2 <= len(json.loads((tmp_path / "combined.json").read_text())["groups"]) < len(wanted["gaps"])
+    expected = one["vgg combined"]
+    assert 2 <= len(json.loads((tmp_path / "combined.json").read_text())["groups"]) < len(expected["gaps"])
     ((_, found),) = results("vgg", ["combined"], tmp_path)
-    _same(found, wanted, "combined")
-
-
-FEW = """
-from pruning_runs import dgcnn
-from zoo.prune import Repair, prune
-model, (x, y) = dgcnn()
-for name, given in {"local": {"method": "local", "eps": 0.2}, "repaired": {"method": "repaired", "eps": 0.2}}.items():
-    small, _ = prune(model, (x[:2], y[:2]), **given)
-    torch.save(small(x), folder / f"{name} {processes.rank()}.pt")
-"""
-
-
-def test_more_processes_than_samples(tmp_path: Path) -> None:
-    together(3, FEW, tmp_path)
-    model, (x, y) = NETWORKS["dgcnn"]()
-    for name in ("local", "repaired"):
-        small, _ = prune(model, (x[:2], y[:2]), method=name, eps=0.2)
-        for rank in range(3):
-            torch.testing.assert_close(torch.load(tmp_path / f"{name} {rank}.pt"), small(x), **CLOSE)
-
-
-DIFFERENT = """
-from pruning_runs import vgg
-from zoo.prune import prune
-model, (x, y) = vgg()
-try:
-    prune(model, (x + processes.rank(), y), eps=0.1)
-except processes.ZooError as error:
-    (folder / f"{processes.rank()}").write_text(str(error))
-"""
-
-
-def test_processes_with_different_samples_are_told(tmp_path: Path) -> None:
-    together(2, DIFFERENT, tmp_path)
-    for rank in range(2):
-        assert "different networks, samples or settings" in (tmp_path / f"{rank}").read_text()
+    assert_same(found, expected, "combined")
 
 
 def test_samples_and_networks_are_large_enough_to_tell_something() -> None:

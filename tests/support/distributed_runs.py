@@ -24,8 +24,8 @@ def run_distributed(
 ) -> "subprocess.CompletedProcess[str]":
     """Run Python texts, one after another, in so many processes of one torchrun inside `distributed.process_group`.
 
-    A launch takes seconds, so a test file has one for all of its texts. Each text knows `folder`, the subfolder with its
-    name, `ROOT` (the folder itself), the names in `values`, and what is imported below.
+    A launch takes seconds, so a test file has one for all of its texts. Each text knows `folder`, the subfolder with
+    its name, `ROOT` (the folder itself), the names in `values`, and what is imported below.
     """
     lines = ["import sys", f"sys.path.insert(0, {SUPPORT!r})", "from pathlib import Path, PosixPath", "import torch"]
     lines += ["from zoo import ZooError, distributed"]

@@ -19,7 +19,7 @@ from training_runs import CLASSES, RECIPE, resnet, samples
 
 from zoo import models
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the signal is POSIX's")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="the signal is POSIX's")]
 
 SIZE = 21  # batches of 8, 8 and 5
 
