@@ -10,7 +10,7 @@ import torch
 
 import zoo
 from zoo import datasets
-from zoo.evaluate import batches, consecutive
+from zoo.evaluate import batch_indices, batches
 
 
 @click.command()
@@ -19,7 +19,7 @@ def main(device: str) -> None:
     place = torch.device(device)
     model = zoo.get("dgcnn.shapes").to(place)
     test = datasets.load("shapes", "test", points=512)
-    x = torch.cat([x for x, _ in batches(test, list(consecutive(64, 64)), device=place)])
+    x = torch.cat([x for x, _ in batches(test, list(batch_indices(64, 64)), device=place)])
 
     def note(name: str, y: torch.Tensor) -> None:
         error = float((y.float() - truth).norm() / truth.norm())

@@ -1,7 +1,7 @@
 """Accuracy, MACs and forward times of a network."""
 
 from zoo.evaluate.latency import MODES, Times, device_name, forward_times, prepare_call, time_calls
-from zoo.evaluate.loader import Samples, as_dataset, batches, consecutive, model_device, size_of
+from zoo.evaluate.loader import Samples, as_dataset, batch_indices, batches, model_device, num_samples
 from zoo.evaluate.macs import Counts, count, count_layers
 from zoo.evaluate.metrics import Evaluation, check_logits, eval_mode, evaluate
 
@@ -12,9 +12,9 @@ __all__ = [
     "Samples",
     "Times",
     "as_dataset",
+    "batch_indices",
     "batches",
     "check_logits",
-    "consecutive",
     "count",
     "count_layers",
     "device_name",
@@ -22,7 +22,7 @@ __all__ = [
     "evaluate",
     "forward_times",
     "model_device",
+    "num_samples",
     "prepare_call",
-    "size_of",
     "time_calls",
 ]

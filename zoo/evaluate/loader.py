@@ -28,7 +28,7 @@ def as_dataset(samples: Samples) -> Dataset[Any]:
     return TensorDataset(inputs, labels)
 
 
-def size_of(dataset: Dataset[Any]) -> int:
+def num_samples(dataset: Dataset[Any]) -> int:
     """The number of samples."""
     return len(dataset)  # type: ignore[arg-type]  # a map-style Dataset has a length, its base class does not say so
 
@@ -39,7 +39,7 @@ def model_device(model: torch.nn.Module) -> torch.device:
     return torch.device("cpu") if parameter is None else parameter.device
 
 
-def consecutive(total: int, batch_size: int) -> list[list[int]]:
+def batch_indices(total: int, batch_size: int) -> list[list[int]]:
     """The indices 0, ..., total - 1 in batches of `batch_size`; the last one may be smaller.
 
     Raises ZooError for a batch size below 1.

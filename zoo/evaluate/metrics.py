@@ -14,7 +14,7 @@ from tqdm import tqdm
 from zoo import distributed
 from zoo.cards import wilson_interval
 from zoo.errors import ZooError
-from zoo.evaluate.loader import Samples, as_dataset, batches, consecutive, model_device, size_of
+from zoo.evaluate.loader import Samples, as_dataset, batch_indices, batches, model_device, num_samples
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def evaluate(
     that the model has no output for.
     """
     dataset = as_dataset(samples)
-    total = size_of(dataset)
+    total = num_samples(dataset)
     if total == 0:
         raise ZooError("there is nothing to evaluate on: the data set is empty")
     distributed.check_same("the number of samples", total)
     device = model_device(model)
     entropy = torch.zeros((), dtype=torch.float64, device=device)
     local = range(total)[distributed.shard(total)]
-    order = [[local[i] for i in batch] for batch in consecutive(len(local), batch_size)]
+    order = [[local[i] for i in batch] for batch in batch_indices(len(local), batch_size)]
     predictions = [torch.empty(0, dtype=torch.int64, device=device)]
     targets = [torch.empty(0, dtype=torch.int64, device=device)]
     show_bar = progress and distributed.rank() == 0

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from zoo import distributed
 from zoo.distributed import MicroBatch, micro_batches
 from zoo.errors import ZooError
-from zoo.evaluate import Samples, batches, consecutive, evaluate, model_device, size_of
+from zoo.evaluate import Samples, batch_indices, batches, evaluate, model_device, num_samples
 from zoo.train.log import check_log, epoch_line, write_log
 from zoo.train.recipe import Recipe
 from zoo.train.signals import stop_signals
@@ -74,7 +74,7 @@ def train(
     if distributed.rank() > 0:
         progress, log = False, None
     check_seed(seed)
-    distributed.check_same("the number of training samples", size_of(dataset))
+    distributed.check_same("the number of training samples", num_samples(dataset))
     run = _Run(model, dataset, recipe, seed, workers, teacher, validation)
     with seeded_rng(run.device, seed), stop_signals(checkpoint is not None) as stopped:
         if checkpoint is not None:
@@ -115,17 +115,17 @@ class _Run:
         self.state = TrainState()
         self.steps_per_epoch = len(self.order(0))
         if self.steps_per_epoch == 0:
-            raise ZooError(f"{size_of(dataset)} training samples are too few: batch norm needs 2 or more")
+            raise ZooError(f"{num_samples(dataset)} training samples are too few: batch norm needs 2 or more")
         distributed.broadcast_tensors(model.state_dict().values())
         images = dataset[0][0].ndim == 3
         self.step = TrainingStep(model, recipe, device=self.device, images=images, teacher=teacher)
         shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-        self.identity = {"recipe": asdict(recipe), "seed": seed, "samples": size_of(dataset), "shapes": shapes}
+        self.identity = {"recipe": asdict(recipe), "seed": seed, "samples": num_samples(dataset), "shapes": shapes}
 
     def order(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch as lists of sample indices."""
-        order = torch.randperm(size_of(self.dataset), generator=generator_for(self.seed, epoch)).tolist()
-        shuffled = [[order[i] for i in batch] for batch in consecutive(len(order), self.recipe.batch_size)]
+        order = torch.randperm(num_samples(self.dataset), generator=generator_for(self.seed, epoch)).tolist()
+        shuffled = [[order[i] for i in batch] for batch in batch_indices(len(order), self.recipe.batch_size)]
         return [batch for batch in shuffled if len(batch) > 1]
 
     def epoch(self, bar: Any) -> Iterator[bool]:

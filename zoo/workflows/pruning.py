@@ -18,7 +18,7 @@ from zoo.cards import UNKNOWN, Card, Value
 from zoo.convert import read_weights
 from zoo.datasets import PRUNING_SAMPLES, LabelledDataset
 from zoo.errors import ZooError, suggest
-from zoo.evaluate import batches, consecutive, count
+from zoo.evaluate import batch_indices, batches, count
 from zoo.models import groups_of
 from zoo.prune import (
     SEARCH_ALIASES,
@@ -313,7 +313,7 @@ def draw(train_set: LabelledDataset, images: int | None, seed: int) -> tuple[Ten
     usual = PRUNING_SAMPLES["images" if len(train_set.sample_shape) == 3 else "points"]
     wanted = images or min(total, usual)
     drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:wanted].tolist()
-    order = [[drawn[i] for i in batch] for batch in consecutive(wanted, 64)]
+    order = [[drawn[i] for i in batch] for batch in batch_indices(wanted, 64)]
     parts = list(batches(train_set, order, device=torch.device("cpu")))
     return torch.cat([inputs for inputs, _ in parts]), torch.cat([labels for _, labels in parts])
 
