@@ -21,7 +21,7 @@ from zoo.errors import ZooError
 from zoo.evaluate import count, device_name, forward_times
 from zoo.prune import prune
 from zoo.utils import keep_freed_memory
-from zoo.workflows import Data, draw
+from zoo.workflows import DataSpec, draw
 
 
 @click.command()
@@ -36,9 +36,9 @@ def main(name: str, eps: str, device: str, data_dir: Path | None, repeats: int, 
          ) -> None:  # fmt: skip
     keep_freed_memory()
     target = torch.device(device)
-    train = Data.of(zoo.info(name), data_dir=data_dir).load("train")
+    train = DataSpec.of(zoo.info(name), DataSpec(data_dir=data_dir)).load("train")
     shape = train.sample_shape
-    x, y = draw(train, None, 0)
+    x, y = draw(train, 256, 0)
     dense = zoo.get(name).to(target)
     networks = {"dense": dense}
     for value in eps.split(","):

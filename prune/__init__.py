@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.prune.options import (
     PAPER,
     PLAIN,
+    PRESETS,
     REPAIR_ALIASES,
     SEARCH_ALIASES,
     WEIGHTING_ALIASES,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from zoo.prune.pruner import prune
     from zoo.prune.report import GroupReport, PruneReport, StepReport
     from zoo.prune.search import default_repair, get_method, list_methods, register_method, resolve_config
+    from zoo.prune.validation import check_goal
 
     METHODS: tuple[str, ...]
 
@@ -37,6 +39,7 @@ __all__ = [
     "METHODS",
     "PAPER",
     "PLAIN",
+    "PRESETS",
     "REPAIR_ALIASES",
     "SEARCH_ALIASES",
     "WEIGHTING_ALIASES",
@@ -50,6 +53,7 @@ __all__ = [
     "Runtime",
     "Search",
     "StepReport",
+    "check_goal",
     "cut",
     "default_repair",
     "get_method",
@@ -62,7 +66,7 @@ __all__ = [
 
 _LAZY = {
     "GroupEvaluator": "engine", "GroupReport": "report", "PruneReport": "report", "PruningPath": "path",
-    "StepReport": "report", "cut": "cutting", "default_repair": "search", "get_method": "search",
+    "StepReport": "report", "check_goal": "validation", "cut": "cutting", "default_repair": "search", "get_method": "search",
     "list_methods": "search", "prune": "pruner", "recalibrate": "postprocess", "register_method": "search",
     "resolve_config": "search",
 }  # fmt: skip

@@ -78,6 +78,12 @@ class Search:
 
 
 PAPER = Search(exhaustive_below=25, topk_candidates=5, gradient_reuse=0.0, refine=False)
+# What users may name instead of single settings; the default lies between fast and thorough.
+PRESETS = {
+    "paper": PAPER,
+    "fast": Search(topk_candidates=3, gradient_reuse=1.0, eps_tolerance=0.1),
+    "thorough": Search(topk_candidates=10, gradient_reuse=0.0),
+}
 
 
 @dataclass(frozen=True)

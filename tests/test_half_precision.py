@@ -18,7 +18,7 @@ from zoo.errors import ZooError
 from zoo.evaluate import evaluate
 from zoo.half_precision import round_to_float16
 from zoo.store import store
-from zoo.workflows import Data, held_for_halving, save_entry
+from zoo.workflows import DataSpec, holdout_split, save_entry
 
 ARCH: dict[str, Any] = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 5}}
 
@@ -246,7 +246,7 @@ def test_data_that_cannot_be_decided_on() -> None:
 
 @pytest.mark.parametrize(("validation", "part"), [(None, 0.1), (0.25, 0.25)])
 def test_what_is_held_out_for_choices_decides(validation: float | None, part: float) -> None:
-    held = held_for_halving(Data(dataset="shapes", points=32, validation=validation))
+    held = holdout_split(DataSpec(dataset="shapes", points=32, validation=validation))
     assert not held.augment
     assert held.indices == train_val_split(datasets.load("shapes", "train", points=32), part)[1].indices
 

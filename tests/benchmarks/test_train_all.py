@@ -17,7 +17,8 @@ from store_entries import make, plain, write_index
 
 from zoo import models
 from zoo.cards import parse_name
-from zoo.cli import commands
+from zoo.cli.reprune import reprune
+from zoo.cli.train import train
 from zoo.datasets import list_datasets
 from zoo.evaluate import count
 from zoo.store import store
@@ -98,7 +99,7 @@ def test_the_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
 def test_every_command_is_one_that_zoo_takes_and_makes_the_entry(listed: dict[str, list[str]]) -> None:
     known: list[str] = []
     for name, words in listed.items():
-        command = {"train": commands.train, "reprune": commands.reprune}[words[0]]
+        command = {"train": train, "reprune": reprune}[words[0]]
         command.make_context(words[0], words[1:])  # raises for an option that there is not
         assert name_of(words) == name
         assert parse_name(name).dataset in list_datasets()

@@ -57,7 +57,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(zoo_times, "measure", measure)
     monkeypatch.setattr(zoo_times, "device_name", lambda device: "NVIDIA X")
-    monkeypatch.setattr("zoo.workflows.entry.device_name", lambda device: "NVIDIA X")
+    monkeypatch.setattr("zoo.workflows.measurement.device_name", lambda device: "NVIDIA X")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(zoo_times.checkpoint, "device_of", torch.device)
     return state

@@ -20,8 +20,7 @@ from zoo import checkpoint, models
 from zoo.datasets.shapes import Shapes
 from zoo.evaluate import count, evaluate
 from zoo.store import store
-from zoo.workflows import Run, entry, reprune
-from zoo.workflows.entry import command_line
+from zoo.workflows import RunOptions, command_line, data_spec, reprune
 
 
 def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_path, monkeypatch):
@@ -38,7 +37,7 @@ def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_
     assert card.parent == parent.name
     assert card.parent_accuracy == parent.accuracy
     assert (parent.licences.parent, card.licences.parent) == ("no parent", parent.licences.weights)
-    assert evaluate(model, entry.load("shapes", "test", augment=False)).correct == card.accuracy.correct
+    assert evaluate(model, data_spec.load("shapes", "test", augment=False)).correct == card.accuracy.correct
     assert card.forward[0].device == "cpu"
     assert card.forward[0].ratio_low <= card.forward[0].ratio <= card.forward[0].ratio_high
     for text in (parent.name, name, f"{parent.accuracy.correct}/60", f"{card.accuracy.correct}/60", "linear1"):
@@ -109,8 +108,8 @@ def test_a_run_that_could_not_save_goes_on_where_it_was(home, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda number: fail(28) if in_own(number) else None)
         run(*words, "--device", "cpu")
-    samples = Counting(entry.load)
-    monkeypatch.setattr(entry, "load", samples)
+    samples = Counting(data_spec.load)
+    monkeypatch.setattr(data_spec, "load", samples)
     resumed = made(*words, "--device", "cpu")
     assert samples.augmented == 1  # the first sample, for its shape: no epoch was run again
     assert resumed["card"]["file"]["size"] > 0
@@ -219,7 +218,7 @@ def test_a_shipped_entry_is_made_again_in_a_folder_of_its_own(home, tmp_path):
     refused = run(*again)
     assert refused.exit_code == 2
     assert "is shipped: give yours another one with --name, or write it to a folder of its own" in refused.stderr
-    assert "--out DIR" in refused.stderr
+    assert "--output-dir DIR" in refused.stderr
     assert made(*again, "--out", tmp_path / "again")["card"]["file"] == card["file"]
 
 
@@ -244,8 +243,8 @@ WRONG = {
         ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined", "--round-to", "8"],
         "leave round_to and minimum at 1",
     ),
-    "eps below 0": (["reprune", "dgcnn-0.25x", "--eps", "-0.1"], "eps is -0.1"),
-    "eps NaN": (["reprune", "dgcnn-0.25x", "--eps", "nan"], "eps is nan"),
+    "eps below 0": (["reprune", "dgcnn-0.25x", "--eps", "-0.1"], "got -0.1"),
+    "eps NaN": (["reprune", "dgcnn-0.25x", "--eps", "nan"], "got nan"),
     "eps a word": (["reprune", "dgcnn-0.25x", "--eps", "small"], "not a valid float"),
     "an unknown method": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--method", "globl"], "did you mean global"),
     "fewer points than k": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--points", "19"], "19 points"),
@@ -323,7 +322,7 @@ def test_nan_in_the_data_is_an_error_that_names_the_sample(home, monkeypatch):
         dataset._made[13][1, 5] = float("nan")
         return dataset
 
-    monkeypatch.setattr(entry, "load", load)
+    monkeypatch.setattr(data_spec, "load", load)
     for words in (["eval", "dgcnn-0.25x"], ["train", "dgcnn", "--name", "new"]):
         result = run(*words, "--device", "cpu")
         assert result.exit_code == 2
@@ -342,7 +341,8 @@ def test_the_settings_of_the_search_are_part_of_the_command(home):
     words = ["--groups", "conv5,linear1", "--refresh", "0.3", "--no-settle", "--images", "20", "--name", "mine.shapes",
              "--look-precision", "bfloat16"]  # fmt: skip
     card = made("reprune", "dgcnn-0.25x", "--eps", "0.5", *words, *SMALL[2:])["card"]
-    assert "--groups conv5,linear1 --refresh 0.3 --look-precision bfloat16 --no-settle" in card["recipe"]["command"]
+    settings = "-O search.gradient_reuse=0.3 -O search.refine=false -O search.eval_dtype=bfloat16"
+    assert f"--groups conv5,linear1 {settings}" in card["recipe"]["command"]
     before = store.info("dgcnn-0.25x").widths
     changed = {name for name, width in card["widths"].items() if width != before[name]}
     assert changed
@@ -355,8 +355,8 @@ def test_command_lines():
 
 
 def test_the_library_takes_what_the_command_takes(home):
-    found = reprune(
-        "dgcnn-0.25x", eps=0.02, method="local", images=20, run=Run(device="cpu", name="mine.shapes")
+    result = reprune(
+        "dgcnn-0.25x", eps=0.02, method="local", samples=20, run=RunOptions(device="cpu", name="mine.shapes")
     )
-    assert found.card == store.info("mine.shapes")
-    assert found.card.recipe["command"].endswith("--images 20 --finetune-epochs 0 --seed 0 --name mine.shapes")
+    assert result.card == store.info("mine.shapes")
+    assert result.card.recipe["command"].endswith("--samples 20 --finetune-epochs 0 --seed 0 --name mine.shapes")

@@ -19,14 +19,13 @@ from zoo.cli.sigterm import exit_on_sigterm
 from zoo.evaluate import count, evaluate
 from zoo.store import store
 from zoo.train import loop as train
-from zoo.workflows import entry
-from zoo.workflows import training as train_entry
+from zoo.workflows import data_spec, save
 
 
 def test_a_trained_entry_is_what_its_card_says_and_its_command_makes_it_again(home, tmp_path, monkeypatch):
     card = store.info("dgcnn-0.25x")
     model = zoo.get("dgcnn-0.25x")
-    test = entry.load("shapes", "test", augment=False)
+    test = data_spec.load("shapes", "test", augment=False)
     found, counts = evaluate(model, test), count(model, (3, 24))
     assert (card.accuracy.correct, card.accuracy.total) == (found.correct, 60)
     assert card.cross_entropy == pytest.approx(found.cross_entropy, abs=1e-5)
@@ -87,7 +86,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(home, monkeypatch):
     words = ["train", "dgcnn", "--width", "0.25", "--epochs", "2", *SMALL]
     before = entries(home)
     with monkeypatch.context() as patch:
-        patch.setattr(entry, "load", Counting(entry.load, at=150))
+        patch.setattr(data_spec, "load", Counting(data_spec.load, at=150))
         result = run(*words, "--name", "stopped.shapes")
     assert result.exit_code == 2
     assert "stopped in epoch 2 of 2" in result.stderr
@@ -123,7 +122,7 @@ def test_weights_in_half_precision_are_the_network_that_was_measured(home):
     half = json.loads(result.stdout)["card"]
     assert "float16 weights: all 20 decisions are the same" in result.stderr
     assert half["file"]["weights"] == "float16"
-    assert "--half" in half["recipe"]["command"]
+    assert "--fp16-weights" in half["recipe"]["command"]
     counted = made("eval", "half.shapes", "--device", "cpu")
     assert counted["accuracy"]["correct"] == half["accuracy"]["correct"]
     assert "float16" in run("info", "half.shapes").stdout
@@ -171,7 +170,7 @@ def test_the_validation_part_is_counted_after_every_epoch_and_changes_nothing(ho
     assert lines[1]["validation_accuracy"] == card["accuracy"]["correct"] / 20
     assert lines[1]["validation_loss"] == pytest.approx(card["cross_entropy"], abs=1e-5)
     with monkeypatch.context() as patch:
-        patch.setattr(train._Run, "validated", lambda run: {})
+        patch.setattr(train._Run, "validation_metrics", lambda run: {})
         assert made(*words, "--name", "uncounted.shapes")["card"]["file"]["sha256"] == card["file"]["sha256"]
 
 
@@ -205,7 +204,7 @@ def test_a_log_that_was_lost_is_written_again(home, tmp_path, monkeypatch):
     handler = signal.signal(signal.SIGTERM, exit_on_sigterm)  # as the console script does
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(train_entry, "measure", lambda *given, **more: os.kill(os.getpid(), signal.SIGTERM))
+            patch.setattr(save, "measure", lambda *given, **more: os.kill(os.getpid(), signal.SIGTERM))
             result = run(*words, "--log", tmp_path / "first.jsonl")
     finally:
         signal.signal(signal.SIGTERM, handler)

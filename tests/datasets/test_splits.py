@@ -14,7 +14,7 @@ from zoo import ZooError
 from zoo.cli import main
 from zoo.datasets import load, train_val_split
 from zoo.store import store
-from zoo.workflows import entry
+from zoo.workflows import data_spec
 
 
 def test_both_parts_are_the_whole_and_every_class_is_held_out_alike() -> None:
@@ -52,7 +52,7 @@ def test_with_a_validation_part_no_command_looks_at_the_test_split(
     empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    real = entry.load
+    real = data_spec.load
 
     def few(dataset: str, split: str, **given: object) -> object:
         asked.append(split)
@@ -60,7 +60,7 @@ def test_with_a_validation_part_no_command_looks_at_the_test_split(
         monkeypatch.setattr(type(data), "__len__", lambda self: 200)  # a run of seconds
         return data
 
-    monkeypatch.setattr(entry, "load", few)
+    monkeypatch.setattr(data_spec, "load", few)
 
     def made(*words: str) -> dict:
         result = CliRunner().invoke(main, [*words, "--device", "cpu", "--json"])

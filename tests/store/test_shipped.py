@@ -17,7 +17,7 @@ from zoo.evaluate import count, evaluate
 from zoo.models import build, scaled_widths
 from zoo.store import store
 from zoo.utils import sha256_of
-from zoo.workflows import Data
+from zoo.workflows import DataSpec
 
 SHAPES = ("dgcnn.shapes", "dgcnn-pruned-0.5x.shapes")
 WIDTHS = ("0.75", "0.5", "0.25")
@@ -117,7 +117,7 @@ def test_all_right_answers_are_counted_again(name):
     root, folders = os.environ.get("ZOO_DATA_DIR"), datasets.record(card.dataset).folders
     if folders and not (root and any((Path(root) / folder).is_dir() for folder in folders)):
         pytest.skip(f"ZOO_DATA_DIR names no folder with {' or '.join(folders)}, the data of {name}")
-    found = evaluate(zoo.get(name, mirror=MIRROR), Data.of(card).load("test"))
+    found = evaluate(zoo.get(name, mirror=MIRROR), DataSpec.of(card).load("test"))
     assert found.total == card.accuracy.total
     assert abs(found.correct - card.accuracy.correct) <= 2
 

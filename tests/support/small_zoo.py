@@ -16,7 +16,7 @@ from zoo.datasets import load as real_load
 from zoo.datasets.shapes import Shapes
 from zoo.store import store
 from zoo.utils import sha256_of
-from zoo.workflows import Data, Run, entry, train_entry
+from zoo.workflows import DataSpec, RunOptions, data_spec, train_entry
 
 SMALL = ["--points", "24", "--device", "cpu"]
 
@@ -32,16 +32,15 @@ def small_zoo(folder: Path) -> None:
     """Make a zoo there with one entry, dgcnn-0.25x.shapes, trained for twelve epochs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_HOME", str(folder))
-        patch.setattr(entry, "load", load)
-        train_entry(
-            "dgcnn", Data(dataset="shapes", points=24), changes={"epochs": 12}, width=0.25, run=Run(device="cpu")
-        )
+        patch.setattr(data_spec, "load", load)
+        data, run = DataSpec(dataset="shapes", points=24), RunOptions(device="cpu")
+        train_entry("dgcnn", data, changes={"epochs": 12}, width=0.25, run=run)
 
 
 def small_home(zoo: Path, home: Path, patch: pytest.MonkeyPatch) -> None:
     """A copy of that zoo, in which nothing is shipped and Shapes is small."""
     shutil.copytree(zoo, home)
-    patch.setattr(entry, "load", load)
+    patch.setattr(data_spec, "load", load)
     patch.setenv("ZOO_HOME", str(home))
     patch.delenv("ZOO_MIRROR", raising=False)
     patch.setattr(store, "package_dir", lambda: home.parent / "nothing")

@@ -27,13 +27,13 @@ from zoo.store import locations
 
 # name -> where the command is, and its line in `zoo --help`
 LAZY = {
-    "reprune": ("zoo.cli.commands:reprune", "Prune a network with a new tolerance, measure it, keep it."),
-    "train": ("zoo.cli.commands:train", "Train a network and keep it."),
-    "finetune": ("zoo.cli.commands:finetune", "Train an entry further and keep the result."),
-    "eval": ("zoo.cli.commands:evaluate", "Count an entry's right answers on a data set."),
-    "bench": ("zoo.cli.commands:bench", "Time an entry's forward pass beside its parent's."),
-    "export": ("zoo.cli.commands:export", "Write an entry's network as ONNX, torch.export or TorchScript."),
-    "convert": ("zoo.cli.commands:convert", "Turn a file of weights into one of the zoo's checkpoints."),
+    "reprune": ("zoo.cli.reprune:reprune", "Prune a network with a new tolerance, measure it, keep it."),
+    "train": ("zoo.cli.train:train", "Train a network and keep it."),
+    "finetune": ("zoo.cli.train:finetune", "Train an entry further and keep the result."),
+    "eval": ("zoo.cli.evaluate:evaluate", "Count an entry's right answers on a data set."),
+    "bench": ("zoo.cli.evaluate:bench", "Time an entry's forward pass beside its parent's."),
+    "export": ("zoo.cli.convert:export", "Write an entry's network as ONNX, torch.export or TorchScript."),
+    "convert": ("zoo.cli.convert:convert", "Turn a file of weights into one of the zoo's checkpoints."),
     "bundle": ("zoo.cli.store:bundle", "Put entries into one file, or install such a file."),
     "cache": ("zoo.cli.store:cache", "List, clean or verify what was downloaded."),
     "publish": ("zoo.cli.store:publish", "Write a mirror that any static web server can serve."),

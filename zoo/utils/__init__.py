@@ -4,7 +4,9 @@ from zoo.utils.declarations import decorator_calls
 from zoo.utils.files import check_folder, expand_path, new_file, remove_stale_files, sha256_of, sync_folder
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
+from zoo.utils.plugins import load_plugins
 from zoo.utils.seeds import MAX_SEED, check_seed, derive_seed, generator_for
+from zoo.utils.settings import parse_setting, setting_types, settings_of, with_settings
 
 __all__ = [
     "MAX_SEED",
@@ -15,9 +17,14 @@ __all__ = [
     "expand_path",
     "generator_for",
     "keep_freed_memory",
+    "load_plugins",
     "locked",
     "new_file",
+    "parse_setting",
     "remove_stale_files",
+    "setting_types",
+    "settings_of",
     "sha256_of",
     "sync_folder",
+    "with_settings",
 ]

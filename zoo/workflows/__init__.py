@@ -1,26 +1,44 @@
-"""What a command does from beginning to end: train, fine-tune, prune, evaluate and time an entry."""
+"""What a command does from beginning to end: train, fine-tune, prune, evaluate and time an entry.
 
-from zoo.workflows.entry import Data, Run, choose_device, forward_record, held_for_halving, measure
-from zoo.workflows.evaluation import bench_entries, evaluate_entry
-from zoo.workflows.pruning import draw, reprune
-from zoo.workflows.pruning_options import budget_of, repair_of
-from zoo.workflows.save import save_entry
-from zoo.workflows.training import finetune_entry, train_entry
+The words of commands can be imported without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from zoo.workflows.command_line import SETTING_TYPES, command_line, current_words
+
+if TYPE_CHECKING:
+    from zoo.workflows.data_spec import DataSpec, holdout_split
+    from zoo.workflows.evaluation import BenchmarkResult, EvaluationResult, bench_entries, evaluate_entry
+    from zoo.workflows.measurement import Measurement, forward_record, measure
+    from zoo.workflows.pruning import Finetune, PruningResult, WeightsFile, default_method, draw, reprune
+    from zoo.workflows.run import RunOptions, choose_device
+    from zoo.workflows.save import EntryResult, save_entry
+    from zoo.workflows.training import finetune_entry, train_entry
 
 __all__ = [
-    "Data",
-    "Run",
-    "bench_entries",
-    "budget_of",
-    "choose_device",
-    "draw",
-    "evaluate_entry",
-    "finetune_entry",
-    "forward_record",
-    "held_for_halving",
-    "measure",
-    "repair_of",
-    "reprune",
-    "save_entry",
-    "train_entry",
-]
+    "SETTING_TYPES", "BenchmarkResult", "DataSpec", "EntryResult", "EvaluationResult", "Finetune", "Measurement",
+    "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "choose_device", "command_line", "current_words",
+    "default_method", "draw", "evaluate_entry", "finetune_entry", "forward_record", "holdout_split", "measure", "reprune",
+    "save_entry", "train_entry",
+]  # fmt: skip
+
+_LAZY = {
+    "data_spec": ("DataSpec", "holdout_split"),
+    "evaluation": ("BenchmarkResult", "EvaluationResult", "bench_entries", "evaluate_entry"),
+    "measurement": ("Measurement", "forward_record", "measure"),
+    "pruning": ("Finetune", "PruningResult", "WeightsFile", "default_method", "draw", "reprune"),
+    "run": ("RunOptions", "choose_device"),
+    "save": ("EntryResult", "save_entry"),
+    "training": ("finetune_entry", "train_entry"),
+}
+_FILES = {name: file for file, names in _LAZY.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FILES:
+        return getattr(import_module(f"zoo.workflows.{_FILES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Entries looked at again: right answers on a data set, forward time side by side."""
+"""`zoo eval` and `zoo bench`: the right answers of an entry on a data set, forward times of entries side by side."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from zoo.cards import Accuracy, Card, Forward
 from zoo.datasets import dataset_title
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate, forward_times
-from zoo.workflows.entry import Data, choose_device, fitting, forward_record, same_classes, warn_of_seen
+from zoo.workflows.data_spec import DataSpec, check_num_classes, warn_if_trained_on_validation
+from zoo.workflows.measurement import check_input_shape, forward_record
+from zoo.workflows.run import RunOptions, choose_device
 
 _LOG = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
-class Examined:
-    """An entry's answers on the test split of a data set, beside what its card says of its own."""
+class EvaluationResult:
+    """The right answers of an entry on the test split of a data set, beside those that its card states."""
 
     card: Card
     dataset: str
@@ -51,34 +53,32 @@ class Examined:
 
 
 def evaluate_entry(
-    name: str,
-    *,
-    batch_size: int = 64,
-    device: str | None = None,
-    workers: int = 0,
-    progress: bool = False,
-    **given: Any,
-) -> Examined:
-    """Evaluate an entry on the test split of its data set; `given` are fields of `Data` that replace the card's.
+    name: str, *, batch_size: int = 64, data: DataSpec | None = None, run: RunOptions | None = None
+) -> EvaluationResult:
+    """Evaluate an entry on the test split of its data set; the fields that `data` sets take the place of the entry's.
+
+    Of `run` the device, the workers and the progress count.
 
     Raises ZooError for an unknown entry, data that is missing or does not fit, and a device that is absent.
     """
-    place = choose_device(device)
+    run = run or RunOptions()
+    device = choose_device(run.device)
     path, card = store.fetch(name)
-    data = Data.of(card, **given)
-    distributed.check_same(f"the checkpoint of {card.name}", card.saved.name)  # which has the hash in it
-    test = data.load("test")
-    warn_of_seen(card, data)
-    same_classes(card.name, card.num_classes, data.dataset, test.num_classes)
-    model = checkpoint.load(path, device=place)
-    fitting(model, test)
-    found = evaluate(model, test, batch_size=batch_size, workers=workers, progress=progress)
-    return Examined(card, data.dataset, Accuracy.of(data.judged_on, found.correct, found.total), found.cross_entropy)
+    spec = DataSpec.of(card, data)
+    distributed.check_same(f"the checkpoint of {card.name}", card.saved.name)  # the file's name holds its hash
+    test = spec.load("test")
+    warn_if_trained_on_validation(card, spec)
+    check_num_classes(card.name, card.num_classes, spec, test)
+    model = checkpoint.load(path, device=device)
+    check_input_shape(model, test)
+    result = evaluate(model, test, batch_size=batch_size, workers=run.workers, progress=run.progress)
+    accuracy = Accuracy.of(spec.test_name, result.correct, result.total)
+    return EvaluationResult(card, spec.dataset, accuracy, result.cross_entropy)
 
 
 @dataclass(frozen=True)
-class Timed:
-    """Forward times of several entries in one run; speed-ups are against the first."""
+class BenchmarkResult:
+    """Forward times of several entries from one run; speed-ups are relative to the first."""
 
     records: dict[str, Forward]
 
@@ -86,9 +86,9 @@ class Timed:
         first, record = next(iter(self.records.items()))
         head = f"{record.device}, torch {record.torch}, batch {record.batch}, {record.dtype}, {record.mode}"
         rows: list[tuple[str, ...]] = [("entry", f"speed-up against {first}", "median", "95 %")]
-        for name, each in self.records.items():
-            times = ("" if ms is None else f"{ms:.3f} ms" for ms in (each.median_ms, each.p95_ms))
-            rows.append((name, display.speedup(each), *times))
+        for name, forward in self.records.items():
+            times = ("" if ms is None else f"{ms:.3f} ms" for ms in (forward.median_ms, forward.p95_ms))
+            rows.append((name, display.speedup(forward), *times))
         if record.median_ms is None:
             rows = [row[:2] for row in rows]
         return f"{head}\n{display.table(rows)}"
@@ -106,33 +106,41 @@ def bench_entries(
     mode: str = "eager",
     repeats: int = 50,
     device: str | None = None,
-) -> Timed:
+) -> BenchmarkResult:
     """Time the forward pass of entries on random samples, interleaved; a single entry is timed beside its parent.
 
-    Milliseconds are given on a GPU only: those of a processor depend on whatever else it does, ratios hardly do.
+    batch, dtype, mode, repeats  as of `zoo.evaluate.forward_times`; `batch` is the number of samples of a pass
+
+    Milliseconds are given on a GPU only: those of a processor depend on its other work, ratios hardly do.
 
     Raises ZooError for an unknown entry, entries that take samples of different shapes, and as `forward_times`.
     """
-    place = choose_device(device)
-    cards = {card.name: card for _, card in map(store.fetch, entries)}
-    if len(cards) == 1 and (parent := next(iter(cards.values())).parent):
-        (own,) = cards.values()
-        try:
-            _, found = store.fetch(parent)
-            if found.sample_shape != own.sample_shape:
-                raise ZooError(f"it takes samples of {found.sample_shape}, this one of {own.sample_shape}")
-            if own.parent_in({found.name: found}) is None:
-                raise ZooError("it was made anew since; name both to compare them as they are")
-            cards = {found.name: found, **cards}
-        except ZooError as error:
-            _LOG.warning("%s is timed alone, without its parent %s: %s", own.name, parent, error)
+    chosen = choose_device(device)
+    cards = _with_parent({card.name: card for _, card in map(store.fetch, entries)})
     shapes = {card.sample_shape for card in cards.values()}
     if len(shapes) > 1:
         raise ZooError(f"entries can be compared on samples of one shape only; these take {sorted(shapes)}")
-    models = {name: checkpoint.load(store.download(name), device=place) for name in cards}
-    x = torch.randn(batch, *shapes.pop(), generator=torch.Generator().manual_seed(0)).to(place)
+    models = {name: checkpoint.load(store.download(name), device=chosen) for name in cards}
+    x = torch.randn(batch, *shapes.pop(), generator=torch.Generator().manual_seed(0)).to(chosen)
     warmup = max(3, repeats // 5)
     times = forward_times(models, x, repeats=repeats, warmup=warmup, dtype=dtype, mode=mode)
-    return Timed(
-        {name: forward_record(each, place, batch=batch, dtype=dtype, mode=mode) for name, each in times.items()}
+    return BenchmarkResult(
+        {name: forward_record(record, chosen, batch=batch, dtype=dtype, mode=mode) for name, record in times.items()}
     )
+
+
+def _with_parent(cards: dict[str, Card]) -> dict[str, Card]:
+    """The cards, and before a single one that of its parent where the two can be compared; a warning where not."""
+    card = next(iter(cards.values()))
+    if len(cards) > 1 or card.parent is None:
+        return cards
+    try:
+        _, parent = store.fetch(card.parent)
+        if parent.sample_shape != card.sample_shape:
+            raise ZooError(f"it takes samples of {parent.sample_shape}, this one of {card.sample_shape}")
+        if card.parent_in({parent.name: parent}) is None:
+            raise ZooError("it was made anew since; name both to compare them as they are")
+        return {parent.name: parent, card.name: card}
+    except ZooError as error:
+        _LOG.warning("%s is timed alone, without its parent %s: %s", card.name, card.parent, error)
+        return cards

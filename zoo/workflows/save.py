@@ -1,41 +1,161 @@
-"""Writing a model and its card as an entry."""
+"""The end of every command that makes an entry: measure the network, write its card, save both."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection
+import json
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import torch
 from torch import nn
 
-from zoo import checkpoint, store
-from zoo.cards import Card, File
+from zoo import checkpoint, display, distributed, store
+from zoo.cards import NO_PARENT, Accuracy, Card, File, Forward, Value, licences_of_trained
+from zoo.datasets import LabelledDataset
 from zoo.errors import ZooError
+from zoo.half_precision import round_to_float16
+from zoo.workflows.data_spec import Splits
+from zoo.workflows.measurement import Measurement, measure, time_beside
+from zoo.workflows.run import RunOptions, check_name
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The network that a new one was made from, or is compared with, and what the card of the new one states of it."""
+
+    name: str
+    arch: str
+    model: nn.Module
+    options: Mapping[str, Value]
+    sha256: str
+    licence: str  # of its weights
+
+
+@dataclass(frozen=True)
+class EntryDraft:
+    """What the card of a new entry states besides measured numbers.
+
+    `options` are those of the network's builder, `recipe` the command and its settings.
+    """
+
+    name: str
+    arch: str
+    recipe: Mapping[str, Value]
+    options: Mapping[str, Value] = dataclasses.field(default_factory=dict)
+    parent: Parent | None = None
+    parent_measurement: Measurement | None = None
+
+    def card(self, model: nn.Module, measured: Measurement, splits: Splits, forward: tuple[Forward, ...]) -> Card:
+        """The card, without the record of the file."""
+        evaluation, counts, before = measured.evaluation, measured.counts, self.parent_measurement
+        spec, parent = splits.spec, self.parent
+
+        def accuracy(of: Measurement) -> Accuracy:
+            return Accuracy.of(spec.test_name, of.evaluation.correct, of.evaluation.total)
+
+        return Card(
+            name=self.name,
+            arch=self.arch,
+            dataset=spec.dataset,
+            num_classes=splits.test.num_classes,
+            sample_shape=tuple(splits.test.sample_shape),
+            options=dict(self.options),
+            widths=dict(model.widths),  # type: ignore[arg-type]  # a property of every model of the zoo
+            parent=parent.name if parent else None,
+            recipe={key: value for key, value in self.recipe.items() if value is not None},
+            accuracy=accuracy(measured),
+            parent_accuracy=accuracy(before) if before else None,
+            cross_entropy=round(evaluation.cross_entropy, 6),
+            parameters=counts.parameters,
+            macs=counts.macs,
+            macs_paper=counts.macs_paper,
+            forward=forward,
+            licences=licences_of_trained(spec.dataset, parent.licence if parent else NO_PARENT),
+        )
+
+
+@dataclass(frozen=True)
+class EntryResult:
+    """A saved entry, and what was measured of its parent in the same run if it has one."""
+
+    card: Card
+    measurement: Measurement
+    parent: Measurement | None = None
+
+    def table(self) -> str:
+        """One line per network: right answers, accuracy and its interval, cost in both counts, speed."""
+        rows = [display.card_row(self.card)]
+        if self.parent is not None and self.card.parent is not None:
+            rows.insert(0, display.row(self.card.parent, self.card.parent_accuracy, *astuple(self.parent.counts)))
+        return display.comparison(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card, and the parent's counts; ready for JSON."""
+        card: dict[str, Any] = json.loads(self.card.to_json())
+        return {"card": card, "parent": asdict(self.parent.counts) if self.parent else None}
+
+
+def finish_entry(
+    model: nn.Module, draft: EntryDraft, splits: Splits, run: RunOptions, device: torch.device
+) -> EntryResult:
+    """Store the weights in float16 if asked for, measure the network, time it beside its parent, and save the entry.
+
+    Of several processes the first one times and writes.
+    """
+    float16 = store_float16(model, splits.holdout, run)
+    measured = measure(model, splits.test, workers=run.workers, progress=run.progress)
+    overwrite = check_name(draft.name, str(draft.recipe["command"]), run)
+    recipe = {**draft.recipe, "device": device.type, "torch": torch.__version__}
+    draft = dataclasses.replace(draft, recipe=recipe)
+
+    def save() -> Card:
+        parent = draft.parent
+        forward = (time_beside(parent.model, model, splits.test, device),) if parent else ()
+        card = draft.card(model, measured, splits, forward)
+        return save_entry(model, card, run.folder, overwrite=overwrite, float16=float16)
+
+    return EntryResult(distributed.run_on_rank0(save), measured, draft.parent_measurement)
+
+
+def store_float16(model: nn.Module, holdout: LabelledDataset | None, run: RunOptions) -> tuple[str, ...]:
+    """Round weights to float16, in place, where that changes no decision on the samples held out; their names.
+
+    What was rounded is printed with `run.progress`. Without samples nothing is rounded.
+    """
+    if holdout is None:
+        return ()
+    progress = run.progress and distributed.rank() == 0
+    result = distributed.broadcast_object(round_to_float16(model, holdout, workers=run.workers, progress=progress))
+    distributed.broadcast_tensors(parameter.data for parameter in model.parameters())
+    if progress:
+        print(result.sentence(), file=sys.stderr, flush=True)
+    return result.float16
 
 
 def save_entry(
     model: nn.Module, card: Card, folder: Path | None = None, *, overwrite: bool = False, float16: Collection[str] = ()
 ) -> Card:  # fmt: skip
-    """Write a model and its card as an entry of a folder, the user's own zoo by default.
+    """Write a model and its card as an entry of a folder, the user's zoo by default; the card with its `file` set.
 
-    Returns the card with its ``file`` filled in. Its arch, num_classes, options and widths go into the checkpoint.
-    The weights that ``float16`` names, rounded by `zoo.half_precision.round_to_float16`, are stored in that type, and the card says so.
+    The card's arch, num_classes, options and widths go into the checkpoint. The weights that `float16` names, rounded
+    by `zoo.half_precision.round_to_float16`, are stored in that type, and the card says so.
 
-    Raises:
-        ZooError: the card's widths are not the model's; a weight that ``float16`` names is none of its matrices and
-            kernels, or float16 does not have it; or as `zoo.store.add`.
+    Raises ZooError if the card's widths are not the model's, if a weight that `float16` names is none of the model's
+    matrices and kernels or does not fit float16, and as `zoo.store.install_entry`.
     """
     if card.widths != dict(getattr(model, "widths", {})):
         raise ZooError(f"card {card.name!r}: its widths are not those of the model that is saved with it")
     data = checkpoint.pack(model, arch=card.arch, num_classes=card.num_classes, options=card.options, float16=float16)
     sha256 = hashlib.sha256(data).hexdigest()
-    name = f"{card.name}-{sha256[:8]}.safetensors"
     weights = None
     if float16:
         weights = "float16" if checkpoint.large_weights(model).keys() <= set(float16) else "mixed"
-    file = File(name=name, size=len(data), sha256=sha256, weights=weights)
+    file = File(name=f"{card.name}-{sha256[:8]}.safetensors", size=len(data), sha256=sha256, weights=weights)
     card = dataclasses.replace(card, file=file)
 
     def write(out: BinaryIO) -> None:

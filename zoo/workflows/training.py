@@ -1,4 +1,4 @@
-"""From the name of a network, or of an entry, to a trained entry in the user's zoo."""
+"""`zoo train` and `zoo finetune`: from the name of a network, or of an entry, to a trained entry."""
 
 from __future__ import annotations
 
@@ -9,186 +9,167 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from zoo import checkpoint, distributed, models, store
 from zoo.cards import Card, Value, parse_name
-from zoo.datasets import LabelledDataset
 from zoo.errors import ZooError, suggest
 from zoo.train import Recipe, read_recipe, recipe_for, train
 from zoo.utils import check_seed
-from zoo.workflows.entry import (
-    Data,
-    Made,
-    Run,
-    check_name,
-    check_out,
-    choose_device,
-    command_line,
-    fitting,
-    halved,
-    held_for_halving,
-    make_card,
-    measure,
-    run_folder,
-    same_classes,
-    save,
-    time_beside,
-    warn_of_seen,
-)
+from zoo.workflows.command_line import command_line
+from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
+from zoo.workflows.measurement import check_input_shape, measure
+from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
+from zoo.workflows.save import EntryDraft, EntryResult, Parent, finish_entry
 
 _LOG = logging.getLogger("zoo")
 
 
 def train_entry(
-    arch: str, data: Data, *, recipe: Path | None = None, changes: Mapping[str, Any] | None = None, width: float = 1.0,
-    half: bool = False, seed: int = 0, run: Run,
-) -> Made:  # fmt: skip
+    arch: str,
+    data: DataSpec,
+    *,
+    recipe: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    width: float = 1.0,
+    seed: int = 0,
+    run: RunOptions | None = None,
+) -> EntryResult:
     """Train a network from its initial weights, evaluate it once on the test split, and save it as an entry.
 
-    `recipe` is a file that takes the place of the network's own (`zoo.train.recipe`); `changes` replace numbers of it. With
-    `width` below 1 it is the dense network with that width multiplier. With `half` the weights are stored in half
-    precision where that changes no decision (`zoo.half_precision`). The entry is called `<arch>[-<width>x].<dataset>` if `run`
-    gives no name.
+    recipe   a file that takes the place of the network's own recipe (`zoo.train.Recipe`)
+    changes  fields of the recipe that take the place of its own; None values are left out
+    width    the width multiplier of the network
+
+    The entry is called `<arch>[-<width>x].<dataset>` if `run` gives no name.
 
     Raises ZooError for an unknown network or data set, a name that another entry has, and as `zoo.train.train`.
     """
-    if arch not in models.ARCHS:
-        raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.ARCHS)}")
+    run = run or RunOptions()
+    if arch not in models.list_architectures():
+        raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.list_architectures())}")
     check_seed(seed)
-    base, settings = _settings("train", arch, data, recipe, changes)
+    base, settings = _recipes("train", arch, data, recipe, changes)
     device = choose_device(run.device)
-    train_set, test_set = data.load("train", augment=True), data.load("test")
-    held = held_for_halving(data) if half else None
-    options = _options(data, train_set, base, settings, seed, width=None if width == 1 else width)
-    extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
-    command = command_line("train", arch, {**options, **extra, "name": run.name})
-    identity = {"arch": arch, **options, "device": device.type, **({"recipe": str(recipe)} if recipe else {})}
+    splits = Splits.load(data, augment=True, holdout=run.fp16_weights)
+    file: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
+    stated = {**data.recipe(splits.train), **_stated(base, settings), "width": None if width == 1 else width}
+    stated |= {"seed": seed}
+    stored = {**file, "half": run.fp16_weights or None}
+    command = command_line("train", arch, {**stated, **stored, "name": run.name})
     name = run.name or f"{arch}{'' if width == 1 else f'-{width:g}x'}.{data.dataset}"
-    check_out(run.out)
-    overwrite = check_name(name, command, run.out, overwrite=run.overwrite)
+    check_output_dir(run)
+    check_name(name, command, run)
+    num_classes = splits.train.num_classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        widths = models.scaled_widths(arch, width, num_classes=train_set.num_classes)
-        model = models.build(arch, num_classes=train_set.num_classes, widths=widths).to(device)
-    fitting(model, train_set)
+        widths = models.scaled_widths(arch, width, num_classes=num_classes)
+        model = models.create_model(arch, num_classes=num_classes, widths=widths).to(device)
+    check_input_shape(model, splits.train)
+    identity = {"arch": arch, **stated, "device": device.type, **file}
     with run_folder("train", identity, resume=run.resume) as folder:
-        state, log = folder / "train.pt", run.log
-        train(
-            model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
-            progress=run.progress, validation=test_set if data.validation else None,
-        )  # fmt: skip
-        float16 = halved(model, held, run)
-        measured = measure(model, test_set, workers=run.workers, progress=run.progress)
-        made = {"command": command, "device": device.type, "torch": torch.__version__}
-        noted = {**made, **options, **vars(settings), **extra}
-
-        def card() -> Card:
-            return make_card(name, model, measured, test_set, arch=arch, data=data, recipe=noted)
-
-        return Made(save(model, card, run.out, overwrite=overwrite, float16=float16))
+        run_training(model, splits, settings, folder / "train.pt", seed=seed, run=run)
+        card_recipe = {"command": command, **stated, **vars(settings), **stored}
+        return finish_entry(model, EntryDraft(name, arch, card_recipe), splits, run, device)
 
 
 def finetune_entry(
-    name: str, *, recipe: Path | None = None, changes: Mapping[str, Any] | None = None, half: bool = False,
-    seed: int = 0, run: Run, **given: Any,
-) -> Made:  # fmt: skip
-    """Train an entry on from its weights with its fine-tuning recipe, and save the result as another entry.
+    name: str,
+    *,
+    recipe: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    data: DataSpec | None = None,
+    seed: int = 0,
+    run: RunOptions | None = None,
+) -> EntryResult:
+    """Train an entry further with its fine-tuning recipe, and save the result as another entry.
 
-    `given` are fields of `Data` that take the place of the card's. The new entry is called
-    `<stem>-finetuned.<dataset>` if `run` gives no name. Its parent on the card, with which accuracy and speed are
-    compared and from whose outputs it learns where the recipe distils, is that of the entry: for a pruned network the
-    one that it was pruned from. An entry without a parent, or whose parent is not here, stands for it itself.
+    recipe   a file that takes the place of the network's own recipe (`zoo.train.Recipe`)
+    changes  fields of the recipe that take the place of its own; None values are left out
+    data     fields that take the place of the entry's own
+
+    The new entry is called `<stem>-finetuned.<dataset>` if `run` gives no name. Accuracy and speed are compared with
+    those of the entry's parent, for a pruned network the one that it was pruned from, and a recipe that distils learns
+    from the parent's outputs. An entry without a parent, or whose parent is not on this machine, is compared with
+    itself.
 
     Raises ZooError as `train_entry`, for a data set with another number of classes, and for a recipe that distils where
     there is no parent.
     """
+    run = run or RunOptions()
     device = choose_device(run.device)
-    here, entry = store.fetch(name)
-    data = Data.of(entry, **given)
+    path, entry = store.fetch(name)
+    spec = DataSpec.of(entry, data)
     check_seed(seed)
-    base, settings = _settings("finetune", entry.arch, data, recipe, changes)
-    train_set, test_set = data.load("train", augment=True), data.load("test")
-    warn_of_seen(entry, data)
-    held = held_for_halving(data) if half else None
-    same_classes(entry.name, entry.num_classes, data.dataset, train_set.num_classes)
-    options = _options(data, train_set, base, settings, seed)
-    extra: dict[str, Value] = {"recipe": str(recipe) if recipe else None, "half": half or None}
-    command = command_line("finetune", entry.name, {**options, **extra, "name": run.name})
-    new = run.name or f"{parse_name(entry.name).stem}-finetuned.{data.dataset}"
-    check_out(run.out)
-    overwrite = check_name(new, command, run.out, overwrite=run.overwrite)
-    path, parent = _parent(entry, here, data, must=settings.distil > 0)
-    if new == parent.name:
-        raise ZooError(f"{new} would be its own parent: give this one another name with --name")
-    model = checkpoint.load(here, device=device)
-    before = checkpoint.load(path, device=device)
-    fitting(model, train_set)
-    identity = {"parent": entry.name, "file": entry.saved.sha256, **options, "device": device.type}
-    identity |= {"recipe": str(recipe)} if recipe else {}
-    identity |= {"teacher": parent.saved.sha256} if settings.distil else {}
+    base, settings = _recipes("finetune", entry.arch, spec, recipe, changes)
+    splits = Splits.load(spec, augment=True, holdout=run.fp16_weights)
+    warn_if_trained_on_validation(entry, spec)
+    check_num_classes(entry.name, entry.num_classes, spec, splits.train)
+    file: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
+    stated = {**spec.recipe(splits.train), **_stated(base, settings), "seed": seed}
+    stored = {**file, "half": run.fp16_weights or None}
+    command = command_line("finetune", entry.name, {**stated, **stored, "name": run.name})
+    new = run.name or f"{parse_name(entry.name).stem}-finetuned.{spec.dataset}"
+    parent = _parent_of(entry, path, splits, device, required=settings.distil > 0)
+    check_output_dir(run)
+    check_name(new, command, run, parent=parent.name)
+    model = checkpoint.load(path, device=device)
+    check_input_shape(model, splits.train)
+    identity = {"parent": entry.name, "file": entry.saved.sha256, **stated, "device": device.type, **file}
+    identity |= {"teacher": parent.sha256} if settings.distil else {}
     with run_folder("finetune", identity, resume=run.resume) as folder:
-        state, log = folder / "finetune.pt", run.log
-        train(
-            model, train_set, settings, seed=seed, checkpoint=state, log=log, workers=run.workers,
-            progress=run.progress, teacher=before if settings.distil else None,
-            validation=test_set if data.validation else None,
-        )  # fmt: skip
-        float16 = halved(model, held, run)
-        measured_before, measured = (
-            measure(each, test_set, workers=run.workers, progress=run.progress) for each in (before, model)
-        )
-        made = {"command": command, "device": device.type, "torch": torch.__version__}
-        noted = {**made, **options, **vars(settings), **extra, "parent_sha256": parent.saved.sha256}
-        noted |= {"start": entry.name, "start_sha256": entry.saved.sha256}
-        # The weights come from the entry, the outputs that it learns from may be the parent's.
-        inherited = "; ".join(dict.fromkeys((parent.licences.weights, entry.licences.weights)))
-
-        def card() -> Card:
-            return make_card(
-                new,
-                model,
-                measured,
-                test_set,
-                arch=entry.arch,
-                data=data,
-                recipe=noted,
-                options=entry.options,
-                parent=parent.name,
-                parent_terms=inherited,
-                parent_measured=measured_before,
-                forward=(time_beside(before, model, test_set, device),),
-            )
-
-        return Made(save(model, card, run.out, overwrite=overwrite, float16=float16), measured_before)
+        teacher = parent.model if settings.distil else None
+        run_training(model, splits, settings, folder / "finetune.pt", seed=seed, run=run, teacher=teacher)
+        before = measure(parent.model, splits.test, workers=run.workers, progress=run.progress)
+        card_recipe = {
+            "command": command, **stated, **vars(settings), **stored,
+            "parent_sha256": parent.sha256, "start": entry.name, "start_sha256": entry.saved.sha256,
+        }  # fmt: skip
+        draft = EntryDraft(new, entry.arch, card_recipe, entry.options, parent, before)
+        return finish_entry(model, draft, splits, run, device)
 
 
-def _parent(entry: Card, here: Path, data: Data, *, must: bool) -> tuple[Path, Card]:
-    """What a network is compared with when it was trained on, and its checkpoint: the entry's parent, which mirrors are
-    asked for, or the entry itself.
+def run_training(
+    model: nn.Module, splits: Splits, recipe: Recipe, state: Path, *, seed: int, run: RunOptions,
+    teacher: nn.Module | None = None,
+) -> None:  # fmt: skip
+    """Train a network in place; a killed run continues from the file `state`. With a recipe that distils the network
+    learns from the teacher's outputs."""
+    train(
+        model, splits.train, recipe, seed=seed, checkpoint=state, log=run.log, workers=run.workers,
+        progress=run.progress, teacher=teacher, validation=splits.validation,
+    )  # fmt: skip
 
-    Raises ZooError if there `must` be a parent, to learn from its outputs, and there is none that would do.
+
+def _parent_of(entry: Card, path: Path, splits: Splits, device: torch.device, *, required: bool) -> Parent:
+    """The network that a fine-tuned entry is compared with: the entry's parent, fetched from mirrors if it is not here,
+    or the entry itself.
+
+    Raises ZooError where a parent is required, to learn from its outputs, and there is none.
     """
-    itself = here, entry
-    if entry.parent is None:
-        if must:
-            raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without distil (--distil 0)")
-        return itself
-    try:
-        path, parent = store.fetch(entry.parent)
-        same_classes(parent.name, parent.num_classes, data.dataset, entry.num_classes)
-    except ZooError as error:
-        if must:
-            raise ZooError(f"the parent of {entry.name} is not here to learn from: {error}") from error
-        if distributed.rank() == 0:
-            _LOG.warning("%s is compared with itself, not with its parent: %s", entry.name, error)
-        return itself
-    return path, parent
+    file, card = path, entry
+    if entry.parent is None and required:
+        raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without distil (--distil 0)")
+    if entry.parent is not None:
+        try:
+            parent_file, parent = store.fetch(entry.parent)
+            check_num_classes(parent.name, parent.num_classes, splits.spec, splits.train)
+            file, card = parent_file, parent
+        except ZooError as error:
+            if required:
+                raise ZooError(f"the parent of {entry.name} is not here to learn from: {error}") from error
+            if distributed.rank() == 0:
+                _LOG.warning("%s is compared with itself, not with its parent: %s", entry.name, error)
+    # The weights come from the entry, the outputs to learn from may be the parent's: the terms of both count.
+    licence = "; ".join(dict.fromkeys((card.licences.weights, entry.licences.weights)))
+    model = checkpoint.load(file, device=device)
+    return Parent(card.name, card.arch, model, card.options, card.saved.sha256, licence)
 
 
-def _settings(
-    kind: str, arch: str, data: Data, file: Path | None, changes: Mapping[str, Any] | None
+def _recipes(
+    kind: str, arch: str, data: DataSpec, file: Path | None, changes: Mapping[str, Any] | None
 ) -> tuple[Recipe, Recipe]:
-    """The network's recipe, or that of a file; and the same with what was said otherwise."""
+    """The network's recipe, or that of a file; and the same with the changes."""
     recipe = read_recipe(file, kind, data.dataset) if file else recipe_for(kind, arch, data.dataset)
     changed = replace(recipe, **{key: value for key, value in (changes or {}).items() if value is not None})
     if kind == "train" and changed.distil:
@@ -196,11 +177,9 @@ def _settings(
     return recipe, changed
 
 
-def _options(
-    data: Data, loaded: LabelledDataset, base: Recipe, recipe: Recipe, seed: int, **more: Value
-) -> dict[str, Value]:
-    """What the command line says; the recipe's other numbers are those of `base`, which it starts from."""
-    said = {"epochs": recipe.epochs, "lr": recipe.lr, "batch_size": recipe.batch_size}
+def _stated(base: Recipe, recipe: Recipe) -> dict[str, Value]:
+    """The fields of a recipe that the command states: the first three, and others that differ from the base's."""
+    always = ("epochs", "lr", "batch_size")
     others = ("accumulate", "average", "precision", "distil")
-    asked = {key: getattr(recipe, key) for key in others if getattr(recipe, key) != getattr(base, key)}
-    return {**data.options(loaded), **said, **asked, **more, "seed": seed}
+    names = [*always, *(name for name in others if getattr(recipe, name) != getattr(base, name))]
+    return {name: getattr(recipe, name) for name in names}

@@ -1,0 +1,133 @@
+"""Commands as text: from the settings on a card and back, with the options of every version."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zoo.cli import reprune as reprune_command
+from zoo.cli import train as train_command
+from zoo.errors import ZooError
+from zoo.prune import PLAIN, Options, Repair, Search
+from zoo.utils import parse_setting, setting_types, settings_of, with_settings
+from zoo.workflows import command_line, current_words
+from zoo.workflows.command_line import settings_on_card
+from zoo.workflows.pruning import _budget_settings
+
+ROOT = Path(__file__).parents[2]
+CARDS = sorted(
+    path
+    for folder in ("zoo/checkpoints", "mirror", "benchmarks/seeds")
+    for path in (ROOT / folder).glob("*.json")
+    if path.name != "index.json"
+)
+
+
+def parsed(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the library function gets when this command is typed."""
+    caught: dict[str, Any] = {}
+
+    def catch(target: Any, data: Any = None, **arguments: Any) -> None:
+        caught.update(arguments, target=target, data=data)
+
+    monkeypatch.setattr("zoo.workflows.training.train_entry", catch)
+    monkeypatch.setattr("zoo.workflows.pruning.reprune", catch)
+    for module in (train_command, reprune_command):
+        monkeypatch.setattr(module, "print_result", lambda *given: None)
+    words = shlex.split(command)[1:]
+    {"train": train_command.train, "reprune": reprune_command.reprune}[words[0]].main(words[1:], standalone_mode=False)
+    return caught
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_the_command_on_a_shipped_card_still_means_its_recipe(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = json.loads(path.read_text())
+    recipe = card["recipe"]
+    settings = parsed(recipe["command"], monkeypatch)
+    data, run = settings["data"], settings["run"]
+    typed = {key: getattr(data, key) for key in ("dataset", "points", "size") if getattr(data, key)}
+    typed |= {"seed": settings["seed"], "half": run.fp16_weights}
+    if "width" in settings:
+        typed |= {**settings["changes"], "width": settings["width"]}
+        expected = {"width": 1.0, **recipe}
+        assert settings["target"] == card["arch"]
+    else:
+        goal = {"eps": settings["eps"]} if settings["eps"] else _budget_settings(settings["budget"])
+        typed |= {"method": settings["method"], "images": settings["samples"], **goal}
+        typed |= {"finetune_epochs": settings["finetune"].epochs, "distil": settings["finetune"].distil}
+        typed |= {"groups": ",".join(settings["groups"]) if settings["groups"] else None}
+        assert settings["options"] == Options(repair=Repair() if recipe["method"] == "repaired" else PLAIN)
+        expected = recipe
+        assert settings["target"] == card["parent"]
+    typed = {key: value for key, value in typed.items() if value}
+    assert typed == {key: expected[key] for key in typed}
+    assert run.name in (None, card["name"])
+    assert data.validation is None
+
+
+def test_old_options_are_todays() -> None:
+    old = "zoo reprune dgcnn --images 9 --leave a,b --half --target-ms=3 --no-settle --slack 0.1 --weighting output"
+    assert shlex.join(current_words(shlex.split(old))) == (
+        "zoo reprune dgcnn --samples 9 --exclude a,b --fp16-weights --target-latency=3 -O search.refine=false "
+        "-O search.eps_tolerance=0.1 -O repair.weighting=fisher"
+    )
+
+
+OLD = [
+    "--exact-until 3 --candidates 4 --refresh 0.1 --no-settle --slack 0.2 --positions 0.3 --look-precision bfloat16",
+    "--method repaired --direction forward --no-exchanges --discrimination 0.5",
+    "--repair --weighting output --discrimination 0.5 --recalibrate --distil-epochs 3",
+    "--weighting output --settle --exchanges",
+]
+
+
+@pytest.mark.parametrize("options", OLD)
+def test_old_options_of_the_search_and_the_repair_stand_on_cards_as_they_did(
+    options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = parsed(f"zoo reprune dgcnn --eps 1 {options}", monkeypatch)
+    default = Options(repair=Repair() if settings["method"] == "repaired" else PLAIN)
+    stated = settings_on_card(settings_of(settings["options"]), settings_of(default))
+    names = {word[2:].replace("-", "_") for word in options.split() if word.startswith("--")} - {"method"}
+    assert set(stated) == names - {"settle", "exchanges"}  # those two are the defaults
+    again = parsed(command_line("reprune", "dgcnn", {"eps": 1, "method": settings["method"], **stated}), monkeypatch)
+    assert again["options"] == settings["options"]
+
+
+def test_command_lines() -> None:
+    options = {"lr": 1e-05, "mean": (0.5, 0.25), "name": None, "a_b": True, "c": False, "slack": 0.5}
+    words = "zoo train dgcnn --lr 1e-05 --mean 0.5 0.25 --a-b -O search.eps_tolerance=0.5"
+    assert command_line("train", "dgcnn", options) == words
+
+
+def test_presets_and_settings_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = parsed("zoo reprune dgcnn --eps 1 --preset paper -O search.refine=yes -O batch_size=8", monkeypatch)
+    search = Search(exhaustive_below=25, gradient_reuse=0.0)
+    assert settings["options"] == Options(search=search, repair=PLAIN, batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("search.eps_tolerence=1", "did you mean search.eps_tolerance"),
+        ("search.eps_tolerance=much", "search.eps_tolerance takes a number; got 'much'"),
+        ("batch_size=0.5", "batch_size takes a whole number; got '0.5'"),
+        ("repair.swap=perhaps", "true or false"),
+        ("repair.swap", "'repair.swap' is no setting"),
+    ],
+)
+def test_a_setting_that_is_none_says_why(text: str, message: str) -> None:
+    with pytest.raises(ZooError, match=message):
+        parse_setting(text, setting_types(Options))
+
+
+def test_records_to_settings_and_back() -> None:
+    options = Options(search=Search(eps_tolerance=0.5), repair=Repair(swap=False), batch_size=3)
+    assert with_settings(Options(repair=PLAIN), settings_of(options)) == options
+    types = setting_types(Options)
+    assert settings_of(options).keys() == types.keys()
+    assert all(parse_setting(f"{name}={value}", types) == (name, value) for name, value in settings_of(options).items())

@@ -1,0 +1,49 @@
+"""`zoo export` and `zoo convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.cli.completion import entry_names
+from zoo.cli.options import JSON, plugins_loaded, print_result
+from zoo.cli.params import PATH
+
+
+@click.command()
+@click.argument("entry", metavar="NAME", shell_complete=entry_names)
+@click.option("--format", required=True, help="onnx, torch.export or torchscript.")
+@click.option("-o", "--out", type=PATH, help="The file [NAME and .onnx, .pt2, .torchscript.pt].")
+@click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
+@click.option("--mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
+@JSON
+def export(entry: str, mirror: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Write the network of the entry NAME for other runtimes, for batches of any size.
+
+    The file gets its name after it was loaded again and gave the network's logits. ONNX needs
+    pip install 'pruned-zoo[export]'.
+    """
+    with plugins_loaded():
+        from zoo.export import export as library
+
+        print_result(library(entry, mirror=mirror or None, **options), as_json)
+
+
+@click.command()
+@click.argument("source", type=PATH, metavar="FILE")
+@click.option("--arch", required=True, help="Which network the weights are of: dgcnn, resnet34...")
+@click.option("-o", "--out", type=PATH, required=True, help="The checkpoint, OUT.safetensors.")
+@click.option("--num-classes", type=int, help="The rows of the last layer otherwise.")
+@click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
+@JSON
+def convert(source: Path, as_json: bool, **options: Any) -> None:
+    """Turn the weights in FILE (.pt, .pth, .safetensors) into one of the zoo's checkpoints.
+
+    Nothing in FILE runs. Classes and widths are read off the shapes; every tensor must fit.
+    """
+    with plugins_loaded():
+        from zoo.convert import convert as library
+
+        print_result(library(source, **options), as_json)

@@ -1,0 +1,57 @@
+"""`zoo eval` and `zoo bench`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zoo.cli.completion import entry_names
+from zoo.cli.options import (
+    DEVICE,
+    JSON,
+    WORKERS,
+    SectionedCommand,
+    data_options,
+    data_spec,
+    plugins_loaded,
+    print_result,
+    process_group,
+    run_options,
+    section,
+)
+
+
+@click.command("eval", cls=SectionedCommand)
+@click.argument("entry", metavar="NAME", shell_complete=entry_names)
+@data_options()
+@section(
+    "Run",
+    click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Samples per pass."),
+    DEVICE,
+    WORKERS,
+    JSON,
+)
+def evaluate(entry: str, as_json: bool, batch_size: int, **options: Any) -> None:
+    """Count the right answers of the entry NAME on the test split."""
+    with process_group():
+        from zoo.workflows import evaluate_entry
+
+        data, run = data_spec(options), run_options(options)
+        print_result(evaluate_entry(entry, batch_size=batch_size, data=data, run=run), as_json)
+
+
+@click.command()
+@click.argument("entries", nargs=-1, required=True, metavar="NAME...", shell_complete=entry_names)
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Samples per forward pass.")
+@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
+@click.option("--mode", default="eager", show_default=True, help="eager, compiled or cuda_graph.")
+@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True)
+@DEVICE
+@JSON
+def bench(entries: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Time the forward pass of entries side by side; speed-ups are against the first NAME, or its parent if alone."""
+    with plugins_loaded():
+        from zoo.workflows import bench_entries
+
+        print_result(bench_entries(entries, **options), as_json)

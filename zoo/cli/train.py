@@ -1,0 +1,65 @@
+"""`zoo train` and `zoo finetune`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zoo.cli.completion import entry_names
+from zoo.cli.options import (
+    FP16_WEIGHTS,
+    SectionedCommand,
+    data_options,
+    data_spec,
+    entry_options,
+    print_result,
+    process_group,
+    recipe_options,
+    run_options,
+    run_section,
+    take,
+)
+
+_CHANGES = "epochs lr batch_size accumulate average precision"
+
+
+@click.command(cls=SectionedCommand)
+@click.argument("arch")
+@recipe_options(click.option("--width", type=float, default=1.0, help="Width multiplier of the network [1]."))
+@data_options(dataset="Name of the data set [shapes].")
+@entry_options(FP16_WEIGHTS)
+@run_section()
+def train(arch: str, as_json: bool, **options: Any) -> None:
+    """Train the network ARCH and add it to your zoo.
+
+    The weights after the last epoch are the result; the test split is evaluated once, at the end. A run that was
+    stopped or killed goes on when the same command is given again.
+    """
+    options["dataset"] = options["dataset"] or "shapes"
+    with process_group():
+        from zoo.workflows import train_entry
+
+        data, run, changes = data_spec(options), run_options(options), take(options, _CHANGES)
+        print_result(train_entry(arch, data, changes=changes, run=run, **options), as_json)
+
+
+@click.command(cls=SectionedCommand)
+@click.argument("entry", metavar="NAME", shell_complete=entry_names)
+@recipe_options(
+    click.option("--distil", type=float, help="Part of the loss that is the divergence from the parent [0].")
+)
+@data_options()
+@entry_options(FP16_WEIGHTS)
+@run_section()
+def finetune(entry: str, as_json: bool, **options: Any) -> None:
+    """Train the entry NAME further and add the result to your zoo.
+
+    The result is compared with the entry's parent, for a pruned network the one that it was pruned from; with --distil
+    it learns from the parent's outputs as well.
+    """
+    with process_group():
+        from zoo.workflows import finetune_entry
+
+        data, run, changes = data_spec(options), run_options(options), take(options, f"{_CHANGES} distil")
+        print_result(finetune_entry(entry, changes=changes, data=data, run=run, **options), as_json)
