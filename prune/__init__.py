@@ -21,6 +21,7 @@ from zoo.prune.options import (
     Repair,
     Runtime,
     Search,
+    default_method,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ __all__ = [
     "StepReport",
     "check_goal",
     "cut",
+    "default_method",
     "default_repair",
     "get_method",
     "list_methods",

@@ -165,6 +165,11 @@ class Budget:
         return value * unpruned if value <= 1 else value
 
 
+def default_method(budget: Budget | None = None) -> str:
+    """The method where none is named: "repaired" with a budget, "combined" without."""
+    return "combined" if budget is None else "repaired"
+
+
 @dataclass(frozen=True)
 class Options:
     """How `prune` works: what, besides the method and the goal, decides which network comes out.

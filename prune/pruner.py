@@ -15,7 +15,7 @@ from zoo.prune.cutting import cut
 from zoo.prune.engine import PruningSession, Target
 from zoo.prune.layerwise import LayerwisePass, PassResult
 from zoo.prune.network_report import NetworkReport
-from zoo.prune.options import Budget, Options, Runtime
+from zoo.prune.options import Budget, Options, Runtime, default_method
 from zoo.prune.postprocess import distil, recalibrate
 from zoo.prune.report import PruneReport
 from zoo.prune.resume import CacheFile, Fingerprint, ResumeFile, hash_inputs
@@ -40,7 +40,7 @@ def prune(
     eps: float | None = None,
     widths: Mapping[str, int] | None = None,
     budget: Budget | None = None,
-    method: str = "combined",
+    method: str | None = None,
     options: Options | None = None,
     groups: Sequence[str] | None = None,
     seed: int = 0,
@@ -60,8 +60,8 @@ def prune(
     budget   MACs, parameters or milliseconds for the whole network (`zoo.prune.Budget`). For methods that rank neurons
              the widths are allocated by Lagrangian relaxation; for combined, global and uniform by the eps, the same
              for all groups, that meets the budget
-    method   combined, local or global imitation; repaired (neurons chosen by the error that remains after the readers'
-             weights are reconstructed); the baselines gfs (greedy forward selection, equal weights, local), l1 (Li et
+    method   None: `default_method(budget)`. combined, local or global imitation; repaired (neurons chosen by the error
+             that remains after the readers' weights are reconstructed); the baselines gfs (greedy forward selection, equal weights, local), l1 (Li et
              al. 2017), fpgm (He et al. 2019), taylor (Molchanov et al. 2019, with labels), random, and uniform (the
              same fraction of every group, the largest L1 norms; the whole network may raise the cross-entropy by eps
              times the number of groups); or one registered with `zoo.prune.register_method`
@@ -78,7 +78,7 @@ def prune(
     inputs, labels = checked_data(model, data)
     check_seed(seed)
     check_goal(eps, widths, budget)
-    config = resolve_config(method, options, budget)
+    config = resolve_config(method or default_method(budget), options, budget)
     check_network(model, inputs, config)
     runtime = runtime or Runtime()
     goals = {"eps": eps, "widths": widths, "budget": None if budget is None else asdict(budget), "groups": groups}

@@ -40,6 +40,7 @@ ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 TORCH_FREE = (
     "zoo", "zoo.cards", "zoo.cli", "zoo.datasets", "zoo.display", "zoo.prune.options", "zoo.store", "zoo.transfer",
     "zoo.utils",
+    "zoo.cli.reprune", "zoo.cli.train", "zoo.workflows",
 )  # fmt: skip
 
 

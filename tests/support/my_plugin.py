@@ -42,13 +42,13 @@ class Blobs(LabelledDataset):
     def label(self, index: int) -> int:
         return index % 2
 
-    def read(self, index: int) -> Tensor:
+    def load_sample(self, index: int) -> Tensor:
         cloud = 0.1 * torch.randn(self.sample_shape, generator=torch.Generator().manual_seed(self.offset + index))
         cloud[self.label(index)] *= 10
         return cloud
 
-    def vary(self, index: int, generator: torch.Generator) -> Tensor:
-        return self.read(index)
+    def augmented(self, index: int, generator: torch.Generator) -> Tensor:
+        return self.load_sample(index)
 
 
 @register_model("tiny")

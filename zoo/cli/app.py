@@ -1,7 +1,7 @@
 """The command ``zoo``. Commands parse, call one library function and print.
 
 A `ZooError` from anywhere below ends the command with ``Error: <message>`` and exit code 2. Commands that need torch
-lie in ``zoo.cli.commands`` and are imported when they are run, so ``zoo list`` and ``zoo --help`` stay quick.
+lie in files of their own and are imported when they are run, so ``zoo list`` and ``zoo --help`` stay quick.
 """
 
 from __future__ import annotations

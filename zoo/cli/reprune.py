@@ -23,7 +23,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.params import FILE
 from zoo.errors import ZooError, suggest
-from zoo.prune import PRESETS, Budget, Options, Search
+from zoo.prune import PRESETS, Budget, Options, Search, default_method
 from zoo.utils import parse_setting, with_settings
 from zoo.workflows import SETTING_TYPES
 
@@ -76,7 +76,7 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
     click.option("--samples", type=int, metavar="N", help="Training samples to prune on [128 clouds or 256 images]."),
     click.option("--preset", callback=_preset, help=f"How thoroughly neurons are searched: {', '.join(PRESETS)}."),
     click.option("-O", "settings", type=_Setting(), multiple=True, metavar="NAME=VALUE",
-                 help="A setting of the search or the repair: search.eps_tolerance=0.1, repair.swap=false. Repeatable."),
+                 help="A setting of search or repair: search.eps_tolerance=0.1, repair.swap=false. May be repeated."),
 )  # fmt: skip
 @section(
     "Afterwards",
@@ -109,7 +109,7 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     settings |= {f"repair.{name}": value for name, value in take(options, "recalibrate distil_epochs").items()}
     with process_group():
         from zoo.prune import default_repair
-        from zoo.workflows import Finetune, WeightsFile, default_method
+        from zoo.workflows import Finetune, WeightsFile
         from zoo.workflows import reprune as library
 
         method = options.pop("method") or default_method(budget)

@@ -18,8 +18,8 @@ VARIABLE = "ZOO_PLUGINS"
 
 @cache
 def load_plugins() -> None:
-    """Import every plugin, once: the entry points of group `pruned_zoo.plugins` of installed packages, and the modules or
-    files (*.py) that the environment variable ZOO_PLUGINS names, with commas between.
+    """Import every plugin, once: the entry points of group `pruned_zoo.plugins` of installed packages, and the modules
+    or files (*.py) that the environment variable ZOO_PLUGINS names, with commas between.
 
     Raises ZooError for a plugin that cannot be imported.
     """

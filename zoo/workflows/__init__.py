@@ -8,13 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from zoo.workflows.command_line import SETTING_TYPES, command_line, current_words
+from zoo.workflows.command_words import SETTING_TYPES, command_line, current_words
 
 if TYPE_CHECKING:
     from zoo.workflows.data_spec import DataSpec, holdout_split
     from zoo.workflows.evaluation import BenchmarkResult, EvaluationResult, bench_entries, evaluate_entry
     from zoo.workflows.measurement import Measurement, forward_record, measure
-    from zoo.workflows.pruning import Finetune, PruningResult, WeightsFile, default_method, draw, reprune
+    from zoo.workflows.pruning import Finetune, PruningResult, WeightsFile, draw, reprune
     from zoo.workflows.run import RunOptions, choose_device
     from zoo.workflows.save import EntryResult, save_entry
     from zoo.workflows.training import finetune_entry, train_entry
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 __all__ = [
     "SETTING_TYPES", "BenchmarkResult", "DataSpec", "EntryResult", "EvaluationResult", "Finetune", "Measurement",
     "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "choose_device", "command_line", "current_words",
-    "default_method", "draw", "evaluate_entry", "finetune_entry", "forward_record", "holdout_split", "measure", "reprune",
-    "save_entry", "train_entry",
+    "draw", "evaluate_entry", "finetune_entry", "forward_record", "holdout_split", "measure",
+    "reprune", "save_entry", "train_entry",
 ]  # fmt: skip
 
 _LAZY = {
     "data_spec": ("DataSpec", "holdout_split"),
     "evaluation": ("BenchmarkResult", "EvaluationResult", "bench_entries", "evaluate_entry"),
     "measurement": ("Measurement", "forward_record", "measure"),
-    "pruning": ("Finetune", "PruningResult", "WeightsFile", "default_method", "draw", "reprune"),
+    "pruning": ("Finetune", "PruningResult", "WeightsFile", "draw", "reprune"),
     "run": ("RunOptions", "choose_device"),
     "save": ("EntryResult", "save_entry"),
     "training": ("finetune_entry", "train_entry"),

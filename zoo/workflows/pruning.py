@@ -20,10 +20,20 @@ from zoo.datasets import LabelledDataset, dataset_info
 from zoo.errors import ZooError, suggest
 from zoo.evaluate import batch_indices, batches, count
 from zoo.models import groups_of
-from zoo.prune import Budget, Options, PruneReport, Runtime, check_goal, default_repair, prune, resolve_config
+from zoo.prune import (
+    Budget,
+    Options,
+    PruneReport,
+    Runtime,
+    check_goal,
+    default_method,
+    default_repair,
+    prune,
+    resolve_config,
+)
 from zoo.train import Recipe, check_log, recipe_for
 from zoo.utils import check_seed, settings_of, sha256_of
-from zoo.workflows.command_line import TARGETS, command_line, settings_on_card
+from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
 from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import measure
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
@@ -85,11 +95,6 @@ class PruningResult(EntryResult):
         return {**super().to_dict(), "right": self.right, "pruning": pruning}
 
 
-def default_method(budget: Budget | None) -> str:
-    """The method where none is named: "repaired" for a budget, "combined" for an eps."""
-    return "combined" if budget is None else "repaired"
-
-
 def reprune(
     entry: str | WeightsFile,
     *,
@@ -107,13 +112,12 @@ def reprune(
 ) -> PruningResult:
     """Prune an entry, or a network with the weights of a file, and save the result as a new entry.
 
-    eps, budget, options, groups  as of `zoo.prune.prune`; the goal is either eps or a budget
-    method                        as of `zoo.prune.prune`; None is `default_method(budget)`
-    exclude                       names of groups that are left unpruned
-    samples                       the number of training samples to prune on, drawn by the seed, without
-                                  augmentation; None is the number of the data set, 128 clouds or 256 images
-    finetune                      the training after pruning; None is none
-    data                          fields that take the place of the entry's own
+    eps, budget, method, options, groups, seed  as of `zoo.prune.prune`; the goal is either eps or a budget
+    exclude   names of groups that are left unpruned
+    samples   the number of training samples to prune on, drawn by the seed, without augmentation; None is the number of
+              the data set, 128 clouds or 256 images
+    finetune  the training after pruning; None is none
+    data      fields that take the place of the entry's own
 
     Both networks are evaluated on the test split and timed side by side. The new entry is called
     `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it has no more MACs than the network with width multiplier w.

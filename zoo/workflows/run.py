@@ -18,7 +18,7 @@ from zoo import distributed, store
 from zoo.cards import parse_name
 from zoo.errors import ZooError
 from zoo.utils import check_folder
-from zoo.workflows.command_line import current_words
+from zoo.workflows.command_words import current_words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from zoo.cards import Card, Value, parse_name
 from zoo.errors import ZooError, suggest
 from zoo.train import Recipe, read_recipe, recipe_for, train
 from zoo.utils import check_seed
-from zoo.workflows.command_line import command_line
+from zoo.workflows.command_words import command_line
 from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import check_input_shape, measure
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from zoo.cli import main
 from zoo.cli import reprune as reprune_command
 from zoo.cli import train as train_command
 from zoo.errors import ZooError
 from zoo.prune import PLAIN, Options, Repair, Search
 from zoo.utils import parse_setting, setting_types, settings_of, with_settings
 from zoo.workflows import command_line, current_words
-from zoo.workflows.command_line import settings_on_card
+from zoo.workflows.command_words import settings_on_card
 from zoo.workflows.pruning import _budget_settings
 
 ROOT = Path(__file__).parents[2]
@@ -131,3 +136,32 @@ def test_records_to_settings_and_back() -> None:
     types = setting_types(Options)
     assert settings_of(options).keys() == types.keys()
     assert all(parse_setting(f"{name}={value}", types) == (name, value) for name, value in settings_of(options).items())
+
+
+@pytest.mark.parametrize("command", ["reprune", "train", "finetune"])
+def test_help_lists_options_under_headings_and_no_old_ones(command: str) -> None:
+    text = CliRunner().invoke(main, [command, "--help"]).stdout
+    first = {"reprune": ["Goal", "Method", "Afterwards"]}.get(command, ["Recipe"])
+    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == [*first, "Data", "Entry", "Run"]
+    assert len(re.findall(r"^  -", text, re.MULTILINE)) <= 37
+    old = {"--images", "--leave", "--half", "--slack", "--out", "--target-ms"}
+    assert not old & set(re.findall(r"--[a-z-]+", text))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["x", "--eps", "0.1", "-O", "search.none=1"],
+        ["x", "--eps", "0.1", "--preset", "quick"],
+        ["x", "--samples", "many"],
+        ["x"],
+        ["x", "--eps", "0.1", "--round-to", "8"],
+    ],
+)
+def test_wrong_words_are_refused_before_torch_is_imported(words: list[str]) -> None:
+    code = "import sys\nfrom zoo.cli import main\n"
+    code += f"try:\n    main(['reprune', *{words!r}])\n"
+    code += "except SystemExit as ended:\n    print(ended.code, 'torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == f"{0 if words == ['--help'] else 2} False", result.stderr
