@@ -1,37 +1,38 @@
 """DGCNN beside its written-out form: forward, training step, peak memory, and how far the results differ.
 
-    python benchmarks/dgcnn.py [--device cuda] [--json results.json]
+    python benchmarks/dgcnn.py [--device cuda] [--rounds 15]
 
 The written-out form is the layer as the paper's formula says, every edge a row, and a search that holds all N x N
-distances, as in the authors' code. Both forms run interleaved, in an order shuffled anew each round; the ratio is that
-of one round, its median and its 5th and 95th percentile over the rounds. Peak memory is what a fresh process holds at
-most during one call, above what it held before. On a GPU it also prints the part of the card's limit that is reached.
+distances, as in the authors' code. Both forms run interleaved (`zoo.evaluate.time_calls`); the ratio is that of one
+round, its median and its 5th and 95th percentile over the rounds. Peak memory is what one call needs at most above what
+was held before: on a CPU that of a fresh process, on a GPU what torch's allocator counts. At the end it prints how far
+the logits of `dgcnn.shapes` move under torch.compile, torch.export and autocast.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
-import json
-import random
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.errors import ZooError
-from zoo.evaluate import forward_times
+import zoo
+from zoo import datasets
+from zoo.evaluate import batches, consecutive, forward_times, time_calls
 from zoo.models import DGCNN, EdgeConv, dgcnn
 from zoo.utils import keep_freed_memory
 
 POINTS = 1024
+Row = tuple[str, dict[str, Any]]
 
 
 class WrittenOut(nn.Module):
@@ -55,6 +56,7 @@ class WrittenOut(nn.Module):
 
 
 def written_out(model: DGCNN) -> DGCNN:
+    """A copy of the network whose EdgeConv layers are the written-out ones."""
     model = copy.deepcopy(model)
     for name, layer in list(model.named_children()):
         if isinstance(layer, EdgeConv):
@@ -63,7 +65,8 @@ def written_out(model: DGCNN) -> DGCNN:
 
 
 def network() -> DGCNN:
-    """Random weights, moved batch-norm statistics, gains of both signs: the cost does not depend on them."""
+    """DGCNN with random weights, moved batch-norm statistics and gains of both signs, on which the cost does not
+    depend."""
     torch.manual_seed(0)
     model = dgcnn()
     for module in model.modules():
@@ -74,85 +77,108 @@ def network() -> DGCNN:
     return model
 
 
-def step(model: DGCNN, x: Tensor, labels: Tensor) -> None:
-    model.zero_grad()
-    F.cross_entropy(model(x), labels).backward()
-
-
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> list[float]:
-    """Ratio slow / fast of every round."""
-    ratios, order = [], list(calls)
-    for turn in range(2 + rounds):
-        random.shuffle(order)
-        seconds = {}
-        for name in order:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            begin = time.perf_counter()
-            calls[name]()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds[name] = time.perf_counter() - begin
-        if turn >= 2:
-            ratios.append(seconds["written out"] / seconds["fast"])
-    return ratios
+def call(model: DGCNN, x: Tensor, labels: Tensor, what: str) -> None:
+    """One forward in eval mode, or one training step without its update."""
+    if what == "forward":
+        with torch.inference_mode():
+            model.eval()(x)
+    else:
+        model.train().zero_grad()
+        F.cross_entropy(model(x), labels).backward()
 
 
 def difference(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm())
+    """The relative difference |a - b| / |b|."""
+    return float((a.double() - b.double()).norm() / b.double().norm())
 
 
-def peak(form: str, what: str, batch: int, points: int) -> int:
-    """Bytes that a fresh process holds at most during one call, above what it held before: the median of three, for the
-    system gives memory now in large pages, now in small ones."""
-    command = [sys.executable, __file__, "--probe", form, what, str(batch), str(points)]
-    held = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(3)]
-    return int(statistics.median(map(int, held)))
+def gradients(model: DGCNN, x: Tensor, labels: Tensor) -> Tensor:
+    """All gradients of a training step in float64: in float32 the two forms round distances differently, so that here
+    and there another neighbour is the twentieth, in either form."""
+    model = copy.deepcopy(model).double()
+    model.drop.p = 0.0
+    call(model, x.double(), labels, "training step")
+    return torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
+
+
+def peak(form: str, model: DGCNN, what: str, x: Tensor, labels: Tensor) -> float:
+    """Bytes that one call needs at most, above what was held before.
+
+    On a CPU that is the median of three fresh processes: the system gives memory now in large pages, now in small ones.
+    """
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+        torch.cuda.reset_peak_memory_stats(x.device)
+        before = torch.cuda.memory_allocated(x.device)
+        call(model, x, labels, what)
+        return torch.cuda.max_memory_allocated(x.device) - before
+    command = [sys.executable, __file__, "--probe", form, what, str(len(x)), str(x.shape[2])]
+    return statistics.median(
+        int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3)
+    )
 
 
 def probe(form: str, what: str, batch: int, points: int) -> None:
+    """Print the peak of one call in this process."""
     model = network() if form == "fast" else written_out(network())
-    x = torch.randn(batch, 3, points)
-    labels = torch.arange(batch) % 40
-    small = torch.randn(2, 3, 64)  # what libraries allocate once is not the network's
-    _call(model, small, labels[:2] if batch > 1 else torch.arange(2), what)
+    x, labels = torch.randn(batch, 3, points), torch.arange(batch) % 40
+    call(model, torch.randn(2, 3, 64), torch.arange(2), what)  # what libraries allocate once is not the network's
     before = _high_water(reset=True)
-    _call(model, x, labels, what)
+    call(model, x, labels, what)
     print(_high_water() - before)
 
 
 def _high_water(*, reset: bool = False) -> int:
-    """The most bytes of memory this process held since the last reset (Linux)."""
+    """The most bytes of memory that this process held since the last reset (Linux)."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def _call(model: DGCNN, x: Tensor, labels: Tensor, what: str) -> None:
-    if what == "forward":
-        with torch.inference_mode():
-            model.eval()(x)
-    else:
-        step(model.train(), x, labels)
+def form_rows(
+    device: torch.device, *, rounds: int, sizes: tuple[int, ...], points: int = POINTS, memory: bool = True
+) -> Iterator[Row]:
+    """How many times faster the fast form is, for each batch size, and how far its results are off."""
+    for batch, what in itertools.product(sizes, ("forward", "training step")):
+        if batch == 1 and what == "training step":
+            continue
+        fast = network().to(device).eval()
+        forms = {"written out": written_out(fast), "fast": fast}
+        x, labels = torch.randn(batch, 3, points, device=device), torch.arange(batch, device=device) % 40
+        if what == "forward":
+            with torch.inference_mode():
+                off = difference(fast.eval()(x), forms["written out"].eval()(x))
+        else:  # in float64 the written-out form takes gigabytes for more than 8 clouds
+            off = difference(*(gradients(forms[form], x[:8], labels[:8]) for form in ("fast", "written out")))
+        calls: dict[str, Callable[[], object]] = {
+            form: (lambda m=model, x=x, labels=labels, what=what: call(m, x, labels, what))  # type: ignore[misc]
+            for form, model in forms.items()
+        }
+        times = time_calls(calls, device, repeats=rounds, warmup=2)["fast"]
+        text = f"{times.speedup:.2f}x ({times.speedup_low:.2f} to {times.speedup_high:.2f}), off by {off:.1e}"
+        row: dict[str, Any] = {"speedup": times.speedup, "off": off}
+        if memory:
+            row["memory"] = {form: peak(form, model, what, x, labels) for form, model in forms.items()}
+            text += f", {row['memory']['written out'] / max(1, row['memory']['fast']):.1f} times less memory"
+        yield f"DGCNN {what}, batch {batch}: {text}", row
 
 
-def spread(ratios: list[float]) -> tuple[float, float, float]:
-    low, high = torch.tensor(ratios).quantile(torch.tensor([0.05, 0.95])).tolist()
-    return statistics.median(ratios), low, high
-
-
-def gradients(model: DGCNN, x: Tensor, labels: Tensor) -> Tensor:
-    """All gradients of a training step, in float64: in float32 the two forms round distances differently, so here and
-    there another neighbour is the twentieth, in either form."""
-    model = copy.deepcopy(model).double().train()
-    model.drop.p = 0.0
-    step(model, x.double(), labels)
-    return torch.cat([p.grad.flatten() for p in model.parameters()])  # type: ignore[union-attr]
+def mode_rows(device: torch.device, *, repeats: int = 50, sizes: tuple[int, ...] = (32, 1)) -> Iterator[Row]:
+    """On a GPU: forward times of both forms in every mode, and the part of the card's limit that is reached."""
+    fast = network().to(device).eval()
+    forms = {"written out": written_out(fast), "fast": fast}
+    for mode, batch in itertools.product(("eager", "cuda_graph", "compiled"), sizes):
+        x = torch.randn(batch, 3, POINTS, device=device)
+        limit = max(floor_seconds(batch, device))
+        times = forward_times(forms, x, mode=mode, repeats=repeats)["fast"]
+        text = f"{times.median * 1e3:.3f} ms, {times.speedup:.2f}x, {100 * limit / times.median:.0f} % of the limit"
+        row = {"ms": times.median * 1e3, "speedup": times.speedup, "limit_ms": limit * 1e3}
+        yield f"DGCNN {mode}, batch {batch}, beside its written-out form: {text}", row
 
 
 def floor_seconds(batch: int, device: torch.device) -> tuple[float, float]:
-    """The least time this device needs for the forward pass: (by operations, by bytes), its rates measured here.
+    """The least time this device needs for the forward pass by operations and by bytes, at rates measured here.
 
     Operations: two per multiply-accumulate of the search (N x N x C a layer), of the split linear maps and of what
     follows. Bytes: every layer's input read once, its output and its neighbours' indices written once, and the rows
@@ -165,86 +191,52 @@ def floor_seconds(batch: int, device: torch.device) -> tuple[float, float]:
         moved += 4 * N * (into + out + k * out) + 8 * N * k
     macs += N * 512 * 1024 + 2048 * 512 + 512 * 256 + 256 * 40
     moved += 4 * N * (512 + 1024)
-    a = torch.randn(8192, 8192, device=device)
-    big = torch.empty(2**28, device=device)
+    a, big = torch.randn(8192, 8192, device=device), torch.empty(2**28, device=device)
+    product, copied = (
+        time_calls({"": run}, device, repeats=5, warmup=1)[""].p5 for run in (lambda: a @ a, lambda: big.clone())
+    )
+    return batch * macs * product / 8192**3, batch * moved * copied / (2 * 4 * big.numel())
 
-    def best(call: Callable[[], object]) -> float:
-        times = []
-        for _ in range(5):
-            torch.cuda.synchronize(device)
-            begin = time.perf_counter()
-            call()
-            torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - begin)
-        return min(times)
 
-    rate = 8192**3 / best(lambda: a @ a)
-    bandwidth = 2 * 4 * big.numel() / best(lambda: big.clone())
-    return batch * macs / rate, batch * moved / bandwidth
+def precision_rows(device: torch.device, *, clouds: int = 64, points: int = 512) -> Iterator[Row]:
+    """How far the logits of dgcnn.shapes move when the network runs in other ways."""
+    model = zoo.get("dgcnn.shapes").to(device)
+    test = datasets.load("shapes", "test", points=points)
+    x = torch.cat([x for x, _ in batches(test, list(consecutive(clouds, clouds)), device=device)])
+
+    def autocast(dtype: torch.dtype) -> Tensor:
+        with torch.autocast(device.type, dtype=dtype):
+            return model(x)
+
+    ways: dict[str, Callable[[], Tensor]] = {
+        "autocast bfloat16": lambda: autocast(torch.bfloat16),
+        "exported": lambda: torch.export.export(model, (x,)).module()(x),
+        "compiled": lambda: torch.compile(model, fullgraph=True, dynamic=False)(x),
+    }
+    with torch.no_grad():
+        truth = model(x)
+        for name, way in ways.items():
+            y = way()
+            off, same = difference(y, truth), int((y.argmax(1) == truth.argmax(1)).sum())
+            text = f"dgcnn.shapes, {name}: logits off by {off:.1e}, same answer for {same} of {clouds} clouds"
+            yield text, {"off": off, "same": same}
 
 
 @click.command()
 @click.option("--device", default="cpu")
 @click.option("--rounds", default=9)
-@click.option("--json", "to", type=click.Path(path_type=Path))
-def main(device: str, rounds: int, to: Path | None) -> None:
+def main(device: str, rounds: int) -> None:
     keep_freed_memory()
     where = torch.device(device)
     if where.type == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("There is no CUDA GPU here: leave out --device.")
-    fast = network().to(where).eval()
-    slow = written_out(network()).to(where).eval()
-    rows: dict[str, object] = {}
-
-    def put(name: str, row: object) -> None:
-        rows[name] = row
-        if to is not None:  # after every row: whatever ends the run, those are there
-            to.write_text(json.dumps(rows, indent=2))
-
-    def note(name: str, ratios: list[float], **more: float) -> None:
-        median, low, high = spread(ratios)
-        put(name, {"speedup": median, "p5": low, "p95": high, "rounds": len(ratios), **more})
-        extras = "".join(f", {key} {value:.3g}" for key, value in more.items())
-        click.echo(f"{name}: {median:.2f}x ({low:.2f} to {high:.2f}){extras}")
-
-    for batch in (8, 1) if where.type == "cpu" else (32, 1):
-        x = torch.randn(batch, 3, POINTS, device=where)
-        labels = torch.arange(batch, device=where) % 40
-        with torch.inference_mode():
-            off = difference(fast(x), slow(x))
-            ratios = interleaved({"fast": lambda: fast(x), "written out": lambda: slow(x)}, rounds, where)  # noqa: B023
-        more = {}
-        if where.type == "cpu":
-            more["memory"] = peak("written out", "forward", batch, POINTS) / peak("fast", "forward", batch, POINTS)
-        note(f"forward, batch {batch}", ratios, difference=off, **more)
-        if batch == 1:
-            continue
-        models = {"fast": copy.deepcopy(fast).train(), "written out": copy.deepcopy(slow).train()}
-        few = slice(8)  # in float64, what is written out takes gigabytes for more
-        off = difference(gradients(fast, x[few], labels[few]), gradients(slow, x[few], labels[few]))
-        calls = {name: lambda m=m: step(m, x, labels) for name, m in models.items()}  # noqa: B023
-        if where.type == "cpu":
-            more["memory"] = peak("written out", "training", batch, POINTS) / peak("fast", "training", batch, POINTS)
-        note(f"training step, batch {batch}", interleaved(calls, rounds, where), difference=off, **more)
-    if where.type == "cpu":
-        used = peak("fast", "forward", 1, 16384)
-        put("16384 points, peak bytes", used)
-        click.echo(f"forward, 16384 points, batch 1: {used / 2**20:.0f} MiB at most")
-    else:
-        for batch in (32, 1):
-            x = torch.randn(batch, 3, POINTS, device=where)
-            operations, bytes_ = floor_seconds(batch, where)
-            for mode in ("eager", "compiled", "cuda_graph"):
-                try:
-                    times = forward_times({"written out": slow, "fast": fast}, x, mode=mode, repeats=50)["fast"]
-                except (RuntimeError, ZooError) as error:  # a compiler's, say; the other modes are timed all the same
-                    click.echo(f"{mode}, batch {batch}: not timed, {error}", err=True)
-                    continue
-                part = max(operations, bytes_) / times.median
-                put(f"{mode}, batch {batch}", {"ms": times.median * 1e3, "speedup": times.speedup, "limit": part})
-                click.echo(f"{torch.cuda.get_device_name(where)}, {mode}, batch {batch}: {times.median * 1e3:.3f} ms, "
-                           f"{times.speedup:.2f}x, {100 * part:.0f} % of the limit "
-                           f"({operations * 1e3:.3f} ms by operations, {bytes_ * 1e3:.3f} ms by bytes)")  # fmt: skip
+    for text, _ in form_rows(where, rounds=rounds, sizes=(8, 1) if where.type == "cpu" else (32, 1)):
+        click.echo(text)
+    large = torch.empty(1, 3, 16384, device=where)
+    used = peak("fast", network().to(where), "forward", large, large.new_zeros(1, dtype=torch.int64))
+    click.echo(f"forward, 16384 points, batch 1: {used / 2**20:.0f} MiB at most")
+    for text, _ in itertools.chain(precision_rows(where), mode_rows(where) if where.type == "cuda" else ()):
+        click.echo(text)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ names. Those built on torchvision are imported when they are first used, because
 from typing import TYPE_CHECKING
 
 from zoo.models.dgcnn import DGCNN, dgcnn, from_authors
-from zoo.models.edgeconv import EdgeConv
+from zoo.models.edgeconv import EdgeConv, edge_max_implementations
 from zoo.models.groups import CustomReader, NeuronGroup, Reader, Stage, groups_of, run, stages_of, widths_of
 from zoo.models.mlp import mlp
+from zoo.models.point_ops import knn_implementations
 from zoo.models.pointnet import pointnet
 from zoo.models.pointnet2 import SetAbstraction, pointnet2
 from zoo.models.registry import builder_of, create_model, list_architectures, register_model, scaled_widths
@@ -51,8 +52,10 @@ __all__ = [
     "build",
     "create_model",
     "dgcnn",
+    "edge_max_implementations",
     "from_authors",
     "groups_of",
+    "knn_implementations",
     "list_architectures",
     "mlp",
     "mobilenet_v2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import os
 import statistics
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -20,7 +21,9 @@ _ROUNDS = 5
 
 @functools.cache
 def kernels() -> Any:
-    """`zoo.models.triton_kernels`, or None where Triton is not installed or does not load."""
+    """`zoo.models.triton_kernels`, or None where Triton is not installed or does not load, or ZOO_TRITON is 0."""
+    if os.environ.get("ZOO_TRITON") == "0":
+        return None
     try:
         return importlib.import_module("zoo.models.triton_kernels")
     except (ImportError, AttributeError, RuntimeError):

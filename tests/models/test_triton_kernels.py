@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from zoo.models import autotune as choice
+from zoo.models import autotune, knn_implementations
 from zoo.models.edgeconv import edge_max
 from zoo.models.point_ops import knn
 
@@ -71,12 +71,35 @@ def test_maximum_equals_the_written_out_one():
     assert failure("".join(MAXIMUM.format(points=p, width=w, k=k) for p, w, k in [(37, 20, 4), (9, 130, 1)])) == ""
 
 
+def test_both_kernels_compile_for_an_h100():
+    """Triton brings the assembler, so that no GPU is needed; in a process without TRITON_INTERPRET."""
+    program = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from zoo.models import triton_kernels
+tensors = {"points": "*fp32", "half_norm": "*fp32", "index": "*i64", "N": "i32", "C": "i32", "k": "i32"}
+search = {"ROWS": 16, "COLS": 64, "DEPTH": 64, "KEPT": 32}
+values = {"neighbour": "*bf16", "centre": "*bf16", "rows": "*i64", "gain": "*fp32", "shift": "*fp32", "out": "*fp32",
+          "P": "i32", "width": "i32", "k": "i32", "slope": "fp32"}
+for kernel, types, sizes in ((triton_kernels._nearest, tensors, search),
+                             (triton_kernels._edge_max, values, {"POINTS": 16, "CHANNELS": 64})):
+    signature = {**types, **dict.fromkeys(sizes, "constexpr")}
+    constants = {(list(signature).index(name),): value for name, value in sizes.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    assert triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+"""
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240, env=env)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize(("batch", "channels", "n", "k"), [(4, 3, 1024, 20), (2, 64, 1000, 20), (1, 128, 333, 40)])
 def test_on_a_gpu_every_way_to_search_finds_the_same(batch, channels, n, k):
     x = torch.randn(batch, channels, n, generator=torch.Generator().manual_seed(0))
     truth = torch.cdist(x.double().mT, x.double().mT).sort(2).values[:, :, :k]
-    for way in (knn, lambda x, k: choice.kernels().nearest(x.mT, k)):
+    for way in (knn, lambda x, k: autotune.kernels().nearest(x.mT, k)):
         index = way(x.cuda(), k).cpu()
         found = torch.cdist(x.double().mT, x.double().mT).gather(2, index).sort(2).values
         torch.testing.assert_close(found, truth, rtol=1e-3, atol=1e-3)
@@ -90,12 +113,21 @@ def test_on_a_gpu_the_maximum_is_that_of_torch():
     gain, shift = torch.randn(width), torch.randn(width)
     given = (neighbour, centre, rows, gain, shift)
     truth = edge_max(*given, 0.2)
-    on_gpu = choice.kernels().edge_max(*(each.cuda() for each in given), 0.2)
+    on_gpu = autotune.kernels().edge_max(*(each.cuda() for each in given), 0.2)
     torch.testing.assert_close(on_gpu.cpu(), truth, rtol=1e-5, atol=1e-5)
 
 
+def test_they_can_be_switched_off(monkeypatch):
+    monkeypatch.setattr(autotune, "kernels", autotune.kernels.__wrapped__)
+    assert autotune.kernels() is not None
+    assert list(knn_implementations(torch.randn(1, 3, 30), 4)) == ["two levels", "one level", "triton"]
+    monkeypatch.setenv("ZOO_TRITON", "0")
+    assert autotune.kernels() is None
+    assert list(knn_implementations(torch.randn(1, 3, 30), 4)) == ["two levels", "one level"]
+
+
 def test_the_choice_is_measured_once_and_the_fastest_way_is_taken(monkeypatch):
-    monkeypatch.setattr(choice, "_CHOSEN", {})
+    monkeypatch.setattr(autotune, "_CHOSEN", {})
     times, asked = {"slow": 3.0, "fast": 1.0, "other": 2.0}, []
     ways = {name: lambda name=name: name for name in times}
 
@@ -103,29 +135,29 @@ def test_the_choice_is_measured_once_and_the_fastest_way_is_taken(monkeypatch):
         asked.append((way(), must))
         return times[way()]
 
-    monkeypatch.setattr(choice, "_milliseconds", measure)
+    monkeypatch.setattr(autotune, "_milliseconds", measure)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    assert [choice.autotune("key", ways, NOWHERE) for _ in range(3)] == ["fast"] * 3
+    assert [autotune.autotune("key", ways, NOWHERE) for _ in range(3)] == ["fast"] * 3
     assert asked == [("slow", True), ("fast", False), ("other", False)]
-    assert choice.autotuned() == {"key": "fast"}
+    assert autotune.autotuned() == {"key": "fast"}
 
 
 def test_nothing_is_measured_while_a_graph_is_captured(monkeypatch):
-    monkeypatch.setattr(choice, "_CHOSEN", {"seen": "b"})
-    monkeypatch.setattr(choice, "_milliseconds", lambda way, must: pytest.fail("measured during capture"))
+    monkeypatch.setattr(autotune, "_CHOSEN", {"seen": "b"})
+    monkeypatch.setattr(autotune, "_milliseconds", lambda way, must: pytest.fail("measured during capture"))
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     ways = {"a": lambda: "a", "b": lambda: "b"}
-    assert choice.autotune("unseen", ways, NOWHERE) == "a"
-    assert choice.autotune("seen", ways, NOWHERE) == "b"
-    assert choice.autotuned() == {"seen": "b"}
+    assert autotune.autotune("unseen", ways, NOWHERE) == "a"
+    assert autotune.autotune("seen", ways, NOWHERE) == "b"
+    assert autotune.autotuned() == {"seen": "b"}
 
 
 def test_a_way_that_fails_is_out_of_the_race_and_the_plain_one_is_not_excused(monkeypatch):
     def fails():
         raise RuntimeError("no compiler")
 
-    assert choice._milliseconds(fails, must=False) == float("inf")
+    assert autotune._milliseconds(fails, must=False) == float("inf")
     with pytest.raises(RuntimeError, match="no compiler"):
-        choice._milliseconds(fails, must=True)
+        autotune._milliseconds(fails, must=True)

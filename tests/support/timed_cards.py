@@ -1,4 +1,4 @@
-"""Cards as benchmarks/zoo_times.py times them."""
+"""Cards as benchmarks/gpu_day/forward.py times them."""
 
 from dataclasses import replace
 from typing import Any
