@@ -32,7 +32,7 @@ def device_for(device: str | None, scale: float) -> Any:
     """The torch.device of a step; ClickException without a GPU, unless this is a rehearsal or asks for the CPU."""
     import torch
 
-    from zoo import checkpoint
+    from zoo.distributed import device_of
     from zoo.utils import keep_freed_memory
 
     keep_freed_memory()
@@ -40,7 +40,7 @@ def device_for(device: str | None, scale: float) -> Any:
         device = "cpu"
     if (device or "cuda").startswith("cuda") and not torch.cuda.is_available():
         raise click.ClickException("there is no CUDA GPU here: nothing was measured, and nothing written")
-    return checkpoint.device_of(device or "cuda")
+    return device_of(device or "cuda")
 
 
 class Recorder:
