@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import datasets
-from zoo.evaluate import batches, consecutive, forward_times, time_calls
+from zoo.evaluate import batch_indices, batches, forward_times, time_calls
 from zoo.models import DGCNN, EdgeConv, dgcnn
 from zoo.utils import keep_freed_memory
 
@@ -202,7 +202,7 @@ def precision_rows(device: torch.device, *, clouds: int = 64, points: int = 512)
     """How far the logits of dgcnn.shapes move when the network runs in other ways."""
     model = zoo.get("dgcnn.shapes").to(device)
     test = datasets.load("shapes", "test", points=points)
-    x = torch.cat([x for x, _ in batches(test, list(consecutive(clouds, clouds)), device=device)])
+    x = torch.cat([x for x, _ in batches(test, list(batch_indices(clouds, clouds)), device=device)])
 
     def autocast(dtype: torch.dtype) -> Tensor:
         with torch.autocast(device.type, dtype=dtype):

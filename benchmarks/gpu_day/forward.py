@@ -1,13 +1,14 @@
 """Forward times of every entry beside its parent, into OUT/forward.jsonl; `gpu_day.sh merge` puts them onto cards.
 
-    bash benchmarks/gpu_day.sh forward [OUT] [--modes eager,cuda_graph] [--cards DIR]... [--mirror DIR]... [--dry-run]
+    bash benchmarks/gpu_day.sh forward [OUT] [--modes eager,cuda_graph] [--cards DIR]... [--dry-run]
     bash benchmarks/gpu_day.sh forward OUT --device cpu --modes eager --batches 8 --dtypes float32 --repeats 40
 
 Entries are those that are shipped, your own and those of this repository's mirror/, or those of the folders that are
 named; parents may come from anywhere. A parent and its children run interleaved (`zoo.evaluate.forward_times`) on the
 same random samples. What neither a card nor OUT states comes first, and of that what is cheap: all entries in one
 setting before the next setting. A setting that the rest of the time cannot hold, or that fails, is named. On a CPU only
-speed-ups are measured, no times.
+speed-ups are measured, no times. A network whose checkpoint is not on this machine has random weights, which cost the
+same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pathlib import Path
 
 import click
 import torch
-from card_times import checkpoint_in, default_folders, entries
+from card_times import default_folders, entries
+from torch import nn
 
 from gpu_day.common import Recorder, device_for, read_lines, reason, step_options
 from gpu_day.merge import setting
@@ -31,6 +33,7 @@ from zoo import checkpoint, display, store
 from zoo.cards import Card, Forward
 from zoo.errors import ZooError
 from zoo.evaluate import Times, device_name, forward_times
+from zoo.models import create_model
 from zoo.workflows import forward_record
 
 MODES = {"eager": 2.0, "cuda_graph": 3.0, "compiled": 30.0}  # seconds per network, before any is measured
@@ -160,7 +163,7 @@ def plan(todo: Iterable[Job], seconds: float) -> Iterator[str]:
 
 
 def run(
-    todo: Iterable[Job], *, device: torch.device, budget: Budget, path: Callable[[Card], Path], record: Recorder,
+    todo: Iterable[Job], *, device: torch.device, budget: Budget, folders: Sequence[Path], record: Recorder,
     repeats: int,
 ) -> None:  # fmt: skip
     """Run the jobs as long as there is time, and name at the end what there was no time for.
@@ -173,7 +176,7 @@ def run(
             began = budget.clock()
             try:
                 with time_limit(budget.limit(job) if job.mode == "compiled" else None):
-                    times = measure(job, device=device, path=path, repeats=repeats)
+                    times = measure(job, device=device, folders=folders, repeats=repeats)
             except (Exception, TooLong, SystemExit) as error:  # compilers and drivers raise anything
                 left.remove(job)
                 if isinstance(error, TooLong):
@@ -217,13 +220,24 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def measure(job: Job, *, device: torch.device, path: Callable[[Card], Path], repeats: int) -> dict[str, Times]:
+def measure(job: Job, *, device: torch.device, folders: Sequence[Path], repeats: int) -> dict[str, Times]:
     """Time the job's networks on normally distributed samples (B, ...) of their shape."""
     torch.compiler.reset()  # earlier networks of the same class would count against the compiler's limit
-    models = {card.name: checkpoint.load(path(card), device=device, card=card) for card in job.cards}
+    models = {card.name: network(card, folders, device) for card in job.cards}
     shape = job.cards[0].sample_shape
     x = torch.randn(job.batch, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     return forward_times(models, x, repeats=repeats, warmup=max(2, repeats // 5), dtype=job.dtype, mode=job.mode)
+
+
+def network(card: Card, folders: Sequence[Path], device: torch.device) -> nn.Module:
+    """The entry's network from its verified checkpoint in these folders or the zoo; with random weights without one."""
+    files = (folder / card.saved.name for folder in folders)
+    file = next((file for file in files if file.is_file()), None) or store.find_local(card)
+    if file is None:
+        model = create_model(card.arch, num_classes=card.num_classes, widths=card.widths, **card.options)
+        return model.to(device).eval()
+    store.verify_file(file, card)
+    return checkpoint.load(file, device=device, card=card)
 
 
 def record_times(job: Job, times: Mapping[str, Times], device: torch.device, record: Recorder) -> None:
@@ -273,11 +287,11 @@ def _cell(forward: Forward) -> str:
     return "  ".join(part for part in (ms, display.speedup(forward)) if part)
 
 
-def parents_of(cards: Mapping[str, Card], mirror: Sequence[str]) -> tuple[dict[str, Card], list[str]]:
-    """Cards of parents that are not among `cards`, from the zoo or a mirror, and a sentence for every entry that is
+def parents_of(cards: Mapping[str, Card]) -> tuple[dict[str, Card], list[str]]:
+    """Cards of parents that are not among `cards`, from the zoo or its mirrors, and a sentence for every entry that is
     timed alone although its card names a parent."""
     missing = {card.parent for card in cards.values() if card.parent} - cards.keys()
-    known = store.cards(store.configured_mirrors(mirror or None)) if missing else {}
+    known = store.cards(store.configured_mirrors()) if missing else {}
     parents = {name: card for name, card in known.items() if name in missing}
     sentences, both = [], {**parents, **cards}
     for card in cards.values():
@@ -300,14 +314,13 @@ def _choices(text: str, possible: Iterable[str]) -> list[str]:
 @step_options
 @click.option("--cards", "folders", multiple=True, type=click.Path(file_okay=False, exists=True, path_type=Path),
               help="Folder of entries to time; may be repeated [shipped, your own, mirror/ here].")  # fmt: skip
-@click.option("--mirror", multiple=True, help="Where parents are looked for that lie elsewhere; may be repeated.")
 @click.option("--repeats", default=100, show_default=True)
 @click.option("--modes", default=",".join(MODES), show_default=True)
 @click.option("--dtypes", default=",".join(DTYPES), show_default=True)
 @click.option("--batches", default=",".join(map(str, BATCHES)), show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print what would be timed, in its order; measure nothing.")
 def main(
-    out: Path, scale: float, device: str | None, seconds: float, folders: tuple[Path, ...], mirror: tuple[str, ...],
+    out: Path, scale: float, device: str | None, seconds: float, folders: tuple[Path, ...],
     repeats: int, modes: str, dtypes: str, batches: str, dry_run: bool,
 ) -> None:  # fmt: skip
     began = time.monotonic()
@@ -316,7 +329,7 @@ def main(
     file = out / "forward.jsonl"
     try:
         cards, sentences = entries(folders)
-        parents, alone = parents_of(cards, mirror)
+        parents, alone = parents_of(cards)
         name = "cuda" if dry_run and not torch.cuda.is_available() else _device(where)
         sizes = dict.fromkeys(max(1, int(int(batch) * scale)) for batch in batches.split(","))
         todo = jobs(cards, device=name, modes=_choices(modes, MODES), dtypes=_choices(dtypes, DTYPES),
@@ -335,4 +348,4 @@ def main(
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is left is named then too
     run(todo, device=where, budget=Budget(began + seconds), repeats=max(2, int(repeats * scale)),
-        path=checkpoint_in(folders, mirror), record=Recorder(file, seconds, scale))  # fmt: skip
+        folders=folders, record=Recorder(file, seconds, scale))  # fmt: skip

@@ -21,7 +21,7 @@ import click
 from gpu_day.common import OUT, SCALE, device_for, read_lines
 from gpu_day.pack import CARRY
 from zoo import datasets
-from zoo.evaluate import batches, consecutive
+from zoo.evaluate import batch_indices, batches
 from zoo.utils import new_file
 
 GRACE = 20.0  # seconds to save in, when the time is over
@@ -36,7 +36,7 @@ def best_workers(data: Path, points: int) -> int:
     seconds = {}
     for workers in (0, 4):
         began = time.monotonic()
-        for _ in batches(samples, consecutive(len(samples), 32), device=torch.device("cpu"), workers=workers):
+        for _ in batches(samples, batch_indices(len(samples), 32), device=torch.device("cpu"), workers=workers):
             pass
         seconds[workers] = time.monotonic() - began
     click.echo(f"an epoch of samples takes {seconds[0]:.1f} s, with 4 loader processes {seconds[4]:.1f} s")

@@ -27,6 +27,20 @@ TIMES = Times(100, 0.002, 0.0019, 0.0025, 1.5, 1.4, 1.6)
 EVERYTHING = {"device": "cuda: X", "modes": list(forward.MODES), "dtypes": forward.DTYPES, "batches": (32, 1)}
 
 
+def entries_with_weights(folder: Path) -> list[Card]:
+    """A parent and a pruned child, with checkpoints that load."""
+    from zoo.models import mlp
+    from zoo.workflows import save_entry
+
+    cards = []
+    for name, widths in (("net.shapes", (7, 4)), ("net-small.shapes", (3, 2))):
+        card = child(name, "net.shapes") if cards else plain(name)
+        card = replace(card, widths=dict(zip(card.widths, widths, strict=True)), macs=sum(widths))
+        model = mlp(num_classes=3, widths=card.widths, **card.options)
+        cards.append(save_entry(model, card, folder))
+    return cards
+
+
 # -- what is timed, and in which order -----------------------------------------------------------------------
 
 
@@ -115,7 +129,7 @@ def test_what_is_timed_alone_and_what_is_not_at_all_is_said(empty_home: Path, tm
     cards, sentences = card_times.entries([one, two, tmp_path / "three"])
     assert list(cards) == ["net-a.shapes", "net-b.shapes", "net-c.shapes", "net-d.shapes"]
     assert sentences == [f"{two / 'net-a.shapes.json'} is not timed: {one} has another net-a.shapes"]
-    parents, sentences = forward.parents_of(cards, [])
+    parents, sentences = forward.parents_of(cards)
     assert list(parents) == ["net.shapes"]
     assert sentences == [
         "net-b.shapes is timed alone: its parent net.shapes takes other samples",
@@ -125,20 +139,28 @@ def test_what_is_timed_alone_and_what_is_not_at_all_is_said(empty_home: Path, tm
 
 
 def test_a_parent_comes_from_a_mirror(empty_home: Path, mirror: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    folder = tmp_path / "folder"
-    make(folder, "net-small.shapes", b"another one", parent="net.shapes", **PARENT)
-    cards, _ = card_times.entries([folder])
-    assert forward.parents_of(cards, [])[0] == {}
-    for mirrors in ([str(mirror)], []):
-        parents, sentences = forward.parents_of(cards, mirrors)
-        assert (list(parents), sentences) == (["net.shapes"], [])  # what else the mirror has is not timed
-        monkeypatch.setenv("ZOO_MIRROR", str(mirror))
-    path = card_times.checkpoint_in([folder], [])
-    assert path(cards["net-small.shapes"]).read_bytes() == b"another one"
-    assert path(parents["net.shapes"]).parent == store.cache_dir()
-    Path(path(cards["net-small.shapes"])).write_bytes(b"another 0ne")
+    make(tmp_path / "folder", "net-small.shapes", parent="net.shapes", **PARENT)
+    cards, _ = card_times.entries([tmp_path / "folder"])
+    assert forward.parents_of(cards)[0] == {}
+    monkeypatch.setenv("ZOO_MIRROR", str(mirror))
+    parents, sentences = forward.parents_of(cards)
+    assert (list(parents), sentences) == (["net.shapes"], [])  # what else the mirror has is not timed
+
+
+def test_a_network_without_its_checkpoint_has_random_weights(empty_home: Path, tmp_path: Path) -> None:
+    first, second = entries_with_weights(tmp_path / "one")
+    shutil.rmtree(store.user_dir(), ignore_errors=True)
+    folders, cpu = [tmp_path / "two", tmp_path / "one"], torch.device("cpu")
+    trained, again = (forward.network(first, folders, cpu) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(trained.parameters(), again.parameters(), strict=True))
+    assert not trained.training
+    (tmp_path / "one" / second.saved.name).unlink()
+    random = forward.network(second, folders, cpu)
+    assert random.widths == second.widths
+    file = tmp_path / "one" / first.saved.name
+    file.write_bytes(b"x" + file.read_bytes()[1:])
     with pytest.raises(ZooError, match="damaged"):
-        path(cards["net-small.shapes"])
+        forward.network(first, folders, cpu)
 
 
 # -- until when ----------------------------------------------------------------------------------------------
@@ -163,7 +185,7 @@ class Gpu:
         """Run all jobs of the cards and return the lines of results."""
         forward.run(
             forward.jobs(by_name(*cards), **{**EVERYTHING, **options}),
-            device=torch.device("cuda"), budget=forward.Budget(seconds, lambda: self.now), path=lambda card: Path(),
+            device=torch.device("cuda"), budget=forward.Budget(seconds, lambda: self.now), folders=[],
             record=common.Recorder(self.lines, seconds), repeats=9,
         )  # fmt: skip
         return common.read_lines(self.lines)
@@ -174,7 +196,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gpu:
     gpu = Gpu(tmp_path)
     monkeypatch.setattr(forward, "measure", gpu.measure)
     monkeypatch.setattr(forward, "device_name", lambda device: "NVIDIA X")
-    monkeypatch.setattr("zoo.workflows.entry.device_name", lambda device: "NVIDIA X")
+    monkeypatch.setattr("zoo.workflows.measurement.device_name", lambda device: "NVIDIA X")
     return gpu
 
 
@@ -292,20 +314,6 @@ def test_the_last_compiler_that_never_ends_is_given_up_before_the_step_is_stoppe
 
 
 # -- on a CPU ------------------------------------------------------------------------------------------------
-
-
-def entries_with_weights(folder: Path) -> list[Card]:
-    """A parent and a pruned child, with checkpoints that load."""
-    from zoo.models import mlp
-    from zoo.workflows import save_entry
-
-    cards = []
-    for name, widths in (("net.shapes", (7, 4)), ("net-small.shapes", (3, 2))):
-        card = child(name, "net.shapes") if cards else plain(name)
-        card = replace(card, widths=dict(zip(card.widths, widths, strict=True)), macs=sum(widths))
-        model = mlp(num_classes=3, widths=card.widths, **card.options)
-        cards.append(save_entry(model, card, folder))
-    return cards
 
 
 def test_of_a_processor_only_speed_ups_are_measured_and_no_card_is_touched(empty_home: Path, tmp_path: Path) -> None:
