@@ -19,7 +19,7 @@ from gpu_day.common import Recorder, device_for, step_options
 from zoo.evaluate import device_name
 from zoo.models import widths_of
 from zoo.prune import Budget, prune
-from zoo.workflows import Data, draw
+from zoo.workflows import DataSpec, draw
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "repaired, half of the MACs": {"method": "repaired", "budget": Budget(macs=0.5)},
@@ -35,7 +35,7 @@ SAMPLES = 128
 def main(out: Path, scale: float, device: str | None, seconds: float) -> None:
     where = device_for(device, scale)
     record = Recorder(out / "pruning.jsonl", seconds, scale)
-    data = Data.of(zoo.info("dgcnn.shapes"), **({} if scale == 1 else {"points": 32})).load("train")
+    data = DataSpec.of(zoo.info("dgcnn.shapes"), DataSpec(points=None if scale == 1 else 32)).load("train")
     x, y = draw(data, max(8, int(SAMPLES * scale)), 0)
     dense = zoo.get("dgcnn.shapes")
     with torch.inference_mode():  # kernels are compiled and chosen here, not while pruning is timed
