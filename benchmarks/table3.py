@@ -112,7 +112,7 @@ def shown_time(card: Card, batch: int) -> Forward | None:
 def table_cells(row: Row, batch: int) -> tuple[str, ...]:
     """A line of the table."""
     records = [record for card in row.cards if (record := shown_time(card, batch))]
-    devices = sorted({display.circumstances(record) for record in records})
+    devices = sorted({display.timing_setup(record) for record in records})
     if len(devices) > 1:  # of different machines there is no common number
         records, devices = [], []
     ms = [record.median_ms for record in records if record.median_ms is not None]

@@ -8,7 +8,7 @@ import pytest
 from http_mirror import Mirror, serving
 from store_entries import make, write_index
 
-from zoo.store import store
+from zoo.store import folders
 
 # pytest-xdist starts a worker for each core: one thread for each. Processes that the tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,7 +20,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ZOO_MIRROR", raising=False)
     monkeypatch.delenv("ZOO_OFFLINE", raising=False)
-    monkeypatch.setattr(store, "package_dir", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(folders, "PACKAGE_DIR", tmp_path / "shipped")
     return tmp_path / "home"
 
 

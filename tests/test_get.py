@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 from store_entries import make, plain
 
 import zoo
-from zoo import checkpoint, models
+from zoo import checkpoint, models, store
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.store import store
 from zoo.workflows import save_entry
 
 ROOT = Path(__file__).parent.parent

@@ -11,13 +11,12 @@ from store_entries import plain
 from torch import Tensor, nn
 
 import zoo
-from zoo import checkpoint, datasets, models
+from zoo import checkpoint, datasets, models, store
 from zoo.cards import Card
 from zoo.datasets import train_val_split
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
 from zoo.half_precision import round_to_float16
-from zoo.store import store
 from zoo.workflows import DataSpec, holdout_split, save_entry
 
 ARCH: dict[str, Any] = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 5}}

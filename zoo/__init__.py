@@ -31,21 +31,23 @@ def get(
 ) -> nn.Module:  # fmt: skip
     """The network of an entry: an ordinary, dense ``nn.Module`` in eval mode, on the device.
 
-    A name without a data set means the entry on the most demanding one that the zoo has. An entry that is not on
-    this machine is downloaded from the mirrors given, or those of ``ZOO_MIRROR``. The file's SHA-256 is compared with
-    its card's. A path to a checkpoint, or to a folder that holds one, does as well; a plain word is always a name.
+    name         an entry's name; without a data set it means the user's own entry of that name, or else the entry on
+                 the most difficult data set. Or the path of a checkpoint, or of a folder that holds one
+    dtype        float64, bfloat16 or float16 instead of float32
+    num_classes  another number than the entry's gives the network a new, untrained head, with a warning
+    mirror       where an entry that is not on this machine is downloaded from; by default the mirrors of ``ZOO_MIRROR``
 
-    dtype        float64, bfloat16 or float16; float32 otherwise
-    num_classes  another number than the entry's gives it a new, untrained head, and a warning says so
+    The SHA-256 of the file is compared with the one on its card.
 
     Raises:
-        ZooError: no such entry (names near ones), CUDA asked for and absent, a download that fails, a damaged file.
+        ZooError: there is no such entry (names near ones), CUDA is asked for and absent, a download fails, or the file
+            is damaged.
     """
     from zoo import checkpoint
     from zoo.distributed import device_of, dtype_of
     from zoo.store import checkpoint_at, fetch, is_path
 
-    # Before a download that would be for nothing.
+    # Checked before a download that would be in vain.
     target, kind = device_of(device), dtype_of(dtype)
     path, card = checkpoint_at(name) if is_path(name) else fetch(str(name), mirror=mirror)
     return checkpoint.load(path, device=target, dtype=kind, num_classes=num_classes, card=card)

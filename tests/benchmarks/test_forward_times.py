@@ -17,10 +17,9 @@ from scripts import BENCHMARKS, script
 from store_entries import make, plain
 from timed_cards import PARENT, by_name, child, record
 
-from zoo import ZooError
+from zoo import ZooError, store
 from zoo.cards import Card
 from zoo.evaluate import Times
-from zoo.store import store
 
 forward, common, card_times = script("gpu_day.forward"), script("gpu_day.common"), script("card_times")
 TIMES = Times(100, 0.002, 0.0019, 0.0025, 1.5, 1.4, 1.6)

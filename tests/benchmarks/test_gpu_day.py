@@ -15,9 +15,8 @@ import pytest
 from click.testing import CliRunner
 from scripts import BENCHMARKS, script
 
-from zoo import datasets
+from zoo import datasets, store
 from zoo.datasets.modelnet import MODELNET10
-from zoo.store import store
 
 run = script("gpu_day.run")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is a shell script")

@@ -13,9 +13,9 @@ from store_entries import make, plain, write_index
 from timed_cards import PARENT, child, record
 
 import zoo
-from zoo import ZooError
+from zoo import ZooError, store
 from zoo.cards import Card
-from zoo.store import mirrors, publishing, store
+from zoo.store import mirrors, publishing
 
 merge = script("gpu_day.merge")
 card_times = sys.modules["card_times"]  # as it imports it
@@ -136,4 +136,4 @@ def test_a_mirror_in_the_repository_stays_one(empty_home: Path, tmp_path: Path, 
         assert zoo.info(name).forward == (*card.forward, *new)
         assert (folder / f"{name}.json").read_text(encoding="utf-8") == zoo.info(name).to_json()
     assert publishing.publish(folder, ["own.shapes"]).new == ["own.shapes"]
-    assert mirrors.index(str(folder)) == sorted([*before, "own.shapes"])
+    assert mirrors.fetch_index(str(folder)) == sorted([*before, "own.shapes"])

@@ -17,9 +17,9 @@ from small_zoo import load
 from store_entries import make, write_index
 
 import zoo
+from zoo import store
 from zoo.cards import Accuracy, Forward, wilson_interval
 from zoo.cards.licences import Licences
-from zoo.store import store
 from zoo.workflows import save_entry
 
 table3 = script("table3")

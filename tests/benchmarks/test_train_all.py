@@ -15,13 +15,12 @@ from click.testing import CliRunner, Result
 from scripts import BENCHMARKS, script
 from store_entries import make, plain, write_index
 
-from zoo import models
+from zoo import models, store
 from zoo.cards import parse_name
 from zoo.cli.reprune import reprune
 from zoo.cli.train import train
 from zoo.datasets import list_datasets
 from zoo.evaluate import count
-from zoo.store import store
 from zoo.train import recipe_for
 
 train_all = script("train_all")

@@ -42,6 +42,13 @@ def test_a_short_name_means_the_most_demanding_data_set() -> None:
         family.pop(0)
 
 
+def test_a_preferred_entry_comes_before_one_on_a_more_difficult_data_set() -> None:
+    known = ["net.imagenet", "net.apples", "net.shapes"]
+    assert resolve_name("net", known, preferred=["net.apples"]) == "net.apples"
+    assert resolve_name("net", known, preferred=["net.apples", "net.shapes"]) == "net.shapes"
+    assert resolve_name("net", known, preferred=["other.shapes"]) == "net.imagenet"
+
+
 def test_a_data_set_of_the_users_own_comes_after_the_known_ones() -> None:
     assert resolve_name("net", ["net.apples", "net.shapes"]) == "net.shapes"
     assert resolve_name("net", ["net.pears", "net.apples"]) == "net.apples"

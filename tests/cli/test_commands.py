@@ -16,10 +16,9 @@ import torch
 from small_zoo import SMALL, Counting, entries, made, run, without_known
 
 import zoo
-from zoo import checkpoint, models
+from zoo import checkpoint, models, store
 from zoo.datasets.shapes import Shapes
 from zoo.evaluate import count, evaluate
-from zoo.store import store
 from zoo.workflows import RunOptions, command_line, data_spec, reprune
 
 
@@ -206,7 +205,7 @@ def test_an_entry_that_only_a_mirror_has_is_fetched(home, tmp_path, monkeypatch,
     assert f"no model {card.name!r}" in alone.stderr
     monkeypatch.setenv("ZOO_MIRROR", str(tmp_path / "mirror"))
     made(command, card.name, *COMMANDS[command], "--device", "cpu")
-    assert store.path_of(card) == home / "cache" / card.saved.name
+    assert store.verified_path(card) == home / "cache" / card.saved.name
 
 
 def test_a_shipped_entry_is_made_again_in_a_folder_of_its_own(home, tmp_path):

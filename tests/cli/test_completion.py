@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from store_entries import make
 
-from zoo.store import store
+from zoo import store
 
 
 @pytest.fixture(autouse=True)

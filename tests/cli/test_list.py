@@ -13,13 +13,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from zoo import store
 from zoo.cards import Accuracy, Card, File, Forward
 from zoo.cards.licences import Licences
 from zoo.cli import main
 from zoo.cli.app import LAZY
 from zoo.display import COLUMNS
 from zoo.display import card_text as listing
-from zoo.store import store
+from zoo.store import folders
 
 PARENT = Card(
     name="dgcnn.shapes",
@@ -73,7 +74,7 @@ OTHER = named(PARENT, "vgg11.cifar10", arch="vgg11", dataset="cifar10", accuracy
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     monkeypatch.delenv("ZOO_MIRROR", raising=False)
-    monkeypatch.setattr(store, "package_dir", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(folders, "PACKAGE_DIR", tmp_path / "shipped")
     return tmp_path
 
 
@@ -215,7 +216,7 @@ def test_info_shows_the_parent_beside_the_entry(zoo_of_three: Path) -> None:
     assert lines["place"].endswith("not on this machine: type zoo download a-pruned-0.5x.shapes")
 
 
-def test_info_does_not_take_a_parent_that_was_made_anew_for_the_one_of_before(zoo_of_three: Path) -> None:
+def test_info_does_not_compare_with_a_parent_that_was_rebuilt(zoo_of_three: Path) -> None:
     for sha256, shown in (("1" * 64, ["604k", "1.814M"]), ("3" * 64, ["604k"])):
         card = replace(CHILD, recipe={**CHILD.recipe, "parent_sha256": sha256})
         (store.user_dir() / "a-pruned-0.5x.shapes.json").write_text(card.to_json())
@@ -223,7 +224,7 @@ def test_info_does_not_take_a_parent_that_was_made_anew_for_the_one_of_before(zo
         lines = {line.split("  ")[0]: line for line in output.splitlines()}
         assert lines["parameters"].split()[1:] == shown
         assert "911/1000" in lines["accuracy on test"]  # that one's own, of the run in which the child was made
-        assert ("dgcnn.shapes (parent, made anew since)" in output) == (len(shown) == 1)
+        assert ("dgcnn.shapes (parent, rebuilt since)" in output) == (len(shown) == 1)
         assert ("of its parameters" in output) == (len(shown) == 2)
 
 

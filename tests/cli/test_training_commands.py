@@ -14,10 +14,9 @@ import pytest
 from small_zoo import SMALL, Counting, entries, made, run
 
 import zoo
-from zoo import models
+from zoo import models, store
 from zoo.cli.sigterm import exit_on_sigterm
 from zoo.evaluate import count, evaluate
-from zoo.store import store
 from zoo.train import loop as train
 from zoo.workflows import data_spec, save
 

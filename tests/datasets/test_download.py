@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from http_mirror import serving
 
 from zoo.datasets import download as files
 from zoo.datasets import load
@@ -80,6 +81,11 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
+def files_in(folder: Path) -> list[Path]:
+    """What lies in a folder, without the folder of its locks."""
+    return [path for path in folder.iterdir() if path.name != ".locks"]
+
+
 def test_a_download_is_the_file(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.bin"
     assert files.download(f"{server.url}/a.bin", target) == DIGEST
@@ -87,7 +93,7 @@ def test_a_download_is_the_file(server: Server, tmp_path: Path) -> None:
     assert files.download(f"{server.url}/a.bin", target, sha256=DIGEST.upper()) == DIGEST
     server.faults["no length"] = 1
     assert files.download(f"{server.url}/a.bin", target) == DIGEST
-    assert [path.name for path in target.parent.iterdir()] == ["a.bin"]
+    assert [path.name for path in files_in(target.parent)] == ["a.bin"]
 
 
 @pytest.mark.parametrize("fault", ["drop", "refuse", "lie"])
@@ -96,6 +102,28 @@ def test_a_broken_connection_is_tried_again(server: Server, tmp_path: Path, faul
     assert files.download(f"{server.url}/a.bin", tmp_path / "a.bin") == DIGEST
     assert (tmp_path / "a.bin").read_bytes() == CONTENT
     assert len(server.asked) == 3
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "a.safetensors").write_bytes(CONTENT)  # the ending that this server plays its tricks with
+    with serving(tmp_path / "site") as http:
+        http.trick = "cut"
+        with pytest.raises(ZooError, match=r"cannot download .*broke off"):
+            files.download(f"{http.url}/a.safetensors", tmp_path / "a.bin")
+        http.trick = "none"
+        assert files.download(f"{http.url}/a.safetensors", tmp_path / "a.bin") == DIGEST
+    first, *others = (int(asked.removeprefix("bytes=").rstrip("-") or 0) for asked in http.ranges)
+    assert first == 0
+    assert others == sorted(others)
+    assert others[-1] > 600_000  # each attempt brings half of the rest, and the next call goes on from there
+
+
+def test_a_folder_is_a_mirror_of_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+    monkeypatch.setenv(files.MIRROR, str(tmp_path))
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    assert files.download(files.mirrored("https://example.org/a.bin"), tmp_path / "to" / "a.bin") == DIGEST
 
 
 @pytest.mark.parametrize(
@@ -117,7 +145,7 @@ def test_a_download_that_fails_leaves_everything_as_it_was(
             (tmp_path / "a.bin").write_bytes(before)
         with pytest.raises(ZooError, match=message):
             files.download(f"{server.url}/a.bin", tmp_path / "a.bin", sha256=DIGEST)
-        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == ({"a.bin": before} if before else {})
+        assert {path.name: path.read_bytes() for path in files_in(tmp_path)} == ({"a.bin": before} if before else {})
     assert len(server.asked) == 2 * asked
 
 
@@ -127,7 +155,7 @@ def test_no_server_and_no_address(tmp_path: Path) -> None:
     for address in (f"{url}/a.bin", "nowhere", "ftp://127.0.0.1/a.bin"):
         with pytest.raises(ZooError, match="cannot download"):
             files.download(address, tmp_path / "a.bin")
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -136,17 +164,14 @@ def test_a_full_disk_is_said_and_leaves_nothing(
 ) -> None:
     with pytest.raises(ZooError, match=r"cannot write /dev/full/a\.bin"):
         files.download(f"{server.url}/a.bin", Path("/dev/full/a.bin"))
-    real = files._receive
 
-    def into_a_full_disk(url: str, file: io.BufferedWriter) -> str:
-        file.write(b"some")
-        with open("/dev/full", "wb", buffering=0) as full:
-            return real(url, full)
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "_receive", into_a_full_disk)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ZooError, match=r"cannot write .*a\.bin: No space left on device"):
         files.download(f"{server.url}/a.bin", tmp_path / "a.bin")
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 def test_offline_nothing_is_asked_for(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +179,7 @@ def test_offline_nothing_is_asked_for(server: Server, tmp_path: Path, monkeypatc
     with pytest.raises(ZooError, match=r"ZOO_OFFLINE is set; .* give a local folder as data_dir"):
         files.download(f"{server.url}/a.bin", tmp_path / "a.bin")
     assert server.asked == []
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
 
 
 def test_mirror_keeps_the_file_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +269,7 @@ def test_modelnet_is_downloaded_from_a_mirror_once(
     said = capsys.readouterr().err
     assert "for the convenience of academic research only" in said
     assert f"no checksum is on record to compare with; its SHA-256 is {hashlib.sha256(archive).hexdigest()}" in said
-    assert [path.name for path in tmp_path.iterdir()] == ["ModelNet10"]
+    assert [path.name for path in files_in(tmp_path)] == ["ModelNet10"]
     again = load("modelnet10", "test", data_dir=tmp_path, download=True)
     assert again[3][0].equal(data[3][0])
     assert server.asked == ["/pub/ModelNet10.zip"]
@@ -266,7 +291,7 @@ def test_modelnet_archives_are_compared_and_looked_through(
         fetch(source="ply")
     with pytest.raises(ZooError, match="not published in the layout 'hdf5'"):
         ModelNet10(tmp_path, "test", download=True, mirror=server.url, source="hdf5")
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
     digest = hashlib.sha256(server.files["modelnet40_ply_hdf5_2048.zip"]).hexdigest()
     with pytest.raises(ZooError, match="holds no ModelNet"):
         fetch(sha256=digest)

@@ -10,10 +10,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from zoo import ZooError
+from zoo import ZooError, store
 from zoo.cli import main
 from zoo.datasets import load, train_val_split
-from zoo.store import store
 from zoo.workflows import data_spec
 
 

@@ -14,10 +14,11 @@ from http_mirror import serving
 from store_entries import make, plain
 
 import zoo
+from zoo import store
 from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.store import bundles as bundle
-from zoo.store import mirrors, publish, store
+from zoo.store import folders, mirrors, publish
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 def moved(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on another machine: nothing is here."""
     shutil.move(home, home.with_name("elsewhere"))
-    monkeypatch.setattr(store, "package_dir", lambda: home / "nothing")
+    monkeypatch.setattr(folders, "PACKAGE_DIR", home / "nothing")
 
 
 # -- bundles -------------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def test_a_published_mirror_is_served_by_any_web_server(
     make(store.user_dir(), "b.shapes", b"own" * 400)
     make(store.cache_dir(), "c.shapes", b"somebody else's" * 400)
     done = publish(tmp_path / "public")
-    assert (done.new, done.replaced, done.there) == (["a.shapes", "b.shapes"], [], [])
+    assert (done.new, done.replaced, done.unchanged) == (["a.shapes", "b.shapes"], [], [])
     moved(home, monkeypatch)
     with serving(tmp_path / "public") as http:
         assert zoo.download("b", mirror=http.url).read_bytes() == b"own" * 400
@@ -141,7 +142,7 @@ def test_a_mirror_is_added_to_and_the_same_in_any_order(tmp_path: Path) -> None:
     publish(tmp_path / "at once")
     publish(tmp_path / "bit by bit", ["b*"])
     added = publish(tmp_path / "bit by bit", ["a", "b"])
-    assert (added.new, added.there) == (["a.shapes"], ["b.shapes"])
+    assert (added.new, added.unchanged) == (["a.shapes"], ["b.shapes"])
     publish(tmp_path / "bit by bit")
     assert everything(tmp_path / "at once") == everything(tmp_path / "bit by bit")
     assert len(everything(tmp_path / "at once")) == 7
@@ -177,8 +178,8 @@ def test_nothing_is_published_where_one_entry_may_not_be(tmp_path: Path) -> None
 DYING = """
 import os, sys
 from pathlib import Path
-from zoo.store import publishing as publish, store
-store.package_dir = lambda: Path(sys.argv[1])
+from zoo.store import folders, publishing as publish
+folders.PACKAGE_DIR = Path(sys.argv[1])
 replace, unlink = os.replace, Path.unlink
 def dying(source, target):
     replace(source, target)
@@ -206,7 +207,7 @@ publish.publish(Path(sys.argv[2]), overwrite=True)
 def test_what_a_killed_publisher_left_goes_with_the_next(tmp_path: Path, ending: str, moment: str) -> None:
     folder = tmp_path / "public"
     make(store.user_dir(), "b.shapes")
-    versions = [make(store.user_dir(), "a.shapes", content * 400) for content in (b"new", b"old")]  # the card: the old one
+    versions = [make(store.user_dir(), "a.shapes", content * 400) for content in (b"new", b"old")]  # the old card
     publish(folder)
     (folder / "index.json").unlink()  # so that each of the moments comes
     (store.user_dir() / "a.shapes.json").write_text(versions[0].to_json())
@@ -271,10 +272,10 @@ def test_a_card_that_is_listed_without_its_checkpoint_stays_listed(tmp_path: Pat
     publish(folder, ["a"])
     (folder / large.saved.name).unlink()
     publish(folder, ["b"])
-    assert mirrors.index(str(folder)) == ["a.shapes", "b.shapes"]
+    assert mirrors.fetch_index(str(folder)) == ["a.shapes", "b.shapes"]
     (folder / make(folder, "c.shapes").saved.name).unlink()  # was never listed
     publish(folder, ["b"])
-    assert mirrors.index(str(folder)) == ["a.shapes", "b.shapes"]
+    assert mirrors.fetch_index(str(folder)) == ["a.shapes", "b.shapes"]
 
 
 def test_a_folder_is_named_as_it_can_be_typed_and_an_empty_name_is_none(

@@ -1,4 +1,4 @@
-"""What lies in the zoo's folder: listed, cleaned, verified; and files that need not be hashed twice."""
+"""The files in the zoo's folder: listed, cleaned, verified."""
 
 import json
 import os
@@ -13,13 +13,11 @@ from http_mirror import Mirror
 from store_entries import make
 
 import zoo
+from zoo import store
 from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.store import cache as caching
-from zoo.store import store
-from zoo.store import verify_file as verified
 from zoo.transfer import DAMAGED
-from zoo.utils import sha256_of
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +35,6 @@ def littered(home: Path) -> dict[str, Path]:
         "damaged": store.cache_dir() / DAMAGED / "net.shapes-00000000.safetensors.1234",
         "unfinished": store.cache_dir() / ".other.shapes-00000000.safetensors.from-01234567.part",
         "measured": home / "known" / "1.json",
-        "checked": home / "verified" / "1.json",
         "run": home / "runs" / "reprune-1" / "prune.json",
     }
     for kind, place in places.items():
@@ -58,10 +55,10 @@ def test_what_is_there_is_listed(littered: dict[str, Path]) -> None:
 
 def test_cleaning_removes_what_is_broken_and_what_was_named(littered: dict[str, Path]) -> None:
     assert {item.kind for item in caching.clean_cache()} == {"damaged", "unfinished"}
-    assert {kind for kind, place in littered.items() if place.exists()} == {"downloaded", "measured", "checked", "run"}
+    assert {kind for kind, place in littered.items() if place.exists()} == {"downloaded", "measured", "run"}
     assert [item.name for item in caching.clean_cache(["net"])] == ["net.shapes"]
     assert zoo.list_models() == ["mine.shapes"]
-    assert {item.kind for item in caching.clean_cache(everything=True)} == {"measured", "checked"}
+    assert {item.kind for item in caching.clean_cache(everything=True)} == {"measured"}
     assert littered["run"].exists()
     with pytest.raises(ZooError, match="'mine' was not downloaded"):  # the user's own are never in the way
         caching.clean_cache(["mine"])
@@ -111,56 +108,3 @@ def test_the_commands(littered: dict[str, Path]) -> None:
     assert run("clean", "--all").exit_code == 0
     assert "run" in run("list").stdout
     assert run("clean", "nothing").exit_code == 2
-
-
-# -- hashed once ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that were really read."""
-    read: list[Path] = []
-    monkeypatch.setattr(verified, "sha256_of", lambda path: read.append(path) or sha256_of(path))
-    monkeypatch.setattr(verified, "AT_REST", -1.0)
-    return read
-
-
-def test_a_file_that_did_not_change_is_hashed_once(tmp_path: Path, hashed: list[Path]) -> None:
-    path, notes = tmp_path / "x", tmp_path / "notes"
-    path.write_bytes(b"one")
-    first = verified.sha256_of_known(path, notes)
-    assert verified.sha256_of_known(path, notes) == first == sha256_of(path)
-    assert hashed == [path]
-    assert verified.sha256_of_known(path, notes, anew=True) == first
-    assert len(hashed) == 2
-    state = path.stat()
-    path.write_bytes(b"two")  # of the same size, and its time set back
-    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert verified.sha256_of_known(path, notes) == sha256_of(path) != first
-    for note in notes.iterdir():
-        note.write_bytes(b"{")
-    assert verified.sha256_of_known(path, notes) == sha256_of(path)
-    assert len(hashed) == 4
-
-
-def test_a_file_that_is_being_written_is_hashed_every_time(
-    tmp_path: Path, hashed: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(verified, "AT_REST", 60.0)
-    (tmp_path / "x").write_bytes(b"one")
-    for _ in range(2):
-        verified.sha256_of_known(tmp_path / "x", tmp_path / "notes")
-    assert len(hashed) == 2
-
-
-def test_notes_that_cannot_be_written_are_no_error(tmp_path: Path, hashed: list[Path]) -> None:
-    (tmp_path / "x").write_bytes(b"one")
-    (tmp_path / "notes").write_bytes(b"a file, no folder")
-    assert verified.sha256_of_known(tmp_path / "x", tmp_path / "notes") == sha256_of(tmp_path / "x")
-
-
-def test_an_entry_is_got_without_reading_it_twice(hashed: list[Path]) -> None:
-    card = make(store.user_dir(), "net.shapes")
-    for _ in range(3):
-        zoo.download("net")
-    assert hashed == [store.user_dir() / card.saved.name]

@@ -109,7 +109,7 @@ def test_no_bytes_are_a_card_or_an_index_by_chance(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "index.json").write_bytes(data)
         with pytest.raises(ZooError):
-            mirrors.index(folder)
+            mirrors.fetch_index(folder)
 
 
 MODEL = models.build("mlp", num_classes=3, widths={"hidden1": 7, "hidden2": 4}, in_features=5)

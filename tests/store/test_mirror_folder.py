@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 import zoo
+from zoo import store
 from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.evaluate import count
-from zoo.store import mirrors, store
+from zoo.store import mirrors
 from zoo.utils import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ def _empty_home(tmp_path, monkeypatch):
 
 def test_the_index_lists_what_is_there_and_nothing_else_is():
     entries = held(MIRROR)
-    assert mirrors.index(str(MIRROR)) == entries
+    assert mirrors.fetch_index(str(MIRROR)) == entries
     files = {store.read_card(MIRROR / f"{name}.json").saved.name for name in WHOLE}
     listed = {path.name for path in MIRROR.iterdir() if not path.name.startswith(".")}
     assert listed == files | {f"{name}.json" for name in entries} | {mirrors.INDEX}

@@ -13,10 +13,11 @@ from http_mirror import Mirror, serving
 from store_entries import MODELNET, make, visible
 
 import zoo
+from zoo import store
 from zoo.errors import ZooError
 from zoo.store import bundles as bundle
-from zoo.store import store
-from zoo.transfer import DAMAGED, sources
+from zoo.transfer import DAMAGED
+from zoo.transfer import http as http_source
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +144,7 @@ TRICKS = {
 def test_a_mirror_that_misbehaves_is_named_and_the_next_one_asked(
     http: Mirror, mirror: Path, trick: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "TIMEOUT", (0.3, 0.3))
+    monkeypatch.setattr(http_source, "TIMEOUT", (0.3, 0.3))
     http.trick = trick
     with pytest.raises(ZooError, match=TRICKS[trick]) as caught:
         zoo.download("net", mirror=http.url)

@@ -11,11 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 import zoo
-from zoo import datasets
+from zoo import datasets, store
 from zoo.cards import wilson_interval
 from zoo.evaluate import count, evaluate
 from zoo.models import build, scaled_widths
-from zoo.store import store
 from zoo.utils import sha256_of
 from zoo.workflows import DataSpec
 

@@ -15,10 +15,9 @@ import torch
 from store_entries import make, plain
 
 import zoo
-from zoo import models
+from zoo import models, store
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.store import store
 from zoo.utils import files
 from zoo.workflows import save_entry
 
@@ -49,6 +48,17 @@ def test_shipped_comes_before_own_before_cache(home: Path) -> None:
     for number, folder in enumerate((store.cache_dir(), store.user_dir(), store.package_dir())):
         card = make(folder, "net.shapes", parameters=number)
         assert zoo.info("net") == card
+
+
+def test_without_a_data_set_an_own_entry_comes_before_a_shipped_one_and_then_the_most_difficult() -> None:
+    make(store.package_dir(), "net.modelnet10", dataset="modelnet10")
+    make(store.cache_dir(), "net.imagenet", dataset="imagenet")
+    assert zoo.info("net").name == "net.imagenet"
+    for dataset in ("shapes", "cifar10"):
+        card = make(store.user_dir(), f"net.{dataset}", dataset=dataset)
+        assert zoo.info("net") == card
+        assert zoo.download("net") == store.user_dir() / card.saved.name
+    assert zoo.info("net.modelnet10").dataset == "modelnet10"
 
 
 def test_patterns_match_with_and_without_the_data_set() -> None:
@@ -82,7 +92,8 @@ def test_hidden_and_half_files_are_no_entries() -> None:
 
 @pytest.mark.parametrize("text", ["{", '{"schema": 1}', plain("other.shapes").to_json()])
 def test_a_broken_card_is_left_out_and_named_with_what_to_type(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    for folder, remedy in ((store.user_dir(), "mend it or move it away"), (store.cache_dir(), "zoo download bad.shapes")):
+    remedies = ((store.user_dir(), "mend it or move it away"), (store.cache_dir(), "zoo download bad.shapes"))
+    for folder, remedy in remedies:
         make(folder, "good.shapes")
         make(folder, "bad.shapes")
         place = folder / "bad.shapes.json"
@@ -154,11 +165,11 @@ def test_widths_of_card_and_model_must_agree() -> None:
 def test_adding_a_file_that_the_card_does_not_describe_is_refused(tmp_path: Path) -> None:
     card = make(tmp_path / "from", "net.shapes")
     path = tmp_path / "from" / card.saved.name
-    store.add(path, card)
-    assert store.path_of(card) == store.user_dir() / card.saved.name
+    store.copy_entry(path, card)
+    assert store.verified_path(card) == store.user_dir() / card.saved.name
     path.write_bytes(b"y" * 5000)
     with pytest.raises(ZooError, match="is damaged"):
-        store.add(path, card, tmp_path / "to")
+        store.copy_entry(path, card, tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
 
@@ -180,7 +191,7 @@ def test_a_damaged_file_is_refused_with_what_to_type(
     card = make(folder(), "net.shapes")
     path = folder() / card.saved.name
     path.write_bytes(damage(path.read_bytes()))
-    for use in (lambda: zoo.get("net"), lambda: zoo.download("net"), lambda: store.path_of(card)):
+    for use in (lambda: zoo.get("net"), lambda: zoo.download("net"), lambda: store.verified_path(card)):
         with pytest.raises(ZooError, match="is damaged") as caught:
             use()
         assert remedy in str(caught.value)
@@ -200,14 +211,14 @@ ADDER = """
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from zoo.store import store
+from zoo import store
 from zoo.cards import Card
 versions = [Path(folder) for folder in sys.argv[1:]]
 print("ready", flush=True)
 while True:
     for folder in versions:
         card = Card.from_json((folder / "net.shapes.json").read_text())
-        store.add(folder / card.saved.name, card, overwrite=True)
+        store.copy_entry(folder / card.saved.name, card, overwrite=True)
 """
 
 
@@ -227,7 +238,7 @@ def test_kill_minus_nine_while_replacing_leaves_one_whole_entry(tmp_path: Path, 
         if (home / "own" / "net.shapes.json").exists():
             card = zoo.info("net")
             assert card in cards
-            assert hashlib.sha256(store.path_of(card).read_bytes()).hexdigest() == card.saved.sha256
+            assert hashlib.sha256(store.verified_path(card).read_bytes()).hexdigest() == card.saved.sha256
             seen.add(card.saved.sha256)
     assert seen  # some kill came after a first entry
 
@@ -250,7 +261,7 @@ def test_writing_an_entry_removes_the_checkpoint_that_its_card_named_and_no_othe
     old = make(store.user_dir(), "net.shapes", b"old" * 400)
     other.write_bytes(b"x")
     os.utime(other, (time.time() - 3600,) * 2)
-    store.add(tmp_path / source.saved.name, source, overwrite=True)
+    store.copy_entry(tmp_path / source.saved.name, source, overwrite=True)
     assert not (store.user_dir() / old.saved.name).exists()
     assert other.exists()
 

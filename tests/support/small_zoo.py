@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from zoo.cli import main
 from zoo.datasets import load as real_load
 from zoo.datasets.shapes import Shapes
-from zoo.store import store
+from zoo.store import folders
 from zoo.utils import sha256_of
 from zoo.workflows import DataSpec, RunOptions, data_spec, train_entry
 
@@ -43,7 +43,7 @@ def small_home(zoo: Path, home: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(data_spec, "load", load)
     patch.setenv("ZOO_HOME", str(home))
     patch.delenv("ZOO_MIRROR", raising=False)
-    patch.setattr(store, "package_dir", lambda: home.parent / "nothing")
+    patch.setattr(folders, "PACKAGE_DIR", home.parent / "nothing")
 
 
 def run(*words: str | Path) -> Result:

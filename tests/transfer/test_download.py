@@ -15,8 +15,8 @@ from http_mirror import Mirror, serving
 from store_entries import MODELNET, visible
 
 import zoo
+from zoo import store
 from zoo.errors import ZooError
-from zoo.store import store
 from zoo.transfer import DAMAGED
 
 
@@ -57,7 +57,7 @@ def _twice(http: Mirror) -> Callable[..., None]:
 def test_the_next_call_goes_on_where_the_last_was_stopped(
     http: Mirror, monkeypatch: pytest.MonkeyPatch, validator: str
 ) -> None:
-    monkeypatch.setattr("zoo.transfer.download.ATTEMPTS", 1)
+    monkeypatch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 1)
     if validator != "ETag":
         monkeypatch.setattr(http, "answer", _dated(http))
     http.trick = "cut"
@@ -89,7 +89,7 @@ def _dated(http: Mirror) -> Callable[..., None]:
 def test_a_file_that_changed_in_between_is_fetched_from_the_start(
     http: Mirror, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zoo.transfer.download.ATTEMPTS", 1)
+    monkeypatch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 1)
     name = json.loads((mirror / "net.modelnet10.json").read_text())["file"]["name"]
     (mirror / name).write_bytes(b"another file that is not the card's".ljust(280_000))
     http.trick = "cut"
@@ -102,7 +102,7 @@ def test_a_file_that_changed_in_between_is_fetched_from_the_start(
 
 
 def test_a_wrong_beginning_is_fetched_again(http: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.transfer.download.ATTEMPTS", 2)
+    monkeypatch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 2)
     http.trick = "always cut"
     with pytest.raises(ZooError, match=r"broke off|ended after"):
         zoo.download("net", mirror=http.url)
@@ -155,7 +155,7 @@ def test_a_bad_answer_to_a_resumed_download_is_no_end(
     http: Mirror, monkeypatch: pytest.MonkeyPatch, status: int, headers: dict[str, str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("zoo.transfer.download.ATTEMPTS", 1)
+        patch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 1)
         http.trick = "cut"
         with pytest.raises(ZooError, match="broke off"):
             zoo.download("net", mirror=http.url)
@@ -167,7 +167,7 @@ def test_a_bad_answer_to_a_resumed_download_is_no_end(
 def test_what_came_from_one_mirror_is_kept_while_another_is_asked(
     http: Mirror, mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zoo.transfer.download.ATTEMPTS", 1)
+    monkeypatch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 1)
     http.trick = "cut"
     with serving(mirror) as second:
         second.trick = "always cut"
@@ -180,8 +180,8 @@ def test_what_came_from_one_mirror_is_kept_while_another_is_asked(
 
 
 def test_a_mirror_that_only_trickles_has_stalled(http: Mirror, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.transfer.download.PATIENCE", 0.2)
-    monkeypatch.setattr("zoo.transfer.download.SLOW", 200_000)
+    monkeypatch.setattr("zoo.transfer.download.STALL_SECONDS", 0.2)
+    monkeypatch.setattr("zoo.transfer.download.STALL_BYTES", 200_000)
     http.pause = 0.05
     with pytest.raises(ZooError, match=r"stalled: less than 200000 bytes came in 0\.2 s"):
         zoo.download("net", mirror=http.url)

@@ -1,9 +1,8 @@
-"""Right answers on one split of a data set, and how far their share may be off."""
+"""Accuracy on one split of a data set, with its 95 % interval, and the interval of a difference of two accuracies."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +12,12 @@ Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion, as fractions rounded to six digits.
+    """The 95 % score interval of a proportion, as fractions rounded to six digits: both solutions p of
+    |correct/total - p| = Z sqrt(p (1 - p) / total).
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, Journal of the
-    American Statistical Association 22 (1927) 209-212. Unlike the textbook interval it stays inside [0, 1] and
-    keeps its width at 0 and 100 %.
+    American Statistical Association 22 (1927) 209-212. Unlike the normal approximation, the interval stays inside
+    [0, 1] and keeps its width at 0 and 100 %.
 
     >>> wilson(90, 100)
     (0.825634, 0.944771)
@@ -32,16 +32,16 @@ def wilson_interval(correct: int, total: int) -> tuple[float, float]:
 
 
 def paired_difference_ci(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """By how much the mean of `a` is above that of `b`, and half of the difference's 95 % interval.
+    """mean(a) - mean(b), and half the width of its 95 % interval, for two networks on the same samples.
 
-    Both say of the same samples, in their order, which were answered rightly (1 or 0; the mean over networks where
-    several answered). What makes a sample easy or hard for both is not in the interval.
+    `a` and `b` hold for each sample, in the same order, 1 for a right answer and 0 for a wrong one (or the mean over
+    several networks). The pairing removes the variance that comes from samples which are easy or hard for both.
 
     Source: A. Agresti, Y. Min, Simple improved confidence intervals for comparing matched proportions, Statistics in
-    Medicine 24 (2005) 729-740: half a sample more of each kind (both right, only one, only the other, neither).
-    Without these two samples the interval is too small where few samples tell the two apart, and none at all where
-    no sample does. At its worst, where two such samples are to be expected and all on one side, it holds the truth in
-    88 of 100 cases.
+    Medicine 24 (2005) 729-740. They add half a sample to each of the four counts (both right, only a, only b, neither):
+    without these two samples the interval is too narrow where the networks differ on few samples, and has no width
+    where they differ on none. In the worst case (two such samples expected, all on one side) the interval covers the
+    true difference in 88 of 100 cases.
 
     >>> [round(part, 3) for part in paired([1, 1, 0, 1], [1, 0, 0, 1])]
     [0.25, 0.527]
@@ -49,14 +49,14 @@ def paired_difference_ci(a: Sequence[float], b: Sequence[float]) -> tuple[float,
     difference = [x - y for x, y in zip(a, b, strict=True)]
     if not difference:
         raise ZooError("a paired difference needs at least one sample")
-    more = len(difference) + 2
-    variance = (math.fsum(d * d for d in difference) + 1) / more - (math.fsum(difference) / more) ** 2
-    return statistics.fmean(difference), Z * math.sqrt(variance / more)
+    total, n = math.fsum(difference), len(difference) + 2
+    variance = (math.fsum(d * d for d in difference) + 1) / n - (total / n) ** 2
+    return total / len(difference), Z * math.sqrt(variance / n)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Right answers on one split, with the Wilson interval of their share."""
+    """Correct predictions on one split, with the 95 % Wilson interval (low, high) of their share."""
 
     split: str
     correct: int
@@ -66,7 +66,7 @@ class Accuracy:
 
     @classmethod
     def of(cls, split: str, correct: int, total: int) -> Accuracy:
-        """The record with its interval filled in."""
+        """The record of these counts, with the interval computed."""
         low, high = wilson_interval(correct, total)
         return cls(split=split, correct=correct, total=total, low=low, high=high)
 

@@ -1,8 +1,8 @@
 """The card: a small JSON file beside each checkpoint that says what it is, how it was made and what was measured.
 
-Cards are read without torch. They come from mirrors as well as from this machine, so reading one is strict: a field
-that is not known, of another type, or that contradicts another one is refused with the reason. A number that was not
-measured is absent. The accuracy's interval is computed again at load, so a card cannot state a wrong one.
+Cards are read without torch. A card may come from a foreign mirror, so reading is strict: a field that is unknown, of
+another type, or in contradiction to another field is refused with the reason. A number that was not measured is absent.
+The interval of the accuracy is computed again at load, so that a card cannot state a wrong one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from zoo.cards import json_schema, licences, names
+from zoo.cards import json_schema, names
 from zoo.cards.accuracy import Accuracy
-from zoo.cards.licences import Licences
+from zoo.cards.licences import Licences, check_parent
 from zoo.datasets import list_datasets
 from zoo.errors import ZooError
 
-SCHEMA = 2  # 1 had no terms of the parent's weights; cards of it are still read
-TASKS = {2: "point-cloud classification", 3: "image classification"}  # by the axes of one input
+SCHEMA = 2
+TASKS = {2: "point-cloud classification", 3: "image classification"}  # by the number of axes of one input
 
 # A setting: a scalar of JSON, or a short list of them.
 Value: TypeAlias = str | int | float | bool | tuple[str | int | float | bool | None, ...] | None
@@ -33,10 +33,13 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Forward:
-    """One timing of the forward pass; ``ratio`` is the parent's time over the own, measured side by side.
+    """One timing of the forward pass.
 
-    ``device`` begins with its torch type: ``cpu`` or ``cuda: NVIDIA H100``. Times in milliseconds stand only where
-    the device is an accelerator: a processor's depend on the machine's other work, its ratios hardly do.
+    device             its torch type first: ``cpu`` or ``cuda: NVIDIA H100``
+    ratio              time of the parent divided by the entry's time, both measured in turns in one run
+    ratio_low, _high   smallest and largest ratio over the rounds of the run
+    median_ms, p95_ms  milliseconds; only for accelerators, because times on a CPU depend on the machine's other work
+                       (ratios hardly do)
     """
 
     device: str
@@ -73,10 +76,10 @@ class Forward:
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """The checkpoint's file: a plain name in the card's own folder, its bytes and their SHA-256.
+    """The checkpoint file: its name in the folder of the card, its size in bytes and its SHA-256.
 
-    ``weights`` is ``float16`` where matrices and kernels are stored so, ``mixed`` where only some of them are
-    (`zoo.half_precision`), else absent: all are float32.
+    ``weights`` is ``float16`` if all matrices and kernels are stored in that type, ``mixed`` if some are
+    (`zoo.half_precision`), and absent if all are float32.
     """
 
     name: str
@@ -97,11 +100,16 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One entry of the zoo. ``file`` is absent only until the entry is saved: `zoo.store.save_entry` fills it in.
+    """One entry of the zoo.
 
-    ``zoo.models.build(arch, num_classes=num_classes, widths=widths, **options)`` builds the network.
-    ``recipe["command"]`` is the exact command that makes it again. ``macs`` counts convolutions and linear layers;
-    ``macs_paper`` adds two per batch-norm element, as the paper does; the two never stand in one table.
+    ``zoo.models.build(arch, num_classes=num_classes, widths=widths, **options)`` builds the network, and
+    ``recipe["command"]`` is the exact command that makes the entry again.
+
+    sample_shape  of one input: (3, N) for clouds, (3, H, W) for images
+    parent        name of the entry that this one was made from and is compared with
+    macs          multiply-accumulates of one forward pass: convolutions and linear layers
+    macs_paper    the same with two more per batch-norm element, as the paper counts; never beside `macs` in one table
+    file          absent only until the entry is saved (`zoo.workflows.save_entry`)
     """
 
     schema: int = SCHEMA
@@ -132,15 +140,13 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Card:
-        """Read a card; every field is checked. A card of schema 1 becomes one of this schema.
+        """Read a card and check every field.
 
         Raises:
             ZooError: not JSON, a newer schema, or a field that is unknown, missing, of another type or wrong.
         """
         data = json_schema.loads(text)
         schema = data.get("schema") if isinstance(data, dict) else None
-        if isinstance(data, dict) and schema == 1 and schema is not True:
-            data = licences.from_schema_1(data)
         if isinstance(schema, int) and schema > SCHEMA:
             raise ZooError(
                 f"the card has schema {schema}, this version of the zoo reads {SCHEMA}: "
@@ -153,7 +159,7 @@ class Card:
 
     @classmethod
     def of_entry(cls, text: str | bytes, name: str) -> Card:
-        """Read the card that lies under an entry's name, and see that it is this entry's."""
+        """Read a card and check that it is the one of the entry ``name``."""
         card = cls.from_json(text)
         if card.name != name:
             raise ZooError(f"it is the card of {card.name}, not of {name}")
@@ -161,45 +167,47 @@ class Card:
 
     @property
     def saved(self) -> File:
-        """The file's record; a card that was read has one.
+        """The record of the checkpoint file, which every card that was read has.
 
         Raises:
             ZooError: the entry is not saved yet.
         """
         if self.file is None:
-            raise ZooError(f"card {self.name!r} has no file yet: save the entry first (zoo.store.save_entry)")
+            raise ZooError(f"card {self.name!r} has no file yet: save the entry first (zoo.workflows.save_entry)")
         return self.file
 
-    def parent_in(self, known: Mapping[str, Card]) -> Card | None:
-        """The parent's card, if it is among these and of the network that this one was made from: an entry that was
-        made anew under its name since then is another one."""
-        parent, hashed = known.get(self.parent or ""), self.recipe.get("parent_sha256")
-        anew = parent is not None and hashed is not None and hashed != parent.saved.sha256
-        return None if anew else parent
+    def parent_in(self, cards: Mapping[str, Card]) -> Card | None:
+        """The card of the parent, from cards by name; None if it is missing or was rebuilt.
+
+        A parent was rebuilt if its checkpoint has another SHA-256 than the recipe's ``parent_sha256``.
+        """
+        parent, sha256 = cards.get(self.parent or ""), self.recipe.get("parent_sha256")
+        rebuilt = parent is not None and sha256 not in (None, parent.saved.sha256)
+        return None if rebuilt else parent
 
     @property
     def task(self) -> str:
-        """What the network is for, told by the shape of its inputs."""
+        """What the network is for, such as "image classification": derived from the shape of its inputs."""
         return TASKS.get(len(self.sample_shape), "classification")
 
     def to_json(self) -> str:
-        """The card as text: the same card gives the same bytes, keys sorted, a newline at the end."""
+        """The card as JSON text: sorted keys and a newline at the end, so that equal cards give equal bytes."""
         return json_schema.dumps(self)
 
 
 def _check(card: Card) -> None:
     if card.schema != SCHEMA:
-        raise ZooError(f"schema {card.schema} is not {SCHEMA}; of older ones only cards of schema 1 are read")
+        raise ZooError(f"schema {card.schema} is not {SCHEMA}: an early version wrote it; make the entry again")
     name = names.parse_name(card.name)
     for what, text in (("arch", card.arch), ("dataset", card.dataset)):
         if not _WORD.fullmatch(text):
             raise ZooError(f"{what} {text!r} is not a word of small letters, digits, '-' and '_'")
-    # Only known data sets are held against the name: a user's own my.net is no claim about a data set called net.
-    if name.dataset in list_datasets() and name.dataset != card.dataset:
+    # Only the zoo's own data sets count: the name my.net claims nothing about a data set called net.
+    if name.dataset not in (None, card.dataset) and name.dataset in list_datasets():
         raise ZooError(f"the name says data set {name.dataset}, the card says {card.dataset}")
     if card.parent is not None and str(names.parse_name(card.parent)) == card.name:
         raise ZooError("an entry cannot be its own parent")
-    for what, count, least in (
+    for what, count, minimum in (
         ("num_classes", card.num_classes, 1),
         ("parameters", card.parameters, 0),
         ("macs", card.macs or 0, 0),
@@ -207,8 +215,8 @@ def _check(card: Card) -> None:
         *((f"widths: {group}", width, 1) for group, width in card.widths.items()),
         *((f"sample_shape[{axis}]", length, 1) for axis, length in enumerate(card.sample_shape)),
     ):
-        if count < least:
-            raise ZooError(f"{what} is {count}; at least {least} is possible")
+        if count < minimum:
+            raise ZooError(f"{what} is {count}; at least {minimum} is possible")
     if not card.sample_shape:
         raise ZooError("sample_shape is empty; write the shape of one input, as [3, 512]")
     command = card.recipe.get("command")
@@ -218,10 +226,10 @@ def _check(card: Card) -> None:
         raise ZooError(f"cross_entropy {card.cross_entropy} is not a number from 0 up")
     if card.parent is None and (card.parent_accuracy or any(record.ratio for record in card.forward)):
         raise ZooError("parent_accuracy and forward ratios need a parent")
-    licences.check_parent(card.licences, card.parent)
-    own, parents = card.accuracy, card.parent_accuracy
-    if parents and (own is None or (own.split, own.total) != (parents.split, parents.total)):
+    check_parent(card.licences, card.parent)
+    accuracy, reference = card.accuracy, card.parent_accuracy
+    if reference and (accuracy is None or (accuracy.split, accuracy.total) != (reference.split, reference.total)):
         raise ZooError("parent_accuracy must be measured in the same run: on the same split and as many samples")
-    # A card names its own file and no other: else it could lead to another entry's, or to one that is none.
-    if card.file is not None and card.file.name != (due := f"{card.name}-{card.file.sha256[:8]}.safetensors"):
-        raise ZooError(f"file: the name is {card.file.name}, of this entry and SHA-256 it must be {due}")
+    # Otherwise a card could lead to the file of another entry, or to a file that is no entry's.
+    if card.file is not None and card.file.name != (expected := f"{card.name}-{card.file.sha256[:8]}.safetensors"):
+        raise ZooError(f"file: the name is {card.file.name}, of this entry and SHA-256 it must be {expected}")

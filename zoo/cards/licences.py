@@ -1,20 +1,18 @@
-"""Terms of use: four licence fields that stand apart on every card, the code's, the weights', the data's, the parent's.
+"""Terms of use: the licences of code, weights, training data and parent, four separate fields of every card.
 
-They are plain text, because most terms of weights and data have no short name. Nothing here is legal advice: the
-fields repeat what the owners say, and ``unknown`` stands where nobody has said anything.
+The fields are plain text, because most terms of weights and data have no short name. They repeat what the owners state,
+and ``unknown`` stands where an owner states nothing. Nothing here is legal advice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from zoo.datasets import record
+from zoo.datasets import dataset_info
 from zoo.errors import ZooError
 
 UNKNOWN = "unknown"
-# Not "none": beside a licence that would read as "no terms, do as you like".
-NO_PARENT = "no parent"
+NO_PARENT = "no parent"  # "none" would read as: no terms, do as you like
 
 LICENCE_TITLES = {"code": "code", "weights": "weights", "data": "training data", "parent": "parent's weights"}
 
@@ -45,11 +43,7 @@ class Licences:
 
 
 def check_parent(licences: Licences, parent: str | None) -> None:
-    """See that the parent's terms are stated where there is a parent, and only there.
-
-    Raises:
-        ZooError: they are not; says what to write.
-    """
+    """Raise ZooError unless the terms of the parent are stated if, and only if, there is a parent."""
     if parent is None and licences.parent != NO_PARENT:
         raise ZooError(f"licences: parent is {licences.parent!r}, but the card names no parent; write {NO_PARENT!r}")
     if parent is not None and licences.parent == NO_PARENT:
@@ -60,22 +54,15 @@ def check_parent(licences: Licences, parent: str | None) -> None:
 
 
 def licences_of_trained(dataset: str, parent: str = NO_PARENT) -> Licences:
-    """The terms of weights that this package trained on a data set, from a parent with these terms if from any.
+    """The licences of weights that this package trained on a data set.
 
-    Weights learnt from data that is not ours inherit its terms, as far as anyone can tell.
+    parent  terms of the weights that training began from
+
+    Weights that were learnt from other people's data are stated to inherit the terms of the data.
 
     Raises:
         ZooError: no data set of that name is known.
     """
-    data = record(dataset)
+    data = dataset_info(dataset)
     weights = data.weights_terms or f"as the data: {data.terms}"
     return Licences(code="Apache-2.0", weights=weights, data=data.terms, parent=parent)
-
-
-def from_schema_1(data: dict[str, Any]) -> dict[str, Any]:
-    """The JSON object of a card of schema 1, which had no terms of the parent, as one of schema 2."""
-    changed: dict[str, Any] = {**data, "schema": 2}
-    if isinstance(data.get("licences"), dict):  # what is no object is refused later, with the reason
-        terms = UNKNOWN if data.get("parent") is not None else NO_PARENT
-        changed["licences"] = {"parent": terms, **data["licences"]}
-    return changed

@@ -1,7 +1,7 @@
 """Names of entries: ``arch[-pruned][-<w>x][.dataset]``, for example ``dgcnn-pruned-0.5x.shapes``.
 
-The dot of ``0.5x`` is no separator: a data set's name begins with a letter, so only a last dot that a letter
-follows separates the stem from the data set. Names become file names, so nothing in them can leave a folder.
+The last dot separates the stem from the data set, if a letter follows it: the dot of ``0.5x`` is no separator, because
+names of data sets begin with a letter. Names become file names, so that none may hold a path separator.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from zoo.datasets import datasets_by_difficulty
 from zoo.errors import ZooError, suggest
 
 _PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_LONGEST = 120  # leaves room for what the store adds before a file system's limit of 255
-_RESERVED = ("index",)  # index.json lists a mirror's cards
+_MAX_LENGTH = 120  # leaves room for what the store adds to a file name, of at most 255 characters
+_RESERVED = ("index",)  # index.json lists the cards of a mirror
 
 
 @dataclass(frozen=True)
 class Name:
-    """An entry's name in its two parts; ``str(name)`` puts them together again."""
+    """Stem and data set of an entry's name; ``str(name)`` joins them again."""
 
     stem: str
     dataset: str | None = None
@@ -32,9 +32,9 @@ class Name:
 def parse_name(text: str) -> Name:
     """Split a name into stem and data set.
 
-    >>> parse("dgcnn-pruned-0.5x.shapes")
+    >>> parse_name("dgcnn-pruned-0.5x.shapes")
     Name(stem='dgcnn-pruned-0.5x', dataset='shapes')
-    >>> parse("dgcnn-pruned-0.5x")
+    >>> parse_name("dgcnn-pruned-0.5x")
     Name(stem='dgcnn-pruned-0.5x', dataset=None)
 
     Raises:
@@ -45,23 +45,24 @@ def parse_name(text: str) -> Name:
             f"{text!r} is not a model name: write small letters, digits, '-', '_' and single dots, "
             "beginning with a letter or digit, as in dgcnn-pruned-0.5x.shapes"
         )
-    if len(text) > _LONGEST:
-        raise ZooError(f"the model name {text[:40]!r}... has {len(text)} characters; at most {_LONGEST} are allowed")
+    if len(text) > _MAX_LENGTH:
+        raise ZooError(f"the model name {text[:40]!r}... has {len(text)} characters; at most {_MAX_LENGTH} are allowed")
     if text in _RESERVED:
         raise ZooError(f"{text!r} cannot be a model name: the zoo keeps a file of that name; choose another")
     return _split(text)
 
 
 def check_name_text(name: object) -> None:
-    """Raise ZooError for what is no text, where a name or a pattern is expected."""
+    """Raise ZooError for an argument that is not a string, where a name or a pattern is expected."""
     if not isinstance(name, str):
         raise ZooError(f"{name!r} is no name of an entry: zoo list shows those that there are")
 
 
-def resolve_name(text: str, known: Iterable[str]) -> str:
+def resolve_name(text: str, known: Iterable[str], *, preferred: Iterable[str] = ()) -> str:
     """The full name of the entry that ``text`` means among the ``known`` full names.
 
-    A name that is known means itself; a name without a data set means the entry on the most demanding one.
+    A full name means itself. A name without a data set means one of the entries with that stem: a ``preferred`` one
+    (the user's own) before the others, and then the one on the most difficult data set.
 
     Raises:
         ZooError: there is no such entry; the message names near ones.
@@ -70,15 +71,16 @@ def resolve_name(text: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if text in known:
         return text
-    parts = [_split(name) for name in known]
-    family = [part for part in parts if part.dataset is not None and part.stem == text]
-    if family:
-        return str(min(family, key=_priority))
+    parsed = [_split(name) for name in known]
+    same_stem = [name for name in parsed if name.dataset is not None and name.stem == text]
+    if same_stem:
+        first = set(preferred)
+        return str(min(same_stem, key=lambda name: (str(name) not in first, *_priority(name))))
     if not known:
         raise ZooError(f"no model {text!r}: the zoo is empty; make an entry with `zoo train` or set ZOO_MIRROR")
-    # A name without a data set is compared with names without one, or the ending would drown a small slip.
-    near = known if _split(text).dataset is not None else sorted({part.stem for part in parts})
-    raise ZooError(f"no model {text!r} in the zoo: {suggest(text.lower(), near)}")
+    # A text without a data set is compared with the stems: next to a long ending a typing error would hardly count.
+    candidates = known if _split(text).dataset is not None else sorted({name.stem for name in parsed})
+    raise ZooError(f"no model {text!r} in the zoo: {suggest(text.lower(), candidates)}")
 
 
 def _split(text: str) -> Name:
@@ -87,6 +89,6 @@ def _split(text: str) -> Name:
 
 
 def _priority(name: Name) -> tuple[int, str]:
-    """Sorts the most difficult of the zoo's data sets first, those of a user's own last."""
+    """Sort key: the zoo's data sets from the most difficult one on, then other data sets by name."""
     dataset, ordered = name.dataset or "", datasets_by_difficulty()
     return (ordered.index(dataset) if dataset in ordered else len(ordered), dataset)

@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from zoo.cli.completion import entry_names
 from zoo.cli.options import JSON, plugins_loaded, print_result
-from zoo.cli.params import PATH
+from zoo.cli.params import PATH, entry_names
 
 
 @click.command()

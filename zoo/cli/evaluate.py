@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from zoo.cli.completion import entry_names
 from zoo.cli.options import (
     DEVICE,
     JSON,
@@ -20,6 +19,7 @@ from zoo.cli.options import (
     run_options,
     section,
 )
+from zoo.cli.params import entry_names
 
 
 @click.command("eval", cls=SectionedCommand)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from zoo.display import COLUMNS, USUAL
+from zoo.display import COLUMNS, DEFAULT_COLUMNS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,38 +17,38 @@ _COUNT = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?|\.[0-9]+) ?([kmg]?)",
 
 
 def count(text: str) -> float:
-    """A count as people write it: 300k, 1.5M, 1.2G, or a plain number.
+    """The number in a text like 300k, 1.5M, 1.2G or 300000.
 
     Raises:
-        click.BadParameter: the text is none.
+        click.BadParameter: the text has another form.
     """
-    found = _COUNT.fullmatch(text.strip())
-    if found is None:
+    match = _COUNT.fullmatch(text.strip())
+    if match is None:
         raise click.BadParameter(f"{text!r} is not a count: write 300k, 1.5M, 1.2G or a plain number")
-    return float(found[1]) * _UNITS[found[2].lower()]
+    return float(match[1]) * _UNITS[match[2].lower()]
 
 
 _OPTIONS = (
     click.option("--arch", metavar="PATTERN", help="The network, as dgcnn or 'mobilenet*'."),
     click.option("--dataset", metavar="PATTERN", help="The data set it was trained on."),
-    click.option("--task", metavar="PATTERN", help="What it is for, its beginning at least: point or image."),
-    click.option("--min-acc", type=float, metavar="PERCENT", help="Accuracy, at least: 84.5, or up to 1 a fraction."),
-    click.option("--max-params", type=count, metavar="COUNT", help="Parameters, at most: 300k, 1.5M."),
-    click.option("--max-macs", type=count, metavar="COUNT", help="MACs, at most: 300M, 1.2G."),
-    click.option("--max-ms", type=float, metavar="MS", help="Measured forward time on a GPU in milliseconds, at most."),
-    click.option("--device", metavar="PATTERN", help="Timed on such a device: cpu, cuda, '*H200*'. No other counts."),
+    click.option("--task", metavar="PATTERN", help="What it is for: point or image (a beginning is enough)."),
+    click.option("--min-acc", type=float, metavar="PERCENT", help="Smallest accuracy: 84.5, or as a fraction 0.845."),
+    click.option("--max-params", type=count, metavar="COUNT", help="Largest number of parameters: 300k, 1.5M."),
+    click.option("--max-macs", type=count, metavar="COUNT", help="Largest number of MACs: 300M, 1.2G."),
+    click.option("--max-ms", type=float, metavar="MS", help="Largest measured forward time on a GPU, in milliseconds."),
+    click.option("--device", metavar="PATTERN", help="Only timings on such a device: cpu, cuda, '*H200*'."),
     click.option("--parent", metavar="PATTERN", help="The entry it was made from."),
-    click.option("--licence", "--license", metavar="PATTERN", help="Of code, weights, data or parent: 'apache*'."),
-    click.option("--sort", metavar="COLUMN", help="Order by a column, as accuracy; -accuracy: the greatest first."),
-    click.option("--columns", metavar="NAMES", help="What to show, with commas between: name,macs,ms."),
+    click.option("--licence", "--license", metavar="PATTERN", help="Licence of code, weights, data, parent: 'apache*'."),
+    click.option("--sort", metavar="COLUMN", help="Sort by a column, such as accuracy; -accuracy: descending."),
+    click.option("--columns", metavar="NAMES", help="Columns to show: name,macs,ms."),
     click.option("--mirror", multiple=True, help="List this mirror's entries too; may be repeated."),
     click.option("--json", "as_json", is_flag=True, help="Print the cards as a JSON list."),
 )
-EPILOG = f"Columns: {', '.join(COLUMNS)}. Shown unless chosen: {', '.join(USUAL)}."
+EPILOG = f"Columns: {', '.join(COLUMNS)}. Shown unless chosen: {', '.join(DEFAULT_COLUMNS)}."
 
 
 def list_options(function: F) -> F:
-    """Give a command all of them."""
+    """Decorator that adds all options of `zoo list` to a command."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function

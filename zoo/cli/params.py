@@ -1,17 +1,22 @@
-"""Files and folders on the command line: a ``~`` is the home folder, in ``--out=~/zoo`` too, and an empty one none."""
+"""Values on the command line: paths, in which ``~`` is the home folder, and names, which a shell completes."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
+from zoo import store
+from zoo.cards import parse_name
 from zoo.errors import ZooError
 from zoo.utils import expand_path
 
 
-class _Given(click.Path):
+class _ExpandedPath(click.Path):
+    """A path with its ``~`` expanded, in ``--out=~/zoo`` too, where the shell leaves it; an empty one is refused."""
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
             return super().convert(expand_path(value), param, ctx)
@@ -19,6 +24,19 @@ class _Given(click.Path):
             self.fail(str(error), param, ctx)
 
 
-PATH = _Given(path_type=Path)
-FILE = _Given(dir_okay=False, path_type=Path)
-FOLDER = _Given(file_okay=False, path_type=Path)
+PATH = _ExpandedPath(path_type=Path)
+FILE = _ExpandedPath(dir_okay=False, path_type=Path)
+FOLDER = _ExpandedPath(file_okay=False, path_type=Path)
+
+
+def entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For the shell to complete: names of entries on this machine that begin so, with and without their data sets."""
+    logging.disable()  # the warning about a broken card would disturb the command line that is being typed
+    try:
+        names = store.list_models()
+    except ZooError:
+        return []
+    finally:
+        logging.disable(logging.NOTSET)
+    stems = {parse_name(name).stem for name in names}
+    return sorted({name for name in (*names, *stems) if name.startswith(incomplete)})

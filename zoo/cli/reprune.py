@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from zoo.cli.completion import entry_names
 from zoo.cli.options import (
     FP16_WEIGHTS,
     SectionedCommand,
@@ -21,7 +20,7 @@ from zoo.cli.options import (
     section,
     take,
 )
-from zoo.cli.params import FILE
+from zoo.cli.params import FILE, entry_names
 from zoo.errors import ZooError, suggest
 from zoo.prune import PRESETS, Budget, Options, Search, default_method
 from zoo.utils import parse_setting, with_settings

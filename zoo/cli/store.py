@@ -1,17 +1,15 @@
-"""The commands that move entries about: parse, call one library function, print. None of them needs torch."""
+"""The commands that copy entries in and out of the zoo: bundle, publish, cache. They need no torch."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from zoo import store
-from zoo.cli.completion import entry_names
-from zoo.cli.params import FILE, FOLDER
+from zoo.cli.params import FILE, FOLDER, entry_names
 from zoo.display import quantity, table
 
 _MIRROR = click.option("--mirror", "mirror", multiple=True, help="Where to look for what is not here; may be repeated.")
@@ -35,15 +33,13 @@ def bundle(
     zoo bundle dgcnn-pruned-0.5x dgcnn -o two.zip
     zoo bundle --install two.zip
     """
-    from zoo import store
-
     if install is not None:
         if names or out or mirror or overwrite:
             raise click.UsageError("--install FILE stands alone")
-        found = store.install(install)
+        installed = store.install(install)
         if as_json:
-            click.echo(json.dumps([{"name": card.name, "path": str(path)} for card, path in found], indent=2))
-        for card, path in found if not as_json else ():
+            click.echo(json.dumps([{"name": card.name, "path": str(path)} for card, path in installed], indent=2))
+        for card, path in installed if not as_json else ():
             click.echo(f"{card.name}  {path}")
         return
     if not names or out is None:
@@ -68,11 +64,12 @@ def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: b
     """
     done = store.publish(folder, patterns, overwrite=overwrite)
     if as_json:
-        click.echo(json.dumps({**asdict(done), "folder": str(done.folder)}, indent=2))
+        lists = {"new": done.new, "replaced": done.replaced, "there": done.unchanged, "missing": done.missing}
+        click.echo(json.dumps({"folder": str(done.folder), **lists}, indent=2))
         return
-    for what, entries in (("new", done.new), ("replaced", done.replaced), ("there already", done.there)):
-        for name in entries:
-            click.echo(f"{what:<14}{name}")
+    for state, names in (("new", done.new), ("replaced", done.replaced), ("there already", done.unchanged)):
+        for name in names:
+            click.echo(f"{state:<14}{name}")
     for name, parent in done.missing.items():
         click.echo(f"{name} lacks its parent here: zoo publish {shlex.quote(str(folder))} {parent}")
     click.echo(f"use it with --mirror {shlex.quote(str(folder))}, or serve the folder and give its address")
@@ -80,20 +77,20 @@ def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: b
 
 @click.group()
 def cache() -> None:
-    """What was downloaded, and other things that can be had again: list, clean, verify."""
+    """List, clean or verify what was downloaded, and other files that can be made again."""
 
 
 @cache.command("list")
 @_JSON
 def list_(as_json: bool) -> None:
     """List what was downloaded, left unfinished, set aside, or kept for later runs."""
-    found = store.list_cache()
+    items = store.list_cache()
     if as_json:
-        click.echo(json.dumps([_record(item) for item in found], indent=2))
-    elif found:
-        rows = [(item.kind, item.name, f"{quantity(item.size)}B", str(item.paths[0])) for item in found]
+        click.echo(json.dumps([_as_dict(item) for item in items], indent=2))
+    elif items:
+        rows = [(item.kind, item.name, f"{quantity(item.size)}B", str(item.paths[0])) for item in items]
         click.echo(table([("what", "name", "size", "where"), *rows]))
-        click.echo(f"{quantity(sum(item.size for item in found))}B in all")
+        click.echo(f"{quantity(sum(item.size for item in items))}B in all")
     else:
         click.echo("nothing was downloaded", err=True)
 
@@ -104,13 +101,13 @@ def list_(as_json: bool) -> None:
 @_JSON
 def clean(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
     """Remove damaged files and unfinished downloads; with names those downloaded entries too."""
-    removed = store.clean_cache(names, everything=everything)
+    deleted = store.clean_cache(names, everything=everything)
     if as_json:
-        click.echo(json.dumps([_record(item) for item in removed], indent=2))
+        click.echo(json.dumps([_as_dict(item) for item in deleted], indent=2))
         return
-    for item in removed:
+    for item in deleted:
         click.echo(f"removed  {item.kind}  {item.name}  {quantity(item.size)}B")
-    click.echo(f"{quantity(sum(item.size for item in removed))}B freed")
+    click.echo(f"{quantity(sum(item.size for item in deleted))}B freed")
 
 
 @cache.command()
@@ -118,15 +115,15 @@ def clean(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
 @click.pass_context
 def verify(context: click.Context, as_json: bool) -> None:
     """Read every entry on this machine whole and compare it with its card; exit code 1 if one is damaged."""
-    found = store.verify_cache()
+    results = store.verify_cache()
     if as_json:
-        records = [{"name": each.name, "path": each.path and str(each.path), "problem": each.problem} for each in found]
+        records = [{"name": r.name, "path": r.path and str(r.path), "problem": r.problem} for r in results]
         click.echo(json.dumps(records, indent=2))
-    for each in found if not as_json else ():
-        click.echo(f"{'good' if each.problem is None else 'BAD'}  {each.name}  {each.problem or each.path}")
-    if any(each.problem for each in found):
+    for result in results if not as_json else ():
+        click.echo(f"{'good' if result.problem is None else 'BAD'}  {result.name}  {result.problem or result.path}")
+    if any(result.problem for result in results):
         context.exit(1)
 
 
-def _record(item: store.Item) -> dict[str, object]:
+def _as_dict(item: store.CacheItem) -> dict[str, object]:
     return {"kind": item.kind, "name": item.name, "size": item.size, "paths": [str(path) for path in item.paths]}

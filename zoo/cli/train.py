@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from zoo.cli.completion import entry_names
 from zoo.cli.options import (
     FP16_WEIGHTS,
     SectionedCommand,
@@ -20,6 +19,7 @@ from zoo.cli.options import (
     run_section,
     take,
 )
+from zoo.cli.params import entry_names
 
 _CHANGES = "epochs lr batch_size accumulate average precision"
 

@@ -1,24 +1,34 @@
 """Cards as text and tables, and the filters of ``zoo list``. Imports no torch."""
 
 from zoo.display.card_text import card_page, card_table
-from zoo.display.columns import COLUMNS, USUAL, parse_columns
-from zoo.display.format import card_row, circumstances, comparison, interval, percent, quantity, row, speedup, table
+from zoo.display.columns import COLUMNS, DEFAULT_COLUMNS, parse_columns
+from zoo.display.format import (
+    card_row,
+    comparison_row,
+    comparison_table,
+    interval,
+    percent,
+    quantity,
+    speedup,
+    table,
+    timing_setup,
+)
 from zoo.display.query import Query
 
 __all__ = [
     "COLUMNS",
-    "USUAL",
+    "DEFAULT_COLUMNS",
     "Query",
     "card_page",
     "card_row",
     "card_table",
-    "circumstances",
-    "comparison",
+    "comparison_row",
+    "comparison_table",
     "interval",
     "parse_columns",
     "percent",
     "quantity",
-    "row",
     "speedup",
     "table",
+    "timing_setup",
 ]

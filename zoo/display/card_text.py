@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from zoo.cards import LICENCE_TITLES, Accuracy, Card, Forward
-from zoo.display.columns import COLUMNS, USUAL
+from zoo.display.columns import COLUMNS, DEFAULT_COLUMNS
 from zoo.display.format import interval, percent, quantity, speedup, table
-from zoo.display.words import what_it_cost, what_it_is
+from zoo.display.sentences import describe, describe_cost
 
-_TIMED = ("forward", "torch", "batch", "type", "mode", "speed-up", "median", "95 %")
+_TIMING_HEAD = ("forward", "torch", "batch", "type", "mode", "speed-up", "median", "95 %")
 
 
-def card_table(cards: Mapping[str, Card], columns: Sequence[str] = USUAL, *, families: bool = True) -> str:
-    """One line per entry: with ``families`` children indented right under their parents, else in the order given."""
+def card_table(cards: Mapping[str, Card], columns: Sequence[str] = DEFAULT_COLUMNS, *, families: bool = True) -> str:
+    """One line per entry, in the order of ``cards``; with ``families``, children stand indented under their parents."""
     chosen = [COLUMNS[name] for name in columns]
     lines = _families(cards) if families else ((card, 0) for card in cards.values())
     rows = []
@@ -23,35 +23,39 @@ def card_table(cards: Mapping[str, Card], columns: Sequence[str] = USUAL, *, fam
     return table([[column.title for column in chosen], *rows])
 
 
-def card_page(card: Card, known: Mapping[str, Card], places: Iterable[str] = (), *, shipped: bool = False) -> str:
-    """The card as a page; ``known`` holds the parent's card if that is on this machine too. The name of an entry that
-    is ``shipped`` is not free: making it again needs another folder."""
-    parent = card.parent_in(known)
-    anew = parent is None and card.parent in known
+def card_page(card: Card, cards: Mapping[str, Card], locations: Iterable[str] = (), *, shipped: bool = False) -> str:
+    """The card as a page of text.
+
+    cards      by name, the parent's among them if it is known
+    locations  lines that say where the checkpoint is
+    shipped    the entry comes with the package, so that its name is not free for the entry that is made again
+    """
+    parent = card.parent_in(cards)
+    rebuilt = parent is None and card.parent in cards
     parts = [
-        "\n".join(filter(None, (what_it_is(card), what_it_cost(card, parent)))),
-        table(list(_beside(card, parent, "parent, made anew since" if anew else "parent"))),
-        table([_TIMED, *map(_timing, card.forward)]) if card.forward else "",
-        _again(card, shipped),
+        "\n".join(filter(None, (describe(card), describe_cost(card, parent)))),
+        table(list(_numbers(card, parent, "parent, rebuilt since" if rebuilt else "parent"))),
+        table([_TIMING_HEAD, *map(_timing, card.forward)]) if card.forward else "",
+        _recipe(card, shipped),
         "terms of use\n" + table([(f"  {LICENCE_TITLES[kind]}", text) for kind, text in vars(card.licences).items()]),
         table(
             [
                 ("file", f"{card.saved.name}, {quantity(card.saved.size)}B"),
                 *([("weights", card.saved.weights)] if card.saved.weights else []),
                 ("sha256", card.saved.sha256),
-                *(("place", place) for place in places),
+                *(("place", location) for location in locations),
             ]
         ),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _beside(card: Card, parent: Card | None, called: str) -> Iterator[tuple[str, ...]]:
-    """The table of numbers, the parent's beside the entry's; a line that neither has is left out."""
+def _numbers(card: Card, parent: Card | None, parent_title: str) -> Iterator[tuple[str, ...]]:
+    """The rows of the table of numbers, the parent's beside the entry's, without rows that are empty for both."""
     accuracy = card.parent_accuracy or (parent.accuracy if parent else None)
     split = f" on {card.accuracy.split}" if card.accuracy else ""
     lines = [
-        ("", card.name, f"{card.parent} ({called})"),
+        ("", card.name, f"{card.parent} ({parent_title})"),
         (f"accuracy{split}", _counted(card.accuracy), _counted(accuracy)),
         ("cross-entropy", _number(card.cross_entropy), _number(parent.cross_entropy if parent else None)),
     ]
@@ -62,15 +66,15 @@ def _beside(card: Card, parent: Card | None, called: str) -> Iterator[tuple[str,
     return (line if card.parent else line[:2] for line in lines if any(line[1 : 3 if card.parent else 2]))
 
 
-def _again(card: Card, shipped: bool) -> str:
-    """The command that makes the entry again, and what else its recipe says."""
-    settings = [(f"  {k}", _plain(v)) for k, v in card.recipe.items() if k != "command" and v is not None]
+def _recipe(card: Card, shipped: bool) -> str:
+    """The command that makes the entry again, and the other settings of its recipe."""
+    settings = [(f"  {k}", _setting(v)) for k, v in card.recipe.items() if k != "command" and v is not None]
     where = ", in another folder (it is shipped): add --out DIR" if shipped else ""
     return f"to make it again{where}\n  {card.recipe['command']}\n{table(settings)}".rstrip()
 
 
 def _families(cards: Mapping[str, Card]) -> Iterator[tuple[Card, int]]:
-    """Every card with its depth, children right after their parent; a parent that is not there makes no family."""
+    """Every card with its depth below its topmost ancestor among the cards, children right after their parent."""
     children: dict[str | None, list[str]] = {}
     for name, card in cards.items():
         children.setdefault(card.parent if card.parent in cards else None, []).append(name)
@@ -83,7 +87,7 @@ def _families(cards: Mapping[str, Card]) -> Iterator[tuple[Card, int]]:
             for child in children.get(name, ()):
                 yield from family(child, depth + 1)
 
-    # All of them again at the end: cards that name each other as parent hang on no root.
+    # All cards once more at the end, because those that name each other as parent hang below no root.
     for name in (*children.get(None, ()), *cards):
         yield from family(name, 0)
 
@@ -107,5 +111,5 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _plain(value: object) -> str:
+def _setting(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,97 +1,99 @@
-"""Conditions that a card meets or not, each with the sentence to say where no card at all meets it.
+"""The filters of `zoo list`: conditions on cards, each with the sentence to print where no card meets it.
 
-Words are patterns like ``dgcnn*``, in small letters or capitals alike. A card that does not state a number meets no
-condition on it: what was not measured is not guessed.
+Patterns like ``dgcnn*`` ignore case. A card that does not state a number meets no condition on that number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from zoo.cards import Card, parse_name
 from zoo.errors import suggest
 
-
-class Condition(NamedTuple):
-    """``complaint`` gets all the cards, none of which meets the condition."""
-
-    meets: Callable[[Card], bool]
-    complaint: Callable[[Iterable[Card]], str]
+_Stated = tuple[float, str]  # a value, and the name of the entry that states it
 
 
-def matches(words: Iterable[str], pattern: str) -> bool:
-    """Whether any of the words is what the pattern describes."""
-    return any(fnmatchcase(word.lower(), pattern.lower()) for word in words)
+class Filter(NamedTuple):
+    """A condition on a card; ``explain`` gets all cards, where none of them meets it, and names what is near."""
+
+    accepts: Callable[[Card], bool]
+    explain: Callable[[Collection[Card]], str]
 
 
-def called(pattern: str) -> Condition:
-    """The entry's name, with or without its data set, is such a one."""
+def name_filter(pattern: str) -> Filter:
+    """The name of the entry, with or without its data set, matches the pattern."""
 
-    def complaint(cards: Iterable[Card]) -> str:
-        # A name without a data set is compared with names without one, or the ending would drown a small slip.
-        _, dot, last = pattern.rpartition(".")
-        whole = dot and last[:1].isalpha()
-        near = {card.name if whole else parse_name(card.name).stem for card in cards}
-        return f"no entry matches {pattern!r}: {suggest(pattern.lower(), near)}"
+    def explain(cards: Collection[Card]) -> str:
+        # A name without a data set is compared with stems: next to a long ending a typing error would hardly count.
+        _, dot, ending = pattern.rpartition(".")
+        has_dataset = dot and ending[:1].isalpha()
+        names = {card.name if has_dataset else parse_name(card.name).stem for card in cards}
+        return f"no entry matches {pattern!r}: {suggest(pattern.lower(), names)}"
 
-    return Condition(lambda card: matches(with_stem(card.name), pattern), complaint)
+    return Filter(lambda card: matches_any(with_stem(card.name), pattern), explain)
 
 
-def word(what: str, words: Callable[[Card], tuple[str, ...]], pattern: str, *, beginning: bool = False) -> Condition:
-    """One of the card's words is such a one; ``what`` follows "no entry".
+def text_filter(
+    description: str, texts_of: Callable[[Card], Iterable[str]], pattern: str, *, prefix: bool = False
+) -> Filter:
+    """One of the card's texts matches the pattern; with ``prefix``, one of its words need only begin so.
 
-    With ``beginning`` it, or one of its parts between blanks, need only begin so.
+    description  what the explanation says after "no entry", such as "was trained on"
     """
 
-    def meets(card: Card) -> bool:
-        if beginning:
-            return matches((part for each in words(card) for part in (each, *each.split())), f"{pattern}*")
-        return matches(words(card), pattern)
+    def accepts(card: Card) -> bool:
+        texts = list(texts_of(card))
+        if prefix:
+            return matches_any((part for text in texts for part in (text, *text.split())), f"{pattern}*")
+        return matches_any(texts, pattern)
 
-    def complaint(cards: Iterable[Card]) -> str:
-        known = {word for card in cards for word in words(card)}
-        return f"no entry {what} {pattern!r}: {suggest(pattern, known) if known else 'no card names any'}"
+    def explain(cards: Collection[Card]) -> str:
+        existing = {text for card in cards for text in texts_of(card)}
+        return f"no entry {description} {pattern!r}: {suggest(pattern, existing) if existing else 'no card names any'}"
 
-    return Condition(meets, complaint)
-
-
-def least(
-    what: str, number: Callable[[Card], float | None], bound: float, written: Callable[[float], str]
-) -> Condition:
-    """The card's number is the bound or more."""
-
-    def meets(card: Card) -> bool:
-        return (found := number(card)) is not None and found >= bound
-
-    return Condition(meets, lambda cards: _out_of_reach(what, f"{written(bound)} or more", number, written, cards, max))
+    return Filter(accepts, explain)
 
 
-def most(what: str, number: Callable[[Card], float | None], bound: float, written: Callable[[float], str]) -> Condition:
-    """The card's number is the bound or less."""
+def min_filter(
+    description: str, value_of: Callable[[Card], float | None], bound: float, text: Callable[[float], str]
+) -> Filter:
+    """The card's value is ``bound`` or more; ``text`` writes a value for the explanation."""
+    return _bound_filter(description, value_of, bound, text, operator.ge, "or more", max)
 
-    def meets(card: Card) -> bool:
-        return (found := number(card)) is not None and found <= bound
 
-    return Condition(meets, lambda cards: _out_of_reach(what, f"{written(bound)} or less", number, written, cards, min))
+def max_filter(
+    description: str, value_of: Callable[[Card], float | None], bound: float, text: Callable[[float], str]
+) -> Filter:
+    """The card's value is ``bound`` or less."""
+    return _bound_filter(description, value_of, bound, text, operator.le, "or less", min)
+
+
+def matches_any(texts: Iterable[str], pattern: str) -> bool:
+    """Whether the pattern matches one of the texts."""
+    return any(fnmatchcase(text.lower(), pattern.lower()) for text in texts)
 
 
 def with_stem(name: str | None) -> tuple[str, ...]:
-    """A name with and without its data set: ``*-0.5x`` describes ``dgcnn-0.5x.shapes``."""
+    """A name with and without its data set; nothing for None."""
     return () if name is None else (name, parse_name(name).stem)
 
 
-def _out_of_reach(
-    what: str,
-    wanted: str,
-    number: Callable[[Card], float | None],
-    written: Callable[[float], str],
-    cards: Iterable[Card],
-    nearest: Callable[[list[tuple[float, str]]], tuple[float, str]],
-) -> str:
-    known = [(found, card.name) for card in cards if (found := number(card)) is not None]
-    if not known:
-        return f"no entry has {what} of {wanted}: no card states any"
-    found, name = nearest(known)
-    return f"no entry has {what} of {wanted}: the nearest is {name} with {written(found)}"
+def _bound_filter(
+    description: str, value_of: Callable[[Card], float | None], bound: float, text: Callable[[float], str],
+    compare: Callable[[float, float], bool], direction: str, nearest: Callable[[list[_Stated]], _Stated],
+) -> Filter:  # fmt: skip
+    def accepts(card: Card) -> bool:
+        return (value := value_of(card)) is not None and compare(value, bound)
+
+    def explain(cards: Collection[Card]) -> str:
+        stated = [(value, card.name) for card in cards if (value := value_of(card)) is not None]
+        hint = "no card states any"
+        if stated:
+            value, name = nearest(stated)
+            hint = f"the nearest is {name} with {text(value)}"
+        return f"no entry has {description} of {text(bound)} {direction}: {hint}"
+
+    return Filter(accepts, explain)

@@ -1,7 +1,4 @@
-"""Numbers as text for people, and the table that shows what a command made beside what it came from.
-
-No torch here: `zoo list` uses this too.
-"""
+"""Numbers as text, and the table that compares a new entry with its parent."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ _HEAD = ("network", "right", "accuracy", "95 % interval", "params", "MACs", "MAC
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines, every column as wide as its longest text."""
+    """Rows as lines of text, each column as wide as its longest text."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -43,13 +40,13 @@ def interval(accuracy: Accuracy) -> str:
     return f"{100 * accuracy.low:.1f}-{100 * accuracy.high:.1f}"
 
 
-def circumstances(forward: Forward) -> str:
-    """In short what was timed: ``cpu, batch 8``."""
+def timing_setup(forward: Forward) -> str:
+    """Device type and batch size of a timing: ``cpu, batch 8``."""
     return f"{forward.device.partition(':')[0]}, batch {forward.batch}"
 
 
 def speedup(forward: Forward) -> str:
-    """How many times faster than the parent, with the spread over the rounds of the run; empty if not measured.
+    """The ratio to the parent's time, with its range over the rounds of the run; empty if it was not measured.
 
     >>> timing = {"device": "cpu", "torch": "2", "batch": 8, "dtype": "float32", "mode": "eager"}
     >>> speedup(Forward(**timing, ratio=1.9, ratio_low=1.8, ratio_high=2.0))
@@ -63,13 +60,13 @@ def speedup(forward: Forward) -> str:
     return f"{forward.ratio:.2f}x{spread}"
 
 
-def comparison(rows: Sequence[Sequence[str]]) -> str:
-    """The rows that `row` made under their titles, without columns that are empty in all of them."""
+def comparison_table(rows: Sequence[Sequence[str]]) -> str:
+    """The rows of `comparison_row` under their titles, without the columns that are empty in all rows."""
     filled = [column for column in range(len(_HEAD)) if any(row[column] for row in rows)]
     return table([[line[column] for column in filled] for line in (_HEAD, *rows)])
 
 
-def row(
+def comparison_row(
     name: str,
     accuracy: Accuracy | None,
     parameters: int,
@@ -77,22 +74,17 @@ def row(
     macs_paper: int | None,
     forward: Forward | None = None,
 ) -> tuple[str, ...]:
-    """One network: right answers, accuracy and its interval, cost in both counts, speed."""
-    right = share = interval = ""
+    """The row of one network: correct answers, accuracy and its interval, parameters, both counts of MACs, speed-up."""
+    correct = share = interval = ""
     if accuracy is not None:
-        right, share = f"{accuracy.correct}/{accuracy.total}", f"{100 * accuracy.share:.2f} %"
+        correct, share = f"{accuracy.correct}/{accuracy.total}", f"{100 * accuracy.share:.2f} %"
         interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
     counts = ["" if n is None else quantity(n) for n in (parameters, macs, macs_paper)]
-    where = f", {circumstances(forward)}" if forward and forward.ratio else ""
-    return (name, right, share, interval, *counts, speedup(forward) + where if forward else "")
+    setup = f", {timing_setup(forward)}" if forward and forward.ratio else ""
+    return (name, correct, share, interval, *counts, speedup(forward) + setup if forward else "")
 
 
 def card_row(card: Card) -> tuple[str, ...]:
-    return row(
-        card.name,
-        card.accuracy,
-        card.parameters,
-        card.macs,
-        card.macs_paper,
-        card.forward[0] if card.forward else None,
-    )
+    """The row of a card's network, with the first of its timings."""
+    forward = card.forward[0] if card.forward else None
+    return comparison_row(card.name, card.accuracy, card.parameters, card.macs, card.macs_paper, forward)

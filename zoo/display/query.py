@@ -1,31 +1,34 @@
-"""Which entries `zoo list` shows and in which order. Works on cards alone, without torch."""
+"""Which entries `zoo list` shows, and in which order. Works on cards alone, without torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from zoo.cards import Card, Forward
-from zoo.display.columns import COLUMNS, milliseconds
-from zoo.display.filters import Condition, called, least, matches, most, with_stem, word
+from zoo.display.columns import COLUMNS, fastest_ms
+from zoo.display.filters import Filter, matches_any, max_filter, min_filter, name_filter, text_filter, with_stem
 from zoo.display.format import quantity
 from zoo.errors import ZooError, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is asked for; what is None asks for nothing.
+    """Filters and an order for cards; a field of None filters nothing.
 
-    ``Query(arch="dgcnn", max_macs=1e9, sort="-accuracy").select(zoo.store.cards())`` gives what it says.
-    ``pattern`` holds patterns of names, any of which may match. ``min_acc`` is in percent, or a fraction up to 1.
-    With ``device`` only timings on such a device count, also for ``max_ms`` and the order: it is held against
-    ``cuda: NVIDIA H200`` and against both of its parts. ``sort`` is a column of `zoo.display.columns`, the greatest first
-    with a ``-`` before it; entries without a value come last either way, and equal ones stand by name.
+    ``Query(arch="dgcnn", max_macs=1e9, sort="-accuracy").select(zoo.store.cards())``
+
+    pattern  patterns of names, one of which must match
+    min_acc  in percent, or as a fraction up to 1
+    device   only timings on such a device count, for ``max_ms`` and the order too; the pattern is compared with
+             ``cuda: NVIDIA H200`` and with both of its parts
+    sort     a column of `zoo.display.COLUMNS`, in descending order with a ``-`` before it; entries without a value come
+             last in both orders, and equal ones are sorted by name
 
     Raises:
-        ZooError: a number that is none, or a column that is unknown.
+        ZooError: a number is negative, NaN or infinite, or there is no such column.
     """
 
     pattern: tuple[str, ...] = ()
@@ -48,81 +51,80 @@ class Query:
                 raise ZooError(f"{name.replace('_', '-')} is {value}: it must be a number from 0 up")
         if self.min_acc is not None and self.min_acc > 100:
             raise ZooError(f"min-acc is {self.min_acc:g}: write percent, as 84.5, or a fraction, as 0.845")
-        if self.sort is not None and self._column not in COLUMNS:
-            raise ZooError(f"there is no column {self._column!r} to sort by: {suggest(self._column, COLUMNS)}")
+        if self.sort is not None and (column := self._sort_column) not in COLUMNS:
+            raise ZooError(f"there is no column {column!r} to sort by: {suggest(column, COLUMNS)}")
 
     def select(self, cards: Mapping[str, Card]) -> dict[str, Card]:
-        """The cards that are asked for by their names, in the order asked for, or as they came."""
-        patterns, conditions = [called(pattern) for pattern in self.pattern], self._conditions()
-        chosen = [
+        """The cards that meet all conditions, by name and in the order of the query, or else in their own order."""
+        names, filters = [name_filter(pattern) for pattern in self.pattern], self._filters()
+        selected = [
             card
             for card in cards.values()
-            if all(each.meets(card) for each in conditions)
-            and (not patterns or any(each.meets(card) for each in patterns))
+            if all(f.accepts(card) for f in filters) and (not names or any(f.accepts(card) for f in names))
         ]
-        return {card.name: card for card in (chosen if self.sort is None else self._sorted(chosen))}
+        return {card.name: card for card in (selected if self.sort is None else self._sorted(selected))}
 
     def remarks(self, cards: Mapping[str, Card]) -> list[str]:
-        """A sentence for each condition that no card meets, naming what is near, or one if only all together fail."""
-        conditions = [*map(called, self.pattern), *self._conditions()]
-        failed = [each for each in conditions if not any(each.meets(card) for card in cards.values())]
+        """A sentence for each condition that no card meets, with what is near; one if they only fail together."""
+        filters = [*map(name_filter, self.pattern), *self._filters()]
+        failed = [f for f in filters if not any(f.accepts(card) for card in cards.values())]
         if not failed and not self.select(cards):
             return ["no entry meets all of these conditions: leave some of them out"]
-        return [each.complaint(cards.values()) for each in failed]
+        return [f.explain(cards.values()) for f in failed]
 
     def view(self, card: Card) -> Card:
-        """The card with those timings alone that count here: on such a device as is asked for."""
+        """The card with only those of its timings that were taken on the query's device."""
         if self.device is None:
             return card
-        kept = tuple(record for record in card.forward if matches(_called(record), self.device))
-        return replace(card, forward=kept)
+        return replace(card, forward=tuple(r for r in card.forward if matches_any(_device_names(r), self.device)))
 
     @property
-    def _column(self) -> str:
+    def _sort_column(self) -> str:
         return (self.sort or "").removeprefix("-").lower()
 
-    def _conditions(self) -> list[Condition]:
-        """One for each thing that is asked for but the name."""
-        words: tuple[tuple[str | None, str, Callable[[Card], tuple[str, ...]]], ...] = (
+    def _filters(self) -> list[Filter]:
+        """One filter for each field that is set, without those of ``pattern``."""
+        texts: tuple[tuple[str | None, str, Callable[[Card], Iterable[str]]], ...] = (
             (self.arch, "is a network of the kind", lambda card: (card.arch,)),
             (self.dataset, "was trained on", lambda card: (card.dataset,)),
-            (self.device, "was timed on", lambda card: tuple(name for each in card.forward for name in _called(each))),
-            (self.parent, "comes from", lambda card: (*with_stem(card.parent), *with_stem(_start(card)))),
-            (self.licence, "has the licence", lambda card: tuple(vars(card.licences).values())),
+            (self.device, "was timed on", lambda card: [name for r in card.forward for name in _device_names(r)]),
+            (self.parent, "comes from", lambda card: (*with_stem(card.parent), *with_stem(_finetuned_from(card)))),
+            (self.licence, "has the licence", lambda card: vars(card.licences).values()),
         )
-        found = [word(what, of, pattern) for pattern, what, of in words if pattern is not None]
+        filters = [text_filter(what, texts_of, pattern) for pattern, what, texts_of in texts if pattern is not None]
         if self.task is not None:
-            found.append(word("is for", lambda card: (card.task,), self.task, beginning=True))
+            filters.append(text_filter("is for", lambda card: (card.task,), self.task, prefix=True))
         if self.min_acc is not None:
-            share = self.min_acc if self.min_acc <= 1 else round(self.min_acc / 100, 12)  # 1.1 / 100 > 11 / 1000
-            found.append(least("an accuracy", _share, share, lambda x: f"{100 * x:.4g} %"))
-        if self.max_params is not None:
-            found.append(most("a number of parameters", lambda card: card.parameters, self.max_params, quantity))
-        if self.max_macs is not None:
-            found.append(most("a number of MACs", lambda card: card.macs, self.max_macs, quantity))
-        if self.max_ms is not None:
-            what = "a forward time" + (f" on {self.device!r}" if self.device else "")
-            found.append(most(what, lambda card: milliseconds(self.view(card)), self.max_ms, lambda x: f"{x:.4g} ms"))
-        return found
+            # Rounded, because 1.1 / 100 is above 11 / 1000 in floating point.
+            bound = self.min_acc if self.min_acc <= 1 else round(self.min_acc / 100, 12)
+            filters.append(min_filter("an accuracy", _accuracy, bound, lambda x: f"{100 * x:.4g} %"))
+        on_device = f" on {self.device!r}" if self.device else ""
+        maxima: tuple[tuple[float | None, str, Callable[[Card], float | None], Callable[[float], str]], ...] = (
+            (self.max_params, "a number of parameters", lambda card: card.parameters, quantity),
+            (self.max_macs, "a number of MACs", lambda card: card.macs, quantity),
+            (self.max_ms, f"a forward time{on_device}", lambda c: fastest_ms(self.view(c)), lambda x: f"{x:.4g} ms"),
+        )
+        return filters + [max_filter(what, of, bound, text) for bound, what, of, text in maxima if bound is not None]
 
     def _sorted(self, cards: list[Card]) -> list[Card]:
-        value, down = COLUMNS[self._column].value, (self.sort or "").startswith("-")
-        keyed = [(value(self.view(card)), card) for card in sorted(cards, key=lambda card: card.name)]
-        known = sorted(((key, card) for key, card in keyed if key is not None), key=itemgetter(0), reverse=down)
-        return [card for _, card in known] + [card for key, card in keyed if key is None]
+        value_of, descending = COLUMNS[self._sort_column].value, (self.sort or "").startswith("-")
+        keyed = [(value_of(self.view(card)), card) for card in sorted(cards, key=lambda card: card.name)]
+        stated = [(key, card) for key, card in keyed if key is not None]
+        stated.sort(key=itemgetter(0), reverse=descending)
+        return [card for _, card in stated] + [card for key, card in keyed if key is None]
 
 
-def _share(card: Card) -> float | None:
+def _accuracy(card: Card) -> float | None:
     return card.accuracy.share if card.accuracy else None
 
 
-def _start(card: Card) -> str | None:
+def _finetuned_from(card: Card) -> str | None:
     """The entry whose weights were trained further, which need not be the parent."""
     start = card.recipe.get("start")
     return None if start is None else str(start)
 
 
-def _called(record: Forward) -> tuple[str, ...]:
-    """What a timing's device answers to: ``cuda: NVIDIA H200``, ``cuda`` and ``NVIDIA H200``."""
+def _device_names(record: Forward) -> tuple[str, ...]:
+    """The texts that a device pattern is compared with: ``cuda: NVIDIA H200``, ``cuda`` and ``NVIDIA H200``."""
     kind, _, model = record.device.partition(":")
     return (record.device, kind, model.strip()) if model.strip() else (kind,)

@@ -1,44 +1,30 @@
-"""Where entries lie, how they get there, and whether a file is the one of its card. Imports no torch."""
+"""The folders, mirrors and bundles of entries, and whether a file is the one of its card. Imports no torch."""
 
 from zoo.store.bundles import bundle, install
-from zoo.store.cache import Item, clean_cache, list_cache, verify_cache
-from zoo.store.local_path import checkpoint_at, is_path
+from zoo.store.cache import CacheItem, clean_cache, list_cache, verify_cache
+from zoo.store.folders import cache_dir, home, is_shipped, package_dir, user_dir
+from zoo.store.local_path import checkpoint_at, is_path, locations
 from zoo.store.mirrors import INDEX, configured_mirrors
-from zoo.store.places import locations
 from zoo.store.publishing import publish
-from zoo.store.store import (
-    add,
-    cache_dir,
-    cards,
-    download,
-    fetch,
-    home,
-    info,
-    install_entry,
-    is_shipped,
-    list_models,
-    package_dir,
-    read_card,
-    user_dir,
-    verify_file,
-)
+from zoo.store.save import copy_entry, write_entry
+from zoo.store.store import cards, download, fetch, info, list_models
+from zoo.store.verify import read_card, verified_path, verify_file
 
 __all__ = [
     "INDEX",
-    "Item",
-    "add",
+    "CacheItem",
     "bundle",
     "cache_dir",
     "cards",
     "checkpoint_at",
     "clean_cache",
     "configured_mirrors",
+    "copy_entry",
     "download",
     "fetch",
     "home",
     "info",
     "install",
-    "install_entry",
     "is_path",
     "is_shipped",
     "list_cache",
@@ -48,6 +34,8 @@ __all__ = [
     "publish",
     "read_card",
     "user_dir",
+    "verified_path",
     "verify_cache",
     "verify_file",
+    "write_entry",
 ]

@@ -1,7 +1,7 @@
-"""Bundles: entries in one zip file, carried to a machine without a network.
+"""Bundles: entries in one zip file, to carry them to a machine without a network.
 
-A bundle is a mirror in a file: the same index, cards and checkpoints, uncompressed, without dates, so that the same
-entries give the same bytes. ``--mirror file.zip`` takes one as well.
+A bundle is a mirror in a file: the same index, cards and checkpoints, uncompressed and without dates, so that the same
+entries give the same bytes. ``--mirror file.zip`` reads one as well.
 """
 
 from __future__ import annotations
@@ -13,45 +13,50 @@ from pathlib import Path
 
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.store import mirrors, store
+from zoo.store import mirrors
+from zoo.store.folders import cache_dir, is_downloaded, package_dir, user_dir
+from zoo.store.save import copy_entry
+from zoo.store.store import fetch
+from zoo.store.verify import read_card, verified_path
 from zoo.transfer import FetchError
 from zoo.utils import expand_path, new_file
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can state
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can state
 
 
 def bundle(names: Sequence[str], out: Path, *, mirror: Sequence[str] | None = None, overwrite: bool = False
            ) -> list[Card]:  # fmt: skip
-    """Write entries into one file; what is not on this machine is downloaded first. Returns their cards, by name.
+    """Write entries into the zip file ``out``, and return their cards by name.
+
+    An entry that is not on this machine is downloaded first, as by `zoo.store.download`.
 
     Raises:
-        ZooError: no such entry, a damaged one, a file ``out`` that exists and ``overwrite`` is not given, or one that
-            cannot be written.
+        ZooError: an entry does not exist or is damaged; ``out`` exists and ``overwrite`` is off, or cannot be written.
     """
     out = expand_path(out)
     if out.suffix != ".zip":
         raise ZooError(f"a bundle's name ends in .zip; got {out.name}")
     if out.exists() and not overwrite:
         raise ZooError(f"{out} exists already: give another name, or --overwrite")
-    found = {card.name: (card, path) for path, card in (store.fetch(name, mirror=mirror) for name in names)}
+    entries = {card.name: (card, path) for path, card in (fetch(name, mirror=mirror) for name in names)}
     with new_file(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_member(mirrors.INDEX), mirrors.index_of(found))
-        for name in sorted(found):
-            card, path = found[name]
+        archive.writestr(_member(mirrors.INDEX), mirrors.index_bytes(entries))
+        for name in sorted(entries):
+            card, path = entries[name]
             archive.writestr(_member(f"{name}.json"), card.to_json())
             with open(path, "rb") as source, archive.open(_member(card.saved.name, card.saved.size), "w") as member:
                 shutil.copyfileobj(source, member)
-    return [found[name][0] for name in sorted(found)]
+    return [entries[name][0] for name in sorted(entries)]
 
 
 def install(file: Path) -> list[tuple[Card, Path]]:
-    """Put a bundle's entries among the downloaded ones, each verified like a download; returns them with their places.
+    """Copy the entries of a bundle among the downloaded ones, each verified; returns their cards and checkpoints.
 
-    An entry that is on this machine already, with the same checkpoint, stays where it is.
+    An entry that is on this machine already with the same checkpoint is not copied.
 
     Raises:
-        ZooError: it is no bundle, or a damaged one; what is installed by then stays. Or this machine has another entry
-            of that name, shipped or the user's own, which would hide the bundle's.
+        ZooError: the file is no bundle, or a damaged one (entries that were installed before the error stay); or this
+            machine has another entry of that name, shipped or the user's own, which would hide the bundle's.
     """
     file = expand_path(file).absolute()
     if not file.is_file():
@@ -59,26 +64,31 @@ def install(file: Path) -> list[tuple[Card, Path]]:
     if not zipfile.is_zipfile(file):
         raise ZooError(f"{file} is no bundle: zoo bundle NAME -o file.zip writes one")
     installed = []
-    for name in _listed(file):
-        card = mirrors.card(str(file), name)
-        for folder in (store.package_dir(), store.user_dir()):
-            if (place := folder / f"{name}.json").exists() and store.read_card(place).saved != card.saved:
-                raise ZooError(f"{file} holds another {name} than {folder}: rename yours, or remove it: rm '{place}'")
-        if store.downloaded(card):  # or not here: a checkpoint without its card is no entry
-            path, card = mirrors.bring(name, [str(file)], store.cache_dir())
-            store.add(path, card, store.cache_dir(), overwrite=True)
-        installed.append((card, store.path_of(card)))
+    for name in _index(file):
+        card = mirrors.fetch_card(str(file), name)
+        _check_not_hidden(card, file)
+        if is_downloaded(name):
+            path, card = mirrors.download_from(name, [str(file)], cache_dir())
+            copy_entry(path, card, cache_dir(), overwrite=True)
+        installed.append((card, verified_path(card)))
     return installed
 
 
-def _listed(file: Path) -> list[str]:
+def _index(file: Path) -> list[str]:
     try:
-        return mirrors.index(str(file))
+        return mirrors.fetch_index(str(file))
     except FetchError as error:
         raise ZooError(f"{file} is no bundle: {error}") from error
 
 
+def _check_not_hidden(card: Card, file: Path) -> None:
+    for folder in (package_dir(), user_dir()):
+        other = folder / f"{card.name}.json"
+        if other.exists() and read_card(other).saved != card.saved:
+            raise ZooError(f"{file} holds another {card.name} than {folder}: rename yours, or remove it: rm '{other}'")
+
+
 def _member(name: str, size: int = 0) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, _EPOCH)
-    info.create_system, info.external_attr, info.file_size = 3, 0o644 << 16, size  # alike on every system
+    info = zipfile.ZipInfo(name, _EARLIEST)
+    info.create_system, info.external_attr, info.file_size = 3, 0o644 << 16, size  # the same on every system
     return info

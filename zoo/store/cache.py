@@ -1,4 +1,4 @@
-"""What lies in the zoo's folder besides the user's own entries: to see it, to remove it, to check it."""
+"""The files in the zoo's folder that can be deleted and made or downloaded again: listed, deleted, verified."""
 
 from __future__ import annotations
 
@@ -12,106 +12,103 @@ from pathlib import Path
 
 from zoo.cards import Card, resolve_name
 from zoo.errors import ZooError
-from zoo.store import store
-from zoo.store.mirrors import INDEX
+from zoo.store.folders import cache_dir, card_files, entry_folders, home
+from zoo.store.store import cards
+from zoo.store.verify import find_local, read_card, remedy
 from zoo.transfer import DAMAGED
 from zoo.utils import locked, sha256_of
 
-_DOWNLOAD = re.compile(r"\.(?P<name>.+\.safetensors)\.from-[0-9a-f]{8}\.part(\.json)?")  # as `zoo.transfer.download` names it
-_STALE = 3600.0  # seconds without a change after which a half file that no lock guards has no writer any more
+_DOWNLOAD = re.compile(r"\.(?P<name>.+\.safetensors)\.from-[0-9a-f]{8}\.part(\.json)?")  # of `zoo.transfer.download`
+_STALE_SECONDS = 3600.0  # an unfinished file without a lock that did not change for so long has no living writer
 
 
 @dataclass(frozen=True)
-class Item:
-    """Something that can be removed without loss of what cannot be had again.
+class CacheItem:
+    """Files of the zoo's folder that belong together and can be deleted.
 
-    kind  downloaded, damaged, unfinished (a download), measured (what repruning takes over), checked (notes of hashes),
-          run (the state of a command that was stopped: it goes on from there)
+    kind     downloaded (an entry); damaged; unfinished (a download); measured (what a later pruning run reuses); or
+             run (the state of a command that was stopped, which goes on from there)
+    size     bytes
+    changed  seconds since 1970
     """
 
     kind: str
     name: str
     paths: tuple[Path, ...]
-    size: int  # bytes
-    changed: float  # seconds since 1970
+    size: int
+    changed: float
 
     @classmethod
-    def of(cls, kind: str, name: str, *paths: Path) -> Item:
-        states = [path.stat() for top in paths for path in _files(top)]
+    def of(cls, kind: str, name: str, *paths: Path) -> CacheItem:
+        """The item of these files and folders, with size and time read from the disk."""
+        states = [path.stat() for top in paths for path in _files_below(top)]
         changed = max((state.st_mtime for state in states), default=0.0)
         return cls(kind, name, paths, sum(state.st_size for state in states), changed)
 
 
 @dataclass(frozen=True)
-class Checked:
-    """An entry and what is wrong with its checkpoint, or None."""
+class Verification:
+    """An entry, the path of its checkpoint if it is on this machine, and what is wrong with it; None: nothing."""
 
     name: str
     path: Path | None
     problem: str | None
 
 
-def list_cache() -> list[Item]:
-    """All of them, in the order of their kinds."""
-    folder, home = store.cache_dir(), store.home()
-    found = []
-    cards = {path.stem: path for path in sorted(folder.glob("[!.]*.json")) if path.name != INDEX}
-    for name, place in cards.items():
-        found.append(Item.of("downloaded", name, *_checkpoint(place), place))
+def list_cache() -> list[CacheItem]:
+    """All items, by kind and name."""
+    folder = cache_dir()
+    items = [CacheItem.of("downloaded", path.stem, *_checkpoint_of(path), path) for path in card_files(folder)]
     for path in sorted(folder.glob("[!.]*.safetensors")):
-        if not any(path in item.paths for item in found):  # its card is gone, or was never written
-            found.append(Item.of("downloaded", path.name, path))
-    found += [Item.of("damaged", path.name, path) for path in sorted((folder / DAMAGED).glob("*"))]
-    found += [Item.of("unfinished", path.name, path) for path in sorted(folder.glob(".*.part*"))]
-    for kind, place in (("measured", home / "known"), ("checked", home / "verified")):
-        if any(_files(place)):
-            found.append(Item.of(kind, f"{len(_files(place))} files", place))
-    found += [Item.of("run", path.name, path) for path in sorted((home / "runs").glob("*"))]
-    return found
+        if not any(path in item.paths for item in items):  # a checkpoint without a card, left by a kill
+            items.append(CacheItem.of("downloaded", path.name, path))
+    items += [CacheItem.of("damaged", path.name, path) for path in sorted((folder / DAMAGED).glob("*"))]
+    items += [CacheItem.of("unfinished", path.name, path) for path in sorted(folder.glob(".*.part*"))]
+    if measured := _files_below(home() / "known"):
+        items.append(CacheItem.of("measured", f"{len(measured)} files", home() / "known"))
+    return items + [CacheItem.of("run", path.name, path) for path in sorted((home() / "runs").glob("*"))]
 
 
-def clean_cache(entries: Sequence[str] = (), *, everything: bool = False) -> list[Item]:
-    """Remove damaged files and unfinished downloads; also the downloaded entries that are named, or all of them with
-    what is measured and checked. Runs that were stopped stay: a command can go on with them. Returns what was removed.
+def clean_cache(names: Sequence[str] = (), *, everything: bool = False) -> list[CacheItem]:
+    """Delete damaged files and unfinished downloads, and the downloaded entries that are named.
+
+    everything  delete all downloaded entries, and what pruning runs measured. The state of stopped runs is kept even
+                then, so that the same commands can go on.
+
+    Returns the deleted items.
 
     Raises:
-        ZooError: an entry that was not downloaded, or a file that cannot be removed.
+        ZooError: a named entry was not downloaded, or a file cannot be deleted.
     """
-    there = list_cache()
-    known = [item.name for item in there if item.kind == "downloaded"]
-    named = {_downloaded(entry, known) for entry in entries}
-    kinds = {"downloaded", "measured", "checked"} if everything else set()
-    removed = []
-    for item in there:
-        wanted = item.kind in ("damaged", *kinds) or (item.kind == "downloaded" and item.name in named)
-        if wanted or (item.kind == "unfinished" and _abandoned(item)):
-            _remove(item)
-            removed.append(item)
-    return removed
+    items = list_cache()
+    downloaded = [item.name for item in items if item.kind == "downloaded"]
+    chosen = {_resolve_downloaded(name, downloaded) for name in names}
+    kinds = {"damaged", "downloaded", "measured"} if everything else {"damaged"}
+    deleted = []
+    for item in items:
+        named = item.kind == "downloaded" and item.name in chosen
+        if item.kind in kinds or named or (item.kind == "unfinished" and _is_abandoned(item)):
+            _delete(item)
+            deleted.append(item)
+    return deleted
 
 
-def _downloaded(entry: str, known: Sequence[str]) -> str:
-    try:
-        return resolve_name(entry, known)
-    except ZooError as error:
-        raise ZooError(f"{entry!r} was not downloaded: zoo cache list shows what was") from error
+def verify_cache() -> list[Verification]:
+    """Every entry on this machine with what is wrong: each checkpoint is read and compared with its card.
 
-
-def verify_cache() -> list[Checked]:
-    """Every entry on this machine, its checkpoint read whole and compared with its card; broken cards as well."""
-    found = []
-    for place in store.card_places():
+    Cards that cannot be read come first.
+    """
+    results = []
+    for card_file in (path for folder in entry_folders() for path in card_files(folder)):
         try:
-            store.read_card(place)
+            read_card(card_file)
         except ZooError as error:
-            found.append(Checked(place.stem, place, str(error)))
-    for name, card in store.cards().items():
-        path = store.find_local(card)
-        if path is None:
-            found.append(Checked(name, None, f"its checkpoint is not here: type zoo download {name}"))
-            continue
-        found.append(Checked(name, path, _problem(path, card)))
-    return found
+            results.append(Verification(card_file.stem, card_file, str(error)))
+    for name, card in cards().items():
+        path = find_local(card)
+        missing = f"its checkpoint is not here: type zoo download {name}"
+        results.append(Verification(name, path, missing if path is None else _problem(path, card)))
+    return results
 
 
 def _problem(path: Path, card: Card) -> str | None:
@@ -120,34 +117,38 @@ def _problem(path: Path, card: Card) -> str | None:
             return None
     except OSError as error:
         return f"it cannot be read: {error.strerror or error}"
-    return f"it is not the file that its card describes: {store.remedy(path, card)}"
+    return f"it is not the file that its card describes: {remedy(path, card)}"
 
 
-def _checkpoint(place: Path) -> list[Path]:
+def _resolve_downloaded(name: str, downloaded: Sequence[str]) -> str:
     try:
-        path = place.with_name(store.read_card(place).saved.name)
-    except ZooError:  # a broken card can be removed all the same
+        return resolve_name(name, downloaded)
+    except ZooError as error:
+        raise ZooError(f"{name!r} was not downloaded: zoo cache list shows what was") from error
+
+
+def _checkpoint_of(card_file: Path) -> list[Path]:
+    try:
+        path = card_file.with_name(read_card(card_file).saved.name)
+    except ZooError:  # the item is then the broken card alone
         return []
     return [path] if path.is_file() else []
 
 
-def _abandoned(item: Item) -> bool:
-    """Whether no process is at work on it: downloads hold a lock, other writers are quick."""
+def _is_abandoned(item: CacheItem) -> bool:
+    """Whether no process writes the file: a download holds a lock, and other writers take seconds."""
     download = _DOWNLOAD.fullmatch(item.name)
-    return _free(download["name"]) if download else time.time() - item.changed > _STALE
-
-
-def _free(name: str) -> bool:
+    if download is None:
+        return time.time() - item.changed > _STALE_SECONDS
     try:
-        with locked(store.cache_dir(), name, wait=False):
+        with locked(cache_dir(), download["name"], wait=False):
             return True
     except TimeoutError:
         return False
 
 
-def _remove(item: Item) -> None:
-    # The card first: without it there is no entry, whatever else is left by a kill.
-    for path in reversed(item.paths):
+def _delete(item: CacheItem) -> None:
+    for path in reversed(item.paths):  # the card first: a checkpoint without a card is no entry, should a kill come
         try:
             if path.is_dir():
                 shutil.rmtree(path)
@@ -157,11 +158,11 @@ def _remove(item: Item) -> None:
             raise ZooError(f"cannot remove {path}: {error.strerror or error}") from error
 
 
-def _files(top: Path) -> list[Path]:
-    found = [top] if top.is_file() else sorted(top.rglob("*"))
-    kept = []
-    for path in found:
-        with suppress(OSError):  # gone in the meantime
+def _files_below(top: Path) -> list[Path]:
+    """The file itself, or all files in a folder and its subfolders."""
+    files = []
+    for path in [top] if top.is_file() else sorted(top.rglob("*")):
+        with suppress(OSError):  # another process has deleted it
             if path.is_file():
-                kept.append(path)
-    return kept
+                files.append(path)
+    return files

@@ -1,51 +1,70 @@
-"""Checkpoints that are given by a path instead of a name: a file, or a folder with an entry in it."""
+"""Checkpoints and places on this machine: a path given instead of a name, and the places of an entry's checkpoint."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.store import store
+from zoo.store.folders import cache_dir, package_dir, user_dir
+from zoo.store.verify import read_card, verify_file
 from zoo.utils import expand_path
 
-_NAMED = re.compile(r"(?P<name>.+)-[0-9a-f]{8}\.safetensors")  # as `zoo.cards.File` has it
+_CHECKPOINT = re.compile(r"(?P<name>.+)-[0-9a-f]{8}\.safetensors")  # the file names that `zoo.cards.File` demands
 
 
 def is_path(name: str | os.PathLike[str]) -> bool:
-    """Whether that is a path and no entry's name: names hold no separator and no such ending."""
+    """Whether the text is a path and not the name of an entry, which holds no separator and no such ending."""
     return not isinstance(name, str) or "/" in name or os.sep in name or name.endswith(".safetensors")
 
 
-def checkpoint_at(place: str | os.PathLike[str]) -> tuple[Path, Card | None]:
-    """The checkpoint at a path, and its card if it lies beside: the file itself, or the one of a folder that holds one.
-    With a card its SHA-256 is compared.
+def checkpoint_at(location: str | os.PathLike[str]) -> tuple[Path, Card | None]:
+    """The checkpoint at a path, a file or a folder that holds one checkpoint, and the card if it lies beside.
+
+    With a card, the SHA-256 of the file is compared with the card's.
 
     Raises:
-        ZooError: there is nothing, or more than one, or the file is not the one that its card describes, or the card
-            beside it is broken.
+        ZooError: there is no checkpoint, or more than one; the file is not the one that its card describes; or the card
+            is broken.
     """
-    if not isinstance(place, str | os.PathLike):
-        raise ZooError(f"{place!r} is neither an entry's name nor a path")
-    path = expand_path(place)
+    if not isinstance(location, str | os.PathLike):
+        raise ZooError(f"{location!r} is neither an entry's name nor a path")
+    path = expand_path(location)
     try:
         if path.is_dir():
-            files = sorted(path.glob("[!.]*.safetensors"))
-            if len(files) != 1:
-                what = f"{len(files)} checkpoints: give one of them, as {files[0]}" if files else "no checkpoint"
-                raise ZooError(f"the folder {path} holds {what}")
-            path = files[0]
+            path = _only_checkpoint(path)
         if not path.is_file():
             raise ZooError(f"there is no file {path}")
-        named = _NAMED.fullmatch(path.name)
-        if named is None or not (beside := path.with_name(f"{named['name']}.json")).is_file():
+        match = _CHECKPOINT.fullmatch(path.name)
+        if match is None or not (card_file := path.with_name(f"{match['name']}.json")).is_file():
             return path, None
     except (OSError, ValueError) as error:
-        raise ZooError(f"{place!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    card = store.read_card(beside)
-    if card.saved.name != path.name:  # another version's card
+        raise ZooError(f"{location!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    card = read_card(card_file)
+    if card.saved.name != path.name:  # the card of another version of the entry
         return path, None
-    store.verify_file(path, card)
+    verify_file(path, card)
     return path, card
+
+
+def _only_checkpoint(folder: Path) -> Path:
+    files = sorted(folder.glob("[!.]*.safetensors"))
+    if len(files) != 1:
+        content = f"{len(files)} checkpoints: give one of them, as {files[0]}" if files else "no checkpoint"
+        raise ZooError(f"the folder {folder} holds {content}")
+    return files[0]
+
+
+def locations(card: Card, mirror: Sequence[str] = ()) -> list[str]:
+    """One line for each place on this machine that has the entry's checkpoint.
+
+    Where there is none, one line that says what to type instead, with the given mirrors as options.
+    """
+    folders = (("shipped", package_dir()), ("your own", user_dir()), ("downloaded", cache_dir()))
+    lines = [f"{kind}: {path}" for kind, folder in folders if (path := folder / card.saved.name).is_file()]
+    options = [word for base in mirror for word in ("--mirror", base)]
+    return lines or [f"not on this machine: type {shlex.join(['zoo', 'download', card.name, *options])}"]

@@ -2,8 +2,8 @@
 
     {"schema": 1, "cards": ["dgcnn.shapes.json", "dgcnn-pruned-0.5x.shapes.json"]}
 
-A card is small and read first; its checkpoint's size and SHA-256 are then known before the first byte arrives. A mirror
-may list a card without its checkpoint, too large for it: the card says how to make that again.
+The card of an entry is read first: it states size and SHA-256 of the checkpoint before the first byte of it arrives. A
+mirror may list a card without its checkpoint, if that is too large for it: the card says how to make the entry again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zoo.cards import Card, parse_name, resolve_name
 from zoo.errors import ZooError, suggest
-from zoo.transfer import FetchError, NoSuchFileError, fetch, fetch_text, offline, shown
+from zoo.transfer import FetchError, NoSuchFileError, download_bytes, download_file, offline, redact
 from zoo.utils import locked, sha256_of
 
 SCHEMA = 1
@@ -24,29 +24,29 @@ INDEX = "index.json"
 
 
 def configured_mirrors(mirror: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None) -> list[str]:
-    """The given mirrors, or those of ``ZOO_MIRROR``; several stand in one text with commas between them.
+    """The addresses of the given mirrors, or of those of ``ZOO_MIRROR``; one text may hold several, with commas.
 
     Raises:
-        ZooError: what is given is none.
+        ZooError: an argument of another type.
     """
-    given = os.environ.get("ZOO_MIRROR", "") if mirror is None else mirror
-    parts = given.split(",") if isinstance(given, str) else [given] if isinstance(given, os.PathLike) else given
+    value = os.environ.get("ZOO_MIRROR", "") if mirror is None else mirror
+    parts = value.split(",") if isinstance(value, str) else [value] if isinstance(value, os.PathLike) else value
     try:
-        texts = [str(Path(part)) if isinstance(part, os.PathLike) else part.strip() for part in parts]
-        if not all(isinstance(text, str) for text in texts):
+        addresses = [str(Path(part)) if isinstance(part, os.PathLike) else part.strip() for part in parts]
+        if not all(isinstance(address, str) for address in addresses):
             raise TypeError
     except (TypeError, AttributeError) as error:
         raise ZooError(f"{mirror!r} is no mirror: give a folder, an address, or a list of them") from error
-    return [text for text in texts if text]
+    return [address for address in addresses if address]
 
 
-def index(base: str) -> list[str]:
-    """The names of a mirror's entries, in its order.
+def fetch_index(base: str) -> list[str]:
+    """The names of a mirror's entries, in the order of its index.
 
     Raises:
-        FetchError: it cannot be reached, or its index is none that this version reads.
+        FetchError: the mirror cannot be reached, or this version cannot read its index.
     """
-    text = fetch_text(base, INDEX)
+    text = download_bytes(base, INDEX)
     try:
         data = json.loads(text)
         schema = data["schema"]
@@ -66,75 +66,78 @@ def index(base: str) -> list[str]:
         raise FetchError(f"its {INDEX} lists what cannot be a card: {error}") from error
 
 
-def index_of(entries: Iterable[str]) -> bytes:
-    """The index of a mirror that has these entries: the same ones give the same bytes."""
-    listed = {"schema": SCHEMA, "cards": [f"{name}.json" for name in sorted(set(entries))]}
-    return (json.dumps(listed, indent=2) + "\n").encode()
+def index_bytes(names: Iterable[str]) -> bytes:
+    """The index of a mirror with entries of these names: the same names give the same bytes."""
+    index = {"schema": SCHEMA, "cards": [f"{name}.json" for name in sorted(set(names))]}
+    return (json.dumps(index, indent=2) + "\n").encode()
 
 
-def card(base: str, name: str) -> Card:
-    """The card of an entry, by its full name.
+def fetch_card(base: str, name: str) -> Card:
+    """The card of a mirror's entry, by its full name.
 
     Raises:
-        FetchError: it cannot be reached, or is no card, or another one's.
+        FetchError: the mirror cannot be reached, or gives no card, or the card of another entry.
     """
     try:
-        return Card.of_entry(fetch_text(base, f"{name}.json"), name)
+        return Card.of_entry(download_bytes(base, f"{name}.json"), name)
     except FetchError:
         raise
     except ZooError as error:
         raise FetchError(f"{name}.json: {error}") from error
 
 
-def bring(name: str, places: Sequence[str], folder: Path, *, known: Card | None = None) -> tuple[Path, Card]:
-    """Fetch an entry's checkpoint into a folder from the first mirror that gives it whole; returns it with its card.
+def download_from(
+    name: str, bases: Sequence[str], folder: Path, *, expected: Card | None = None
+) -> tuple[Path, Card]:  # fmt: skip
+    """Download an entry's checkpoint into a folder from the first mirror that gives it; returns its path and its card.
 
-    A name without a data set means the most demanding one of the first mirror that has any. With ``known`` only that
-    card's checkpoint will do.
+    A name without a data set means the entry on the most difficult data set of the first mirror that has one.
+
+    expected  only the checkpoint of this card will do
 
     Raises:
-        ZooError: no mirror gives it; each one's reason stands in the message.
+        ZooError: no mirror gives the checkpoint; the message has the reason of each mirror.
     """
     reasons: list[str] = []
     listed: set[str] = set()
-    for base in places:
+    for base in bases:
         try:
-            here = index(base)
-            listed.update(here)
+            index = fetch_index(base)
+            listed.update(index)
             try:
-                full = resolve_name(name, here)
-            except ZooError:  # the next mirror may have it
+                full_name = resolve_name(name, index)
+            except ZooError:  # the next mirror may have the entry
                 continue
-            found = card(base, full)
-            if known is not None and known.saved != found.saved:
-                raise FetchError(f"its {full} is another one than yours, with the same name")
-            return _fetch_checkpoint(base, found, folder), found
+            card = fetch_card(base, full_name)
+            if expected is not None and expected.saved != card.saved:
+                raise FetchError(f"its {full_name} is another one than yours, with the same name")
+            return _download_checkpoint(base, card, folder), card
         except FetchError as error:
-            reasons.append(f"{shown(base)}: {error}")
+            reasons.append(f"{redact(base)}: {error}")
     near = suggest(name, listed) if listed else ""
     if reasons:
-        parts = [*reasons, *([f"the others have none of that name, {near}"] if len(reasons) < len(places) else [])]
-        carry = f"; {bundled(name)}" if offline() else ""
-        raise ZooError(f"cannot download {name}: {'; '.join(parts)}{carry}")
-    raise ZooError(f"no model {name!r} on {', '.join(map(shown, places))}: {near or 'they are empty'}")
+        if len(reasons) < len(bases):
+            reasons.append(f"the others have none of that name, {near}")
+        carry = f"; {how_to_carry(name)}" if offline() else ""
+        raise ZooError(f"cannot download {name}: {'; '.join(reasons)}{carry}")
+    raise ZooError(f"no model {name!r} on {', '.join(map(redact, bases))}: {near or 'they are empty'}")
 
 
-def _fetch_checkpoint(base: str, card: Card, folder: Path) -> Path:
-    """Fetch a card's checkpoint into a folder unless it is there already; returns its path.
-
-    A mirror may have the card alone, which then says how the checkpoint is made again.
-    """
-    saved, path = card.saved, folder / card.saved.name
-    with locked(folder, path.name):
-        if not (path.is_file() and sha256_of(path) == saved.sha256):  # another process was quicker
-            try:
-                fetch(base, path.name, path, size=saved.size, sha256=saved.sha256)
-            except NoSuchFileError as error:
-                raise FetchError(f"{error}; to make {card.name} again type {card.recipe['command']}") from error
+def _download_checkpoint(base: str, card: Card, folder: Path) -> Path:
+    file = card.saved
+    path = folder / file.name
+    with locked(folder, file.name):
+        # Another process may have downloaded the file while this one waited for the lock.
+        if path.is_file() and sha256_of(path) == file.sha256:
+            return path
+        try:
+            download_file(base, file.name, path, size=file.size, sha256=file.sha256)
+        except NoSuchFileError as error:
+            raise FetchError(f"{error}; to make {card.name} again type {card.recipe['command']}") from error
     return path
 
 
-def bundled(name: str) -> str:
+def how_to_carry(name: str) -> str:
     """What to type where there is no network."""
     file = shlex.quote(f"{name}.zip")
     return (

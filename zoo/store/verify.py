@@ -1,39 +1,80 @@
-"""What was hashed once need not be hashed at every load: a note says which size and times the file had then.
-
-The notes lie under ``ZOO_HOME/verified``. A note counts as long as the file's size and times are those of the note, and
-only if the file was already at rest when it was hashed: a file written to within the clock's resolution could keep its
-times (as Git's index has it, "racy" entries).
-"""
+"""Whether files are what they should be: a card that can be read, a checkpoint that is the one of its card."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import time
-from contextlib import suppress
 from pathlib import Path
 
+from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.utils import new_file, sha256_of
+from zoo.store.folders import cache_dir, entry_folders, package_dir, user_dir
+from zoo.utils import sha256_of
 
-AT_REST = 2.0  # seconds since the last change
+
+class DamagedError(ZooError):
+    """A checkpoint file is not the one that its card describes."""
+
+    def __init__(self, path: Path, card: Card, reason: str) -> None:
+        super().__init__(f"{path} is damaged ({reason}); {remedy(path, card)}")
+        self.path = path
 
 
-def sha256_of_known(path: Path, notes: Path, *, anew: bool = False) -> str:
-    """The file's SHA-256, from the notes in a folder if the file is as it was; ``anew`` reads it in any case."""
-    state = path.stat()
-    now = {"path": str(path.absolute()), "size": state.st_size, "mtime": state.st_mtime_ns, "ctime": state.st_ctime_ns}
-    place = notes / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.json"
-    if not anew:
-        with suppress(OSError, ValueError, AttributeError, TypeError):
-            note = json.loads(place.read_bytes())
-            sha256 = note.pop("sha256")
-            if note == now and isinstance(sha256, str):
-                return sha256
-    started = time.time()
-    found = sha256_of(path)
-    if started - max(state.st_mtime, state.st_ctime) > AT_REST:
-        with suppress(ZooError), new_file(place) as out:  # without notes it is only slower
-            out.write(json.dumps({**now, "sha256": found}, sort_keys=True).encode())
-    return found
+def read_card(path: Path) -> Card:
+    """The card in a file, whose name must be that of the entry.
+
+    Raises:
+        ZooError: the file cannot be read, or holds no card; says what to type.
+    """
+    try:
+        return Card.of_entry(path.read_bytes(), path.stem)
+    except (OSError, ZooError) as error:
+        reason = (error.strerror or error) if isinstance(error, OSError) else error
+        downloaded = path.parent == cache_dir()
+        cure = f"zoo download {path.stem} fetches it again" if downloaded else "mend it or move it away"
+        raise ZooError(f"{path} is not a card that can be used: {reason}; {cure}") from error
+
+
+def find_local(card: Card) -> Path | None:
+    """The path of the entry's checkpoint on this machine, or None; its content is not read."""
+    paths = [folder / card.saved.name for folder in entry_folders()]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def verified_path(card: Card) -> Path:
+    """The path of the entry's checkpoint on this machine, after its SHA-256 was compared with the card's.
+
+    Raises:
+        ZooError: the file is missing or damaged; says what to type.
+    """
+    path = find_local(card)
+    if path is None:
+        raise ZooError(f"{card.saved.name}, the checkpoint, is not on this machine: type zoo download {card.name}")
+    verify_file(path, card)
+    return path
+
+
+def verify_file(path: Path, card: Card) -> None:
+    """Raise ZooError unless a checkpoint exists with the size and the SHA-256 of its card.
+
+    The whole file is read each time: 0.1 s for 43 MB.
+    """
+    if not path.is_file():
+        raise ZooError(f"there is no file {path}")
+    size, expected = path.stat().st_size, card.saved
+    if size != expected.size:
+        raise DamagedError(path, card, f"{size} bytes instead of {expected.size}")
+    if (sha256 := sha256_of(path)) != expected.sha256:
+        reason = f"its SHA-256 begins with {sha256[:12]}, its card's with {expected.sha256[:12]}"
+        raise DamagedError(path, card, reason)
+
+
+def remedy(path: Path, card: Card) -> str:
+    """What to type where a checkpoint is damaged."""
+    download = f"zoo download {card.name}"
+    if path.parent == package_dir():
+        return "install the package again: pip install --force-reinstall --no-deps pruned-zoo"
+    if path.parent == user_dir():
+        both = f"'{path}' '{path.with_name(card.name)}.json'"
+        return f"remove it and make it again: rm {both} && {card.recipe['command']}"
+    if path.parent == cache_dir():
+        return f"remove it and fetch it again: rm '{path}' && {download}"
+    return f"fetch it again: {download}"

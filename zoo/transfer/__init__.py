@@ -1,15 +1,17 @@
 """Downloads that resume, from folders, bundles, HTTP servers and Hugging Face. Imports no torch."""
 
-from zoo.transfer.download import DAMAGED, fetch, fetch_text, set_aside
-from zoo.transfer.sources import FetchError, NoSuchFileError, offline, shown
+from zoo.transfer.base import FetchError, NoSuchFileError
+from zoo.transfer.download import DAMAGED, download_bytes, download_file, quarantine
+from zoo.transfer.http import redact
+from zoo.transfer.sources import offline
 
 __all__ = [
     "DAMAGED",
     "FetchError",
     "NoSuchFileError",
-    "fetch",
-    "fetch_text",
+    "download_bytes",
+    "download_file",
     "offline",
-    "set_aside",
-    "shown",
+    "quarantine",
+    "redact",
 ]

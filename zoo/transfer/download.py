@@ -1,7 +1,8 @@
-"""Downloads that arrive whole: verified before they get their name, and resumed after an interruption.
+"""Downloads that are verified before they get their name, and that go on where they were interrupted.
 
-What has come of a file lies beside its place as ``.<name>.from-<mirror>.part``, with a note of what it is the beginning
-of. Only one process may fetch to a place at a time; `zoo.utils.locks` sees to that.
+The bytes of an unfinished download lie beside the final path as ``.<name>.from-<hash of the source>.part``, with a JSON
+note of what they are the beginning of. Only one process at a time may download to a path: the caller holds a lock
+(`zoo.utils.locked`).
 """
 
 from __future__ import annotations
@@ -16,177 +17,187 @@ from contextlib import suppress
 from pathlib import Path
 
 from zoo.errors import ZooError
-from zoo.transfer.sources import BrokenOffError, FetchError, source_of
+from zoo.transfer.base import ConnectionLostError, FetchError, FileStream
+from zoo.transfer.sources import source_of
 from zoo.utils import new_file, sha256_of, sync_folder
 
-ATTEMPTS = 5  # at one place, as long as each brings `SLOW` bytes
-SLOW, PATIENCE = 1 << 14, 60.0  # a place that gives fewer bytes than that in so many seconds has stalled
-DAMAGED = "damaged"  # the folder where wrong files are set aside, beside the place of the right one
+MAX_ATTEMPTS = 5  # at one source, as long as each attempt brings `STALL_BYTES`
+STALL_BYTES, STALL_SECONDS = 1 << 14, 60.0  # a source that gives fewer bytes in so many seconds has stalled
+DAMAGED = "damaged"  # the folder for damaged files, beside the path of the right one
 
 
-def fetch(base: str, name: str, path: Path, *, size: int, sha256: str, progress: bool = True) -> None:
-    """Bring file ``name`` from the place ``base`` to ``path``; it appears there only with this size and SHA-256.
+def download_file(
+    base: str, name: str, path: Path, *, size: int | None = None, sha256: str | None = None, min_attempts: int = 1,
+    keep_damaged: bool = True,
+) -> str:  # fmt: skip
+    """Download the file ``name`` of the source ``base`` to ``path``, and return its SHA-256.
 
-    A connection that breaks off is taken up where it was, here and by the next call after a kill. A file with other
-    bytes is set aside in the folder `DAMAGED` beside, and named in the message.
+    The file appears under ``path`` only with the expected size and SHA-256, where they are given. A connection that
+    breaks off is opened again for the rest of the file, by this call and, after a kill, by the next one.
+
+    min_attempts  attempts that are made even if they bring nothing
+    keep_damaged  move a file with another SHA-256 into the folder `DAMAGED` beside ``path``, instead of deleting it
 
     Raises:
-        FetchError: there is no such file, the connection fails, or these are not the bytes that were asked for.
+        FetchError: there is no such file, the connection fails, or the bytes are not the expected ones.
         ZooError: the file cannot be written; then nothing is left of it.
     """
-    part = _Part(path, f"{base} {name} {sha256}")
+    part = _PartialFile(path, f"{base} {name} {sha256}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(ATTEMPTS):
-            before, resumed = part.size, part.begun()[0] > 0
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            size_before, resumed = part.size, part.resumable()[0] > 0
             try:
-                _receive(base, name, part, size, progress=progress)
-            except BrokenOffError:
-                if part.size - before < SLOW:
+                _receive(base, name, part, size)
+            except ConnectionLostError:
+                if part.size - size_before < STALL_BYTES and attempt >= min_attempts:
                     raise
                 continue
             except FetchError:
                 if not resumed:
                     raise
-                part.drop()  # asked for the rest, the place gave no good answer: once more, for all of it
+                part.delete()  # the source gave no good answer to a request for the rest: ask for the whole file
                 continue
-            found = sha256_of(part.path)
-            if found == sha256:
+            actual = sha256_of(part.path)
+            if sha256 in (None, actual):
                 part.finish()
-                return
-            if resumed:  # the beginning may be to blame
-                part.drop()
+                return actual
+            if resumed:  # the fault may lie in the bytes of an earlier attempt
+                part.delete()
                 continue
-            aside = set_aside(part.path, path.parent, name, found)
-            part.drop()
+            kept = f"set aside as {quarantine(part.path, actual, name)}" if keep_damaged else "not kept"
+            part.delete()
             raise FetchError(
-                f"{name} has the SHA-256 {found[:12]}..., its card states {sha256[:12]}...; what came was set aside as "
-                f"{aside}"
+                f"{name} has the SHA-256 {actual}, but {sha256} was expected: the file is damaged or another one; "
+                f"what came was {kept}"
             )
-        raise FetchError(f"{name} broke off {ATTEMPTS} times; its {part.size} bytes are kept for the next try")
+        raise FetchError(f"{name} broke off {MAX_ATTEMPTS} times; its {part.size} bytes are kept for the next try")
+    except FetchError:
+        if part.resumable()[1] is None:
+            part.delete()
+        raise
     except OSError as error:
-        part.drop()
+        part.delete()
         raise ZooError(f"cannot write {path}: {error.strerror or error}; nothing was written") from error
 
 
-def fetch_text(base: str, name: str, *, limit: int = 1 << 24) -> bytes:
-    """A small file's bytes from the place ``base``; at most ``limit`` of them.
+def download_bytes(base: str, name: str, *, limit: int = 1 << 24) -> bytes:
+    """The bytes of a small file of the source ``base``; at most ``limit`` of them.
 
     Raises:
-        FetchError: there is no such file, the connection fails, or it is longer than that.
+        FetchError: there is no such file, the connection fails, or the file is longer than the limit.
     """
     data = bytearray()
-    with source_of(base).open(name) as answer:
-        for piece in answer.pieces:
-            data += piece
+    with source_of(base).open(name) as stream:
+        for chunk in stream.chunks:
+            data += chunk
             if len(data) > limit:
                 raise FetchError(f"{name} is longer than {limit} bytes")
-    if answer.total is not None and len(data) != answer.total:
-        raise FetchError(f"{name} ended after {len(data)} of {answer.total} bytes")
+    if stream.total is not None and len(data) != stream.total:
+        raise FetchError(f"{name} ended after {len(data)} of {stream.total} bytes")
     return bytes(data)
 
 
-def set_aside(path: Path, folder: Path, name: str, sha256: str) -> Path:
-    """Move a wrong file out of the way, into the folder `DAMAGED` of ``folder``; returns its new place.
+def quarantine(path: Path, sha256: str, name: str | None = None) -> Path:
+    """Move a damaged file into the folder `DAMAGED` beside it, and return its new path.
 
-    The same wrong file, met again, takes the same place.
+    The new name holds the file's own name (or ``name``) and the beginning of its SHA-256, so that the same damaged file
+    is not kept twice.
     """
-    aside = folder / DAMAGED / f"{name}.{sha256[:12]}"
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(path, aside)
-    return aside
+    target = path.parent / DAMAGED / f"{name or path.name}.{sha256[:12]}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(path, target)
+    return target
 
 
-class _Part:
-    """What has come of a file from one place; ``source`` says from where and what is expected."""
+class _PartialFile:
+    """The bytes that have come of a file, and the note of what they are the beginning of: ``origin``."""
 
-    def __init__(self, target: Path, source: str) -> None:
-        self.target = target
-        self._stem = f".{target.name}.from-"
-        name = f"{self._stem}{hashlib.sha256(source.encode()).hexdigest()[:8]}.part"
+    def __init__(self, target: Path, origin: str) -> None:
+        self.target, self.origin = target, origin
+        self._prefix = f".{target.name}.from-"
+        name = f"{self._prefix}{hashlib.sha256(origin.encode()).hexdigest()[:8]}.part"
         self.path, self._note = target.with_name(name), target.with_name(f"{name}.json")
-        self.source = source
 
     @property
     def size(self) -> int:
         return self.path.stat().st_size if self.path.is_file() else 0
 
-    def begun(self) -> tuple[int, str | None]:
-        """How much is here that can be gone on with, and the validator of the file it is of."""
+    def resumable(self) -> tuple[int, str | None]:
+        """How many bytes a download can go on from, and the validator of the file that they belong to."""
         try:
             note = json.loads(self._note.read_bytes())
-            return (self.size, str(note["validator"])) if note["source"] == self.source else (0, None)
+            return (self.size, str(note["validator"])) if note["source"] == self.origin else (0, None)
         except (OSError, ValueError, KeyError, TypeError):
             return 0, None
 
-    def note(self, validator: str | None) -> None:
-        """Write down what is being fetched; without a validator it cannot be gone on with."""
+    def write_note(self, validator: str | None) -> None:
+        """Note the validator of the file that is downloaded; without one the download cannot be resumed."""
         if validator is None:
             self._note.unlink(missing_ok=True)
             return
         with new_file(self._note) as out:
-            out.write(json.dumps({"source": self.source, "validator": validator}).encode())
+            out.write(json.dumps({"source": self.origin, "validator": validator}).encode())
 
     def finish(self) -> None:
+        """Give the file its name, and delete what other sources have sent of it."""
         os.replace(self.path, self.target)
         sync_folder(self.target.parent)
-        for other in self.target.parent.glob(f"{glob.escape(self._stem)}*"):  # of other places: not needed any more
+        for other in self.target.parent.glob(f"{glob.escape(self._prefix)}*"):
             other.unlink(missing_ok=True)
 
-    def drop(self) -> None:
+    def delete(self) -> None:
         for path in (self.path, self._note):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
 
-def _receive(base: str, name: str, part: _Part, size: int, *, progress: bool) -> None:
-    """Write the file, or the rest of it, to the part and onto the disk."""
+def _receive(base: str, name: str, part: _PartialFile, size: int | None) -> None:
+    """Write the file, or the rest of it, to the partial file and onto the disk."""
+    resume_at, validator = part.resumable()
+    start = resume_at if size is None or resume_at < size else 0
+    with source_of(base).open(name, start=start, validator=validator if start else None) as stream:
+        if None not in (size, stream.total) and stream.total != size:
+            actual = "a web page instead of the file" if stream.is_html else f"{stream.total} bytes"
+            raise FetchError(f"{name}: it has {actual}, the card states {size} bytes")
+        if stream.start == 0:
+            part.write_note(stream.validator)
+        size = stream.total if size is None else size
+        received, stalled = _write_chunks(stream, part.path, name, size)
+    if not stalled and size in (None, received):
+        return
+    if size is not None and received > size:
+        part.delete()
+        raise FetchError(f"{name} is longer than the {size} bytes that its card states")
+    if stream.is_html:
+        raise FetchError(f"{name}: it has a web page instead of the file, the card states {size} bytes")
+    reason = f"stalled: less than {STALL_BYTES} bytes came in {STALL_SECONDS:g} s" if stalled else "ended"
+    total = "" if size is None else f" of {size}"
+    raise ConnectionLostError(f"{name} {reason} after {received}{total} bytes")
+
+
+def _write_chunks(stream: FileStream, path: Path, name: str, size: int | None) -> tuple[int, bool]:
+    """Append a stream to a file, under a progress bar; returns the file's length and whether the stream stalled."""
     from tqdm import tqdm
 
-    begun, validator = part.begun()
-    start = begun if begun < size else 0
-    with source_of(base).open(name, start=start, validator=validator if start else None) as answer:
-        if answer.total is not None and answer.total != size:
-            what = "a web page instead of the file" if answer.html else f"{answer.total} bytes"
-            raise FetchError(f"{name}: it has {what}, the card states {size} bytes")
-        if answer.start == 0:
-            part.note(answer.validator)
-        received = answer.start
-        # disable=None: no bar where standard error is not a terminal
-        quiet = None if progress and sys.stderr is not None else True
-        bar = tqdm(total=size, initial=received, desc=name, unit="B", unit_scale=True, leave=False, disable=quiet)
-        watch = _Watch(received)
-        with bar, open(part.path, "r+b" if received else "wb") as out:
-            out.seek(received)
-            out.truncate()
-            for piece in answer.pieces:
-                received += len(piece)
-                if received > size:
-                    break
-                out.write(piece)
-                bar.update(len(piece))
-                if watch.stalled(received):
-                    break
-            out.flush()
-            os.fsync(out.fileno())
-    if received > size:
-        part.drop()
-        raise FetchError(f"{name} is longer than the {size} bytes that its card states")
-    if received < size and answer.html:
-        raise FetchError(f"{name}: it has a web page instead of the file, the card states {size} bytes")
-    if received < size:
-        stalled = f"stalled: less than {SLOW} bytes came in {PATIENCE:g} s" if watch.slow else "ended"
-        raise BrokenOffError(f"{name} {stalled} after {received} of {size} bytes")
-
-
-class _Watch:
-    """Whether a download has stalled although a little comes now and then."""
-
-    def __init__(self, received: int) -> None:
-        self._since, self._before, self.slow = time.monotonic(), received, False
-
-    def stalled(self, received: int) -> bool:
-        if received - self._before >= SLOW:
-            self._since, self._before = time.monotonic(), received
-        self.slow = time.monotonic() - self._since > PATIENCE
-        return self.slow
+    received = stream.start
+    quiet = True if sys.stderr is None else None  # None: no bar where standard error is not a terminal
+    bar = tqdm(total=size, initial=received, desc=name, unit="B", unit_scale=True, leave=False, disable=quiet)
+    last_time, last_received, stalled = time.monotonic(), received, False
+    with bar, open(path, "r+b" if received else "wb") as out:
+        out.seek(received)
+        out.truncate()
+        for chunk in stream.chunks:
+            received += len(chunk)
+            if size is not None and received > size:
+                break
+            out.write(chunk)
+            bar.update(len(chunk))
+            if received - last_received >= STALL_BYTES:
+                last_time, last_received = time.monotonic(), received
+            stalled = time.monotonic() - last_time > STALL_SECONDS
+            if stalled:
+                break
+        out.flush()
+        os.fsync(out.fileno())
+    return received, stalled

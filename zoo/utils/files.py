@@ -1,6 +1,6 @@
-"""Files that are there whole or not at all.
+"""Files that are complete or absent: `new_file` writes beside the final name and then renames.
 
-`new_file` writes beside the final name and renames, so neither a full disk nor kill -9 leaves half a file under it.
+Neither a full disk nor kill -9 leaves half a file under the final name.
 """
 
 from __future__ import annotations
@@ -12,25 +12,24 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from zoo.errors import ZooError
 
-_CHUNK = 1 << 20
-_HALF = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")  # as `new_file` names them
-_STALE = 600  # seconds without a write after which a half file's writer must be dead
+_CHUNK = 1 << 20  # bytes that are read at once
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")  # the names that `new_file` writes under
+_STALE_SECONDS = 600  # an unfinished file that was not written to for so long has no living writer
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under ``path`` when the block ends without an exception.
 
-    The bytes are on the disk before the name is. Any failure, an interrupt included, removes what was written and
-    leaves a file that had the name before as it was.
+    The bytes are on the disk before the name is. Any exception, KeyboardInterrupt included, removes what was written
+    and leaves an earlier file of that name unchanged.
 
     Raises:
-        ZooError: the disk is full, the folder may not be written to, or whatever else the system says.
+        ZooError: the disk is full, the folder may not be written to, or another error of the system.
     """
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     try:
@@ -49,12 +48,26 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         raise ZooError(f"cannot write {path}: {error.strerror or error}; nothing was written") from error
 
 
+def remove_stale_files(folder: Path, name: str | None = None, *, older: float = _STALE_SECONDS) -> None:
+    """Remove the unfinished files that killed processes left in a folder: those of ``name``, or of every name.
+
+    older  seconds without a write after which an unfinished file counts as left
+    """
+    for part in sorted(folder.glob(".*.part")):
+        match = _UNFINISHED.fullmatch(part.name)
+        if match is None or name not in (None, match[1]):
+            continue
+        with suppress(OSError):  # another process has removed or finished the file, or it cannot be removed
+            if time.time() - part.stat().st_mtime > older:
+                part.unlink()
+
+
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 as 64 hexadecimal digits, read in pieces."""
+    """The SHA-256 of a file as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while piece := file.read(_CHUNK):
-            digest.update(piece)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -62,9 +75,9 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
     """The path with the home folder for a ``~``.
 
     Raises:
-        ZooError: there is no such user, or nothing is written there.
+        ZooError: there is no such user, or the path is empty.
     """
-    if not os.fspath(path):  # of a variable that is not set, say; Python takes it for the folder one is in
+    if not os.fspath(path):  # such as an unset variable of the shell; Path("") is the current folder
         raise ZooError("the name of a file or folder is empty: write . for the folder that you are in")
     try:
         return Path(path).expanduser()
@@ -72,23 +85,14 @@ def expand_path(path: str | os.PathLike[str]) -> Path:
         raise ZooError(f"{os.fspath(path)!r}: {error}; write ./~... for a folder of that name") from error
 
 
-def remove_stale_files(folder: Path, name: str | None = None, *, older: float = _STALE) -> None:
-    """Remove half files of this name, or of any, that killed processes left: those unchanged for so many seconds."""
-    for part in sorted(folder.glob(".*.part")):
-        named = _HALF.fullmatch(part.name)
-        if named is None or name not in (None, named[1]):
-            continue
-        with suppress(OSError):  # another process swept it, or finished it; or it cannot be removed
-            if time.time() - part.stat().st_mtime > older:
-                part.unlink()
-
-
 def check_folder(folder: Path) -> None:
-    """Make a folder, if it is not there, and write a file of no length into it and remove it.
+    """Create a folder if it is missing, and check that files can be written into it.
 
     Raises:
-        ZooError: it cannot be made or written to.
+        ZooError: the folder cannot be created or written to.
     """
+    from tempfile import TemporaryFile  # slow to import, and `zoo list` needs none
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -98,7 +102,7 @@ def check_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a folder's names onto the disk."""
+    """Flush the names in a folder to the disk (fsync)."""
     if os.name != "posix":  # elsewhere a folder cannot be opened
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""One process at a time: the others wait, and find done what they wanted to do."""
+"""File locks: one process at a time works on a file or folder, the others wait."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from zoo.errors import ZooError
 
 _LOG = logging.getLogger("zoo")
-PATIENCE = 10.0  # seconds to wait without a word
+SILENT_SECONDS = 10.0  # of waiting before a warning says for what
 
 
 @contextmanager
 def locked(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock ``name`` of a folder; the system gives it back when the process ends, however it does.
+    """Hold the lock of the file ``name`` in a folder; the system releases it when the process ends, even by a kill.
 
     Raises:
         ZooError: the folder cannot be written to.
-        TimeoutError: another process holds it, and ``wait`` is off.
+        TimeoutError: another process holds the lock, and ``wait`` is off.
     """
     from filelock import FileLock, Timeout  # needed only where something is written
 
@@ -33,14 +33,14 @@ def locked(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
             if not wait:
                 raise TimeoutError(f"another process works on {name}") from error
             try:
-                lock.acquire(timeout=PATIENCE)
+                lock.acquire(timeout=SILENT_SECONDS)
             except Timeout:
                 _LOG.warning("waiting for another process that works on %s (it holds %s)", name, path)
                 lock.acquire()
     except TimeoutError:
         raise
     except OSError as error:
-        raise ZooError(f"cannot write {path}: {error.strerror or error}") from error
+        raise ZooError(f"cannot write {folder / name}: {error.strerror or error}") from error
     try:
         yield
     finally:

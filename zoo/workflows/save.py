@@ -91,8 +91,8 @@ class EntryResult:
         """One line per network: right answers, accuracy and its interval, cost in both counts, speed."""
         rows = [display.card_row(self.card)]
         if self.parent is not None and self.card.parent is not None:
-            rows.insert(0, display.row(self.card.parent, self.card.parent_accuracy, *astuple(self.parent.counts)))
-        return display.comparison(rows)
+            rows.insert(0, display.comparison_row(self.card.parent, self.card.parent_accuracy, *astuple(self.parent.counts)))
+        return display.comparison_table(rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The card, and the parent's counts; ready for JSON."""
@@ -146,7 +146,7 @@ def save_entry(
     by `zoo.half_precision.round_to_float16`, are stored in that type, and the card says so.
 
     Raises ZooError if the card's widths are not the model's, if a weight that `float16` names is none of the model's
-    matrices and kernels or does not fit float16, and as `zoo.store.install_entry`.
+    matrices and kernels or does not fit float16, and as `zoo.store.write_entry`.
     """
     if card.widths != dict(getattr(model, "widths", {})):
         raise ZooError(f"card {card.name!r}: its widths are not those of the model that is saved with it")
@@ -161,5 +161,5 @@ def save_entry(
     def write(out: BinaryIO) -> None:
         out.write(data)
 
-    store.install_entry(card, store.user_dir() if folder is None else folder, write, overwrite=overwrite)
+    store.write_entry(card, store.user_dir() if folder is None else folder, write, overwrite=overwrite)
     return card

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from zoo import store
 from zoo.cards import NO_PARENT, Accuracy, Card, Forward
 from zoo.cards.licences import Licences
-from zoo.display.words import what_it_cost, what_it_is
-from zoo.store import store
+from zoo.display.sentences import describe, describe_cost
 
 TIMED: dict[str, Any] = {"torch": "2", "dtype": "float32", "mode": "eager"}
 CARD = Card(
@@ -43,11 +43,11 @@ def test_the_shipped_entry_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("ZOO_HOME", str(tmp_path))
     card = store.info("dgcnn-pruned-0.5x.shapes")
     parent, accuracy, forward = store.info("dgcnn.shapes"), card.accuracy, card.forward[0]
-    assert what_it_is(card) == (
+    assert describe(card) == (
         f"dgcnn-pruned-0.5x.shapes is a DGCNN for point-cloud classification ({card.num_classes} classes of shapes; "
         "one input is 3 x 512), pruned from dgcnn.shapes."
     )
-    text = what_it_cost(card, parent)
+    text = describe_cost(card, parent)
     for part in (
         f"{accuracy.correct} of 1024 right instead of {card.parent_accuracy.correct}",
         f"{card.macs / parent.macs:.2f} of its MACs",
@@ -63,7 +63,7 @@ def test_cost_and_gain_stand_beside_the_parents() -> None:
         Forward(device="cuda: X1", batch=32, **{**TIMED, "dtype": "bfloat16", "mode": "cuda_graph"}, ratio=0.9),
         Forward(device="cuda: X1", batch=1, **TIMED, median_ms=0.25),  # no parent beside it
     )
-    assert what_it_cost(replace(CARD, forward=forward), PARENT) == (
+    assert describe_cost(replace(CARD, forward=forward), PARENT) == (
         "Beside its parent: 866 of 1024 right instead of 880 (84.6 % instead of 85.9 %, -1.4 points; "
         "95 % intervals 82.2-86.7 and 83.7-87.9), 0.28 of its MACs, 0.31 of its parameters, "
         "1.67 times as fast on a cpu (batch 8, 1.52 to 1.79), "
@@ -72,13 +72,13 @@ def test_cost_and_gain_stand_beside_the_parents() -> None:
 
 
 def test_what_was_not_measured_is_not_mentioned() -> None:
-    assert "instead" not in what_it_cost(replace(CARD, parent_accuracy=None), PARENT)
-    assert what_it_cost(replace(CARD, accuracy=None, parent_accuracy=None, macs=None), PARENT) == (
+    assert "instead" not in describe_cost(replace(CARD, parent_accuracy=None), PARENT)
+    assert describe_cost(replace(CARD, accuracy=None, parent_accuracy=None, macs=None), PARENT) == (
         "Beside its parent: 0.31 of its parameters."
     )
-    assert what_it_cost(replace(CARD, accuracy=None, parent_accuracy=None)) == ""  # the parent's card is not here
+    assert describe_cost(replace(CARD, accuracy=None, parent_accuracy=None)) == ""  # the parent's card is not here
     other = replace(PARENT, sample_shape=(3, 1024))
-    assert "MACs" not in what_it_cost(CARD, other)  # counted on other inputs
+    assert "MACs" not in describe_cost(CARD, other)  # counted on other inputs
 
 
 @pytest.mark.parametrize(
@@ -90,23 +90,23 @@ def test_what_was_not_measured_is_not_mentioned() -> None:
 )
 def test_gains_and_ties_are_told_too(own: int, parents: int, text: str) -> None:
     card = replace(CARD, accuracy=Accuracy.of("test", own, 1024), parent_accuracy=Accuracy.of("test", parents, 1024))
-    assert text in what_it_cost(card)
+    assert text in describe_cost(card)
 
 
 def test_a_difference_is_never_rounded_to_nothing() -> None:
     many = 100_000
     card = replace(CARD, accuracy=Accuracy.of("test", 50_000, many), parent_accuracy=Accuracy.of("test", 50_001, many))
-    assert ", -0.001 points;" in what_it_cost(card)
+    assert ", -0.001 points;" in describe_cost(card)
     tiny = replace(CARD, parameters=1234)
-    assert "0.0012 of its parameters" in what_it_cost(tiny, PARENT)
+    assert "0.0012 of its parameters" in describe_cost(tiny, PARENT)
 
 
 def test_an_entry_without_parent_tells_its_own_numbers() -> None:
-    assert what_it_is(PARENT).endswith("(20 classes of shapes; one input is 3 x 512).")
-    assert what_it_cost(PARENT) == (
+    assert describe(PARENT).endswith("(20 classes of shapes; one input is 3 x 512).")
+    assert describe_cost(PARENT) == (
         "It has 880 of 1024 right (85.9 %; 95 % interval 83.7-87.9), 1M parameters, 1G MACs."
     )
-    assert what_it_cost(replace(PARENT, accuracy=None, macs=None)) == "It has 1M parameters."
+    assert describe_cost(replace(PARENT, accuracy=None, macs=None)) == "It has 1M parameters."
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_an_entry_without_parent_tells_its_own_numbers() -> None:
     ],
 )
 def test_other_networks_and_origins(changes: dict[str, Any], text: str) -> None:
-    assert text in what_it_is(replace(CARD, **changes))
+    assert text in describe(replace(CARD, **changes))

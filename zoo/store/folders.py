@@ -1,0 +1,63 @@
+"""The folders of entries: those shipped with the package, the user's own, and the downloaded ones.
+
+Each holds ``<name>.json``, the card of an entry, beside the checkpoint file that the card names.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from zoo.store.mirrors import INDEX
+from zoo.utils import expand_path
+
+PACKAGE_DIR = Path(__file__).parents[1] / "checkpoints"
+
+
+def home() -> Path:
+    """The folder of everything that is not shipped: ``ZOO_HOME``, or the system's folder for a user's data."""
+    if folder := os.environ.get("ZOO_HOME"):
+        return expand_path(folder)
+    from platformdirs import user_data_path
+
+    return user_data_path("pruned-zoo", appauthor=False)
+
+
+def package_dir() -> Path:
+    """The folder of the entries that come with the package."""
+    return PACKAGE_DIR
+
+
+def user_dir() -> Path:
+    """The folder of the user's own entries."""
+    return home() / "own"
+
+
+def cache_dir() -> Path:
+    """The folder of the downloaded entries."""
+    return home() / "cache"
+
+
+def entry_folders() -> tuple[Path, Path, Path]:
+    """All three, in the order in which an entry is looked up."""
+    return package_dir(), user_dir(), cache_dir()
+
+
+def is_shipped(name: str) -> bool:
+    """Whether an entry of this full name comes with the package."""
+    return (package_dir() / f"{name}.json").exists()
+
+
+def is_own(name: str) -> bool:
+    """Whether the user's own folder holds an entry of this full name."""
+    return (user_dir() / f"{name}.json").exists()
+
+
+def is_downloaded(name: str) -> bool:
+    """Whether an entry of this full name is neither shipped nor the user's own."""
+    return not (is_shipped(name) or is_own(name))
+
+
+def card_files(folder: Path) -> list[Path]:
+    """The files of a folder that should be cards, sorted: hidden files and a mirror's index are not among them."""
+    return [path for path in sorted(folder.glob("[!.]*.json")) if path.name != INDEX]

@@ -1,0 +1,54 @@
+"""What a download reads from: a source opens a file by its name, at its beginning or in its middle.
+
+A download that was interrupted goes on in the middle of the file, provided that the file is still the same one. A
+*validator* (RFC 9110, section 13.1.5, If-Range) tells: it changes when the file does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from zoo.errors import ZooError
+
+CHUNK = 1 << 18  # bytes that are read at once
+
+
+class FetchError(ZooError):
+    """One source gave no good file; another one may."""
+
+
+class NoSuchFileError(FetchError):
+    """The source can be reached and has no file of that name."""
+
+
+class ConnectionLostError(FetchError):
+    """The connection ended before the file did: the same source may give the rest."""
+
+
+@dataclass(frozen=True)
+class FileStream:
+    """The bytes of a file from byte `start` on.
+
+    total      bytes of the whole file; None where the source does not tell
+    validator  changes when the file does; None where the source gives none
+    is_html    the source calls the file a web page
+    """
+
+    start: int
+    total: int | None
+    validator: str | None
+    chunks: Iterator[bytes]
+    is_html: bool = False
+
+
+class Source(Protocol):
+    """A folder, a bundle or a server that gives files by name."""
+
+    def open(self, name: str, *, start: int = 0, validator: str | None = None) -> AbstractContextManager[FileStream]:
+        """The file from byte `start` on if `validator` is still that of the file, or else from byte 0.
+
+        Raises FetchError: there is no such file, or the source cannot be reached. Reading `chunks` raises it too.
+        """

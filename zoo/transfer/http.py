@@ -1,0 +1,142 @@
+"""A source behind http(s), and Hugging Face repositories, which are read through it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from zoo.transfer.base import CHUNK, ConnectionLostError, FetchError, FileStream, NoSuchFileError
+
+if TYPE_CHECKING:
+    from requests import Response
+
+TIMEOUT = (10, 30)  # seconds to connect, seconds between two chunks
+_HUGGING_FACE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<folder>[\w./-]+))?/?")
+
+
+def redact(url: str) -> str:
+    """An address without the user name and password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+class HttpSource:
+    """The files of a folder behind http or https."""
+
+    def __init__(self, base: str, headers: Mapping[str, str] | None = None) -> None:
+        if urlsplit(base).query or urlsplit(base).fragment:
+            raise FetchError("a mirror's address is that of a folder: it has no ? and no #")
+        self.base = base.rstrip("/")
+        self.headers = dict(headers or {})
+
+    @contextmanager
+    def open(self, name: str, *, start: int = 0, validator: str | None = None) -> Iterator[FileStream]:
+        url = f"{self.base}/{quote(name)}"
+        # identity: the size that a compressing server states is not that of the file
+        headers = {**self.headers, "Accept-Encoding": "identity"}
+        if start and validator:
+            headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+        with self._get(url, headers) as response:
+            if response.status_code != 416 or "Range" not in headers:
+                yield self._stream(url, response, start)
+                return
+        with self.open(name) as stream:  # 416: the file has no bytes from `start` on; read all of it
+            yield stream
+
+    def _get(self, url: str, headers: Mapping[str, str]) -> Response:
+        import requests  # slow to import, and `zoo list` needs none of it
+
+        with _translated_errors(url):
+            return requests.get(url, stream=True, timeout=TIMEOUT, headers=headers)
+
+    def _stream(self, url: str, response: Response, start: int) -> FileStream:
+        if response.status_code not in (200, 206):
+            reason = "".join(char for char in str(response.reason) if char.isprintable())
+            error = NoSuchFileError if response.status_code == 404 else FetchError
+            raise error(f"{redact(url)} answered {response.status_code} {reason}")
+        first, total = _content_range(response) if response.status_code == 206 else (0, _content_length(response))
+        if response.status_code == 206 and first != start:
+            raise FetchError(f"{redact(url)} was asked for bytes from {start} on and sent those from {first} on")
+
+        def chunks() -> Iterator[bytes]:
+            with _translated_errors(url):
+                # read1 returns what has come, however little. A full read would lose the bytes before a broken
+                # connection.
+                while chunk := response.raw.read1(CHUNK, decode_content=True):
+                    yield chunk
+
+        is_html = response.headers.get("Content-Type", "").lower().startswith("text/html")
+        return FileStream(first, total, _validator(response), chunks(), is_html)
+
+
+def hugging_face_source(base: str) -> HttpSource:
+    """The source for hf://owner/repository[@revision][/folder].
+
+    `huggingface_hub` gives only the address and the token: the download itself verifies and resumes as any other.
+
+    Raises FetchError: the address is another one, or huggingface_hub is not installed.
+    """
+    parts = _HUGGING_FACE.fullmatch(base)
+    if parts is None:
+        raise FetchError("write a Hugging Face repository as hf://owner/repository, hf://owner/repository@revision")
+    try:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+    except ImportError as error:
+        raise FetchError("Hugging Face repositories need one more package: pip install 'pruned-zoo[hf]'") from error
+    name = f"{parts['folder'].strip('/')}/x" if parts["folder"] else "x"
+    url = hf_hub_url(parts["repo"], name, revision=parts["revision"])
+    return HttpSource(url.rsplit("/", 1)[0], build_hf_headers())
+
+
+def _content_length(response: Response) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    encoded = response.headers.get("Content-Encoding", "identity").lower() not in ("", "identity")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) and not encoded else None
+
+
+def _content_range(response: Response) -> tuple[int, int | None]:
+    """The first byte that is sent and the size of the file, from a header such as "bytes 100-999/1000"."""
+    parts = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18}|\*)", response.headers.get("Content-Range", ""))
+    if parts is None:
+        raise FetchError(f"{redact(response.url)} sent a part of the file without saying which")
+    return int(parts[1]), None if parts[2] == "*" else int(parts[2])
+
+
+def _validator(response: Response) -> str | None:
+    """A strong entity tag, or else the date of the last change: a weak tag promises too little for If-Range."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else response.headers.get("Last-Modified")
+
+
+@contextmanager
+def _translated_errors(url: str) -> Iterator[None]:
+    """Turn the errors of requests, urllib3 and http.client into a FetchError of one sentence."""
+    from http.client import HTTPException
+
+    import requests
+    import urllib3
+
+    try:
+        yield
+    except requests.TooManyRedirects as error:
+        raise FetchError(f"{redact(url)}: the address redirects in a loop") from error
+    except requests.exceptions.ProxyError as error:
+        raise FetchError(f"{redact(url)}: the proxy cannot be reached") from error
+    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
+        raise FetchError(f"{redact(url)}: the connection is not safe: {error}") from error
+    except requests.ConnectTimeout as error:
+        raise FetchError(f"{redact(url)}: the server does not answer") from error
+    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
+        raise ConnectionLostError(f"{redact(url)}: the server stopped answering") from error
+    except (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError) as error:
+        raise FetchError(f"{redact(url)}: what it sent cannot be unpacked") from error
+    except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError) as error:
+        raise ConnectionLostError(f"{redact(url)}: the connection broke off") from error
+    except requests.ConnectionError as error:
+        raise ConnectionLostError(f"{redact(url)}: the connection was refused, broke off or stalled") from error
+    # The address itself is wrong, or the certificates are.
+    except (OSError, ValueError, urllib3.exceptions.HTTPError, HTTPException) as error:
+        raise FetchError(f"{redact(url)}: {error}") from error

@@ -1,0 +1,74 @@
+"""Sources on this machine: a folder, and a bundle (a zip file that `zoo bundle` wrote)."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from zoo.transfer.base import CHUNK, FetchError, FileStream, NoSuchFileError
+
+
+class FolderSource:
+    """The files of a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def open(self, name: str, *, start: int = 0, validator: str | None = None) -> Iterator[FileStream]:
+        path = self.path / name
+        try:
+            if not path.is_file():  # opening a named pipe would wait for ever
+                raise NoSuchFileError(f"{path}: there is no such file")
+            file = open(path, "rb")  # noqa: SIM115 (closed below)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+            raise FetchError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+        def chunks() -> Iterator[bytes]:
+            # An error is this source's fault only while it reads, not while the caller writes what was read.
+            try:
+                file.seek(start)
+                while chunk := file.read(CHUNK):
+                    yield chunk
+            except OSError as error:
+                raise FetchError(f"{path}: {error.strerror or error}") from error
+
+        with file:
+            state = os.fstat(file.fileno())
+            current = f"{state.st_size} {state.st_mtime_ns}"
+            start = start if validator == current else 0
+            yield FileStream(start, state.st_size, current, chunks())
+
+
+class BundleSource:
+    """The members of a zip file, read by name; nothing is unpacked to disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def open(self, name: str, *, start: int = 0, validator: str | None = None) -> Iterator[FileStream]:
+        try:
+            archive = zipfile.ZipFile(self.path)  # closed below
+            size = archive.getinfo(name).file_size
+        except KeyError as error:
+            raise NoSuchFileError(f"{self.path} holds no {name}") from error
+        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise FetchError(f"{self.path} is no readable bundle: {reason}") from error
+
+        def chunks() -> Iterator[bytes]:
+            try:
+                with archive.open(name) as file:
+                    while chunk := file.read(CHUNK):
+                        yield chunk
+            except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+                raise FetchError(f"{name} in {self.path}: {error}") from error
+            except Exception as error:  # the errors of zlib and lzma have no common class
+                raise FetchError(f"{name} in {self.path} is damaged: {error}") from error
+
+        with archive:
+            yield FileStream(0, size, None, chunks())
