@@ -1,4 +1,4 @@
-"""Which of several ways to compute the same runs fastest on this GPU: measured once for each shape, then remembered."""
+"""Autotuning on CUDA: of several implementations of one operation, the fastest for each key (shape, dtype, device)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from zoo.timing import seconds
 
-_CHOSEN: dict[Hashable, str] = {}
-_ROUNDS = 5
+_FASTEST: dict[Hashable, str] = {}
+_REPEATS = 5
 
 
 @functools.cache
@@ -30,34 +30,37 @@ def kernels() -> Any:
         return None
 
 
-def autotune(key: Hashable, ways: Mapping[str, Callable[[], Tensor]], device: torch.device) -> Tensor:
-    """The result of the way that was fastest for this key on this GPU, by device events.
+def autotune(key: Hashable, implementations: Mapping[str, Callable[[], Tensor]], device: torch.device) -> Tensor:
+    """The result of the implementation that is fastest for this key on this GPU.
 
-    A way that fails while it is measured is out of the race; the first way is plain torch and may not. While a CUDA
-    graph is captured nothing is measured: there the choice of an earlier eager call holds, or the first way. The ways
-    return the same up to rounding; where distances tie up to rounding, neighbours may differ from one run to another.
+    The first call with a key times every implementation and remembers the name of the fastest; an implementation that
+    raises while it is timed is never taken, except that the first one, plain torch, must not raise. While a CUDA graph
+    is captured nothing can be timed: an earlier eager call decides, or else the first implementation is taken.
+
+    The results are equal up to rounding. Where distances are equal up to rounding, the neighbours that are found may
+    therefore differ from one run to another.
     """
-    with torch.cuda.device(device):  # Triton launches on the current one
-        name = _CHOSEN.get(key)
+    with torch.cuda.device(device):  # Triton launches on the current device
+        name = _FASTEST.get(key)
         if name is None:
-            name = next(iter(ways))
+            first = name = next(iter(implementations))
             if not torch.cuda.is_current_stream_capturing():
-                times = {each: _milliseconds(way, must=each == name) for each, way in ways.items()}
-                name = _CHOSEN[key] = min(times, key=times.__getitem__)
-        return ways[name]()
+                times = {n: _median_seconds(call, device, must_run=n == first) for n, call in implementations.items()}
+                name = _FASTEST[key] = min(times, key=times.__getitem__)
+        return implementations[name]()
 
 
 def autotuned() -> dict[Hashable, str]:
-    """What has been measured so far: key -> name of the fastest way."""
-    return dict(_CHOSEN)
+    """Key -> name of the fastest implementation, for the keys that have been timed."""
+    return dict(_FASTEST)
 
 
-def _milliseconds(way: Callable[[], Tensor], *, must: bool) -> float:
+def _median_seconds(call: Callable[[], Tensor], device: torch.device, *, must_run: bool) -> float:
+    """The median time of a call; infinite if it raises, unless it must run."""
     try:
-        way()  # compiles, and fills caches
+        call()  # compiles, and fills caches
     except Exception:  # whatever a compiler, a driver or a missing tool may raise
-        if must:
+        if must_run:
             raise
         return math.inf
-    device = torch.device("cuda", torch.cuda.current_device())
-    return 1000 * statistics.median(seconds(way, device) for _ in range(_ROUNDS))
+    return statistics.median(seconds(call, device) for _ in range(_REPEATS))

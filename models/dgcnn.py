@@ -1,9 +1,11 @@
 """DGCNN for point-cloud classification (Wang et al. 2019, Dynamic Graph CNN for Learning on Point Clouds, figure 3).
 
-The authors' PyTorch classifier: four EdgeConv layers of 64, 64, 128 and 256 channels, a 1 x 1 convolution of their
-concatenation to 1024, [max, mean] over the points, two hidden linear layers of 512 and 256. 1.81 M parameters for
-40 classes. Weights of the authors' code load through `from_authors`. What differs: EdgeConv runs once per point
-(zoo.models.edgeconv), names say what a layer is, and every hidden width is free.
+This is the classifier of the authors' PyTorch code: four EdgeConv layers of 64, 64, 128 and 256 channels, a 1 x 1
+convolution of their concatenation to 1024 channels, [max, mean] over the points, and two hidden linear layers of 512
+and 256. It has 1.81 M parameters for 40 classes. Weights of the authors' code load through `from_authors`.
+
+What differs from the authors' code: EdgeConv is computed once per point (`zoo.models.edgeconv`), the names of the
+layers say what they are, and the width of every hidden layer is an argument.
 """
 
 from __future__ import annotations
@@ -26,23 +28,25 @@ EDGES = ("edge1", "edge2", "edge3", "edge4")
 
 
 class PointConv(nn.Conv1d):
-    """A convolution of kernel 1, x (B, C, N) -> (B, O, N), as a linear map on points: it copies nothing where the
-    memory is laid out point after point."""
+    """A convolution with kernel size 1: x (B, C, N) -> (B, O, N).
+
+    It is computed as a linear layer on points, which copies nothing if x is a transposed contiguous (B, N, C) tensor.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.transpose(1, 2), self.weight.squeeze(2), self.bias).transpose(1, 2)
 
 
 class PointNorm(nn.BatchNorm1d):
-    """Batch norm of x (P, C) that writes over its input where no gradient and no statistics need it."""
+    """Batch norm of x (P, C), in place where `is_pointwise` holds."""
 
     @property
-    def still(self) -> bool:
-        """Whether each row is mapped by itself, and nothing is kept for a gradient."""
+    def is_pointwise(self) -> bool:
+        """Whether each row is normalised by itself, with the running statistics, and autograd records nothing."""
         return not (self.training or torch.is_grad_enabled() or self.running_mean is None)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.still:
+        if not self.is_pointwise:
             return super().forward(x)
         assert self.running_mean is not None  # the asserts are for the type checker
         assert self.running_var is not None
@@ -51,19 +55,24 @@ class PointNorm(nn.BatchNorm1d):
 
 
 class DGCNN(nn.Module):
-    """x (B, 3, N) with N >= k -> logits (B, num_classes).
+    """Point clouds x (B, 3, N), N >= k -> logits (B, num_classes).
 
-    Raises ZooError if a cloud has fewer than k points.
+    widths   group name (a key of WIDTHS) -> number of neurons
+    k        number of neighbours in each EdgeConv layer, the point itself included
+    dropout  after both hidden linear layers
+    slope    negative slope of the leaky ReLUs
+
+    Raises ZooError if x is not of that shape or a cloud has fewer than k points.
     """
 
     def __init__(self, widths: Mapping[str, int], *, num_classes: int, k: int, dropout: float, slope: float) -> None:
         super().__init__()
         self.slope = slope
         self.num_classes = num_classes
-        into = 3
+        in_channels = 3
         for name in EDGES:
-            self.add_module(name, EdgeConv(into, widths[name], k=k, slope=slope))
-            into = widths[name]
+            self.add_module(name, EdgeConv(in_channels, widths[name], k=k, slope=slope))
+            in_channels = widths[name]
         self.conv5 = PointConv(sum(widths[name] for name in EDGES), widths["conv5"], 1, bias=False)
         self.bn5 = PointNorm(widths["conv5"])
         self.linear1 = nn.Linear(2 * widths["conv5"], widths["linear1"], bias=False)
@@ -80,10 +89,10 @@ class DGCNN(nn.Module):
         for edge in self._edges():
             x = edge(x)
             features += (x,)
-        watched = any(each._forward_hooks or each._forward_pre_hooks for each in (self.conv5, self.bn5))
-        if watched or not (self.bn5.still and use_blocks(x)):  # who watches sees the batch as it is
+        hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv5, self.bn5))
+        if hooked or not (self.bn5.is_pointwise and use_blocks(x)):  # a hook is called once, with the whole batch
             return self._second(self._first(self._embed(features)))
-        # What conv5 gives is the largest tensor there is: of one cloud at a time it stays in a CPU's caches.
+        # The output of conv5 is the largest tensor of the network; that of one cloud stays in a CPU's caches.
         clouds = zip(*(torch.split(feature, 1) for feature in features), strict=True)
         return self._second(self._hidden(torch.cat([self._pool(self._embed(cloud)) for cloud in clouds])))
 
@@ -92,7 +101,7 @@ class DGCNN(nn.Module):
 
     def _embed(self, features: tuple[Tensor, ...]) -> Tensor:
         B, _, N = features[0].shape
-        points = torch.cat([x.transpose(1, 2) for x in features], 2)  # B N C: the layout that the layers compute in
+        points = torch.cat([x.transpose(1, 2) for x in features], 2)  # B N C, as the layers hold it in memory
         y = self.conv5(points.transpose(1, 2)).transpose(1, 2).reshape(B * N, -1)
         return F.leaky_relu(self.bn5(y), self.slope, inplace=True).view(B, N, -1).transpose(1, 2)  # B E N
 
@@ -100,9 +109,9 @@ class DGCNN(nn.Module):
         return self._hidden(self._pool(x))
 
     def _pool(self, x: Tensor) -> Tensor:
-        # Without a gradient amax is the fast one, with one max is.
-        most = x.max(2).values if torch.is_grad_enabled() and x.requires_grad else x.amax(2)
-        return torch.cat([most, x.mean(2)], 1)  # B 2E
+        # amax is faster without a gradient, max with one.
+        maxima = x.max(2).values if torch.is_grad_enabled() and x.requires_grad else x.amax(2)
+        return torch.cat([maxima, x.mean(2)], 1)  # B 2E
 
     def _hidden(self, x: Tensor) -> Tensor:
         return self.drop(F.leaky_relu(self.bn6(self.linear1(x)), self.slope))  # type: ignore[no-any-return]
@@ -113,18 +122,18 @@ class DGCNN(nn.Module):
 
     @property
     def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons now."""
+        """Group name -> number of neurons that the group has now."""
         return widths_of(self)
 
     def stages(self) -> list[Stage]:
-        """The chain; between the EdgeConv layers the state is the tuple of their outputs so far."""
+        """The network as a chain; between the EdgeConv layers the state is the tuple of their outputs so far."""
 
-        def grow(edge: EdgeConv, first: bool) -> Any:
+        def append(edge: EdgeConv, first: bool) -> Any:
             return lambda state: (edge(state),) if first else (*state, edge(state[-1]))
 
         edges = self._edges()
         return [
-            *(Stage(name, grow(edge, edge is edges[0]), (edge,)) for name, edge in zip(EDGES, edges, strict=True)),
+            *(Stage(name, append(edge, edge is edges[0]), (edge,)) for name, edge in zip(EDGES, edges, strict=True)),
             Stage("conv5", self._embed, (self.conv5, self.bn5)),
             Stage("linear1", self._first, (self.linear1, self.bn6, self.drop)),
             Stage("linear2", lambda x: self.drop(F.leaky_relu(self.bn7(self.linear2(x)), self.slope)),
@@ -142,26 +151,27 @@ class DGCNN(nn.Module):
             groups.append(NeuronGroup(name, (edge.conv, edge.bn), tuple(readers), scale_on_writer=True))
             offset += size
         E = self.conv5.out_channels
-        pooled = Reader(self.linear1, torch.arange(2 * E, device="cpu").view(2, E).t(), self.bn6)  # maxima, then means
+        # linear1 reads E maxima, then E means.
+        pooled = Reader(self.linear1, torch.arange(2 * E, device="cpu").view(2, E).t(), self.bn6)
         groups.append(NeuronGroup("conv5", (self.conv5, self.bn5), (pooled,)))
         for name, layer, bn, reader in (
             ("linear1", self.linear1, self.bn6, self.linear2),
             ("linear2", self.linear2, self.bn7, self.linear3),
-        ):  # both readers have a bias
+        ):  # no norm: both readers have a bias
             groups.append(NeuronGroup(name, (layer, bn), (Reader.of(reader, layer.out_features),)))
         return groups
 
 
-def scaled(w: float) -> dict[str, int]:
-    """The widths of the DGCNN with width multiplier w, which scales the EdgeConv layers (Ye et al. 2020, Table 3)."""
+def edgeconv_scaled(w: float) -> dict[str, int]:
+    """The widths for width multiplier w, which scales the EdgeConv layers only (Ye, Wu, Liu 2020, table 3)."""
     return {name: max(1, round(w * WIDTHS[name])) if name in EDGES else n for name, n in WIDTHS.items()}
 
 
-@register_model("dgcnn", widths_for_multiplier=scaled)
+@register_model("dgcnn", widths_for_multiplier=edgeconv_scaled)
 def dgcnn(
     *, num_classes: int = 40, widths: Mapping[str, int] | None = None, k: int = 20, dropout: float = 0.5
 ) -> DGCNN:
-    """The authors' classifier, or the same with other widths (group name -> neurons).
+    """DGCNN as in the authors' code, or with other `widths` (group name -> number of neurons).
 
     Raises ZooError for an unknown group and for a width below 1.
     """
@@ -169,11 +179,13 @@ def dgcnn(
 
 
 def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state_dict of the authors' public PyTorch code, renamed for `dgcnn`; load the result with load_state_dict.
+    """A state_dict of the authors' PyTorch code with the names of `dgcnn`, for its load_state_dict.
 
-    Their keys are conv1.0.weight ... conv5.0.weight, bn1.* ... bn7.*, linear1.weight, linear2.*, linear3.*, possibly
-    under ``module.`` (DataParallel). Their batch norms appear a second time inside the Sequentials (conv1.1.*), as
-    the same tensors. Raises ZooError if a key is not one of these.
+    The authors' keys are conv1.0.weight ... conv5.0.weight, bn1.* ... bn7.*, linear1.weight, linear2.* and linear3.*,
+    possibly with the prefix ``module.`` of DataParallel. Their batch norms are also part of an nn.Sequential
+    (conv1.1.*), with the same tensors.
+
+    Raises ZooError if a key is not one of these.
     """
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():

@@ -1,12 +1,12 @@
-"""EdgeConv (Wang et al. 2019, Dynamic Graph CNN, section 3.1), computed once per point instead of once per edge.
+"""EdgeConv (Wang et al. 2019, Dynamic Graph CNN for Learning on Point Clouds, section 3.1), computed once per point.
 
     y_i = max over j in knn(i) of act(bn(W [x_j - x_i, x_i]))
 
-The linear map splits, W [x_j - x_i, x_i] = W1 x_j + (W2 - W1) x_i, so it runs on points; batch norm is affine per
-channel and the activation increases, so the maximum over neighbours acts on the rows W1 x_j alone (on their negative
-where the batch-norm gain is negative). In training, the mean and variance over all edges follow from the sums over
-each point's neighbours. Parameters and their meaning are those of the written-out layer, `edge_conv_written_out`,
-against which this is tested.
+The authors' code applies W to every edge. Here W = [W1, W2] is split, W [x_j - x_i, x_i] = W1 x_j + (W2 - W1) x_i, so
+that it is applied to every point, k times less often. Batch norm is affine in each channel and the activation
+increases, so the maximum over the neighbours j can be taken of W1 x_j alone (of its negative where the gain of the
+batch norm is negative). In training, the mean and variance over all edges follow from sums over each point's
+neighbours. The parameters are those of the form with edges, `edge_conv_on_edges`, with which the tests compare.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from zoo import distributed
 from zoo.models import autotune
 from zoo.models.point_ops import gather, is_compiling, knn, use_blocks
 
-# So many numbers of a running maximum stay in a CPU's caches for k rounds: 2 MiB in float32.
-CACHED = 512 * 1024
+# A running maximum of this many numbers (2 MiB in float32) stays in a CPU's caches while k neighbours are compared.
+BLOCK = 512 * 1024
 
 
 class EdgeConv(nn.Module):
-    """x (B, C, N) -> (B, O, N), neighbours searched in x itself.
+    """EdgeConv of a k-nearest-neighbour graph that is computed from the input: x (B, C, N) -> (B, O, N).
+
+    in_channels   C
+    out_channels  O
+    k             number of neighbours, the point itself included
+    slope         negative slope of the leaky ReLU
 
     Raises ZooError if a cloud has fewer than k points.
     """
@@ -44,7 +49,8 @@ class EdgeConv(nn.Module):
         index = knn(x.detach(), self.k)  # B N k
         rows = (index + N * torch.arange(B, device=x.device).view(B, 1, 1)).view(B * N, self.k)
         points = x.transpose(1, 2).reshape(B * N, C)
-        # Where the batch-norm gain is negative the smallest edge wins: turn those channels' signs, then max is right.
+        # Where the gain of the batch norm is negative, the minimum over the edges is the one to take: negating those
+        # channels makes it a maximum.
         sign = torch.where(self.bn.weight.detach() < 0, -1.0, 1.0).to(x.dtype)
         W = self.conv.weight.flatten(1) * sign.unsqueeze(1)
         neighbour = points @ W[:, :C].t()  # BN O, W1 x_j
@@ -55,29 +61,35 @@ class EdgeConv(nn.Module):
         return edge_max(neighbour, centre, rows, gain, shift, self.slope).view(B, N, -1).transpose(1, 2)
 
     def _statistics(self, neighbour: Tensor, centre: Tensor, rows: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (O,) of the signed edges; in training over all edges of the batch (of all processes that
-        share it), and the running ones move."""
+        """Mean and variance (O,) that the batch norm applies to the edges, of which channels with sign -1 are negated.
+
+        In training they are those of all edges of the batch, of all processes, and the running statistics are updated.
+        """
         bn = self.bn
         assert bn.running_mean is not None  # the asserts are for the type checker
         assert bn.running_var is not None
         if not bn.training:
             return bn.running_mean * sign, bn.running_var
-        # In float32 whatever autocast says: a sum of squares over all edges is beyond float16, and rounds in bfloat16.
+        # Not under autocast: a sum of squares over all edges overflows float16 and loses its digits in bfloat16.
         with torch.autocast(neighbour.device.type, enabled=False):
             exact = torch.promote_types(neighbour.dtype, torch.float32)
-            return self._of_the_batch(bn, neighbour.to(exact), centre.to(exact), rows, sign)
+            return self._batch_statistics(bn, neighbour.to(exact), centre.to(exact), rows, sign)
 
-    def _of_the_batch(
+    def _batch_statistics(
         self, bn: nn.BatchNorm2d, neighbour: Tensor, centre: Tensor, rows: Tensor, sign: Tensor
     ) -> tuple[Tensor, Tensor]:
         assert bn.running_mean is not None
         assert bn.running_var is not None
         assert bn.num_batches_tracked is not None
         edges = rows.numel()
-        # The edge from i to j is n_j + c_i; each part is taken about its own mean, a constant, so that the variance is
-        # not a difference of two large numbers. With s_i the sum of n_j over i's neighbours, sums over edges follow.
+        # Edge (i, j) has the value n_j + c_i. With s_i the sum of n_j over the neighbours j of i, and d_j the number of
+        # points that j is a neighbour of:
+        #     sum over edges of (n_j + c_i)   = sum over j of d_j n_j + k sum over i of c_i
+        #     sum over edges of (n_j + c_i)^2 = sum over j of d_j n_j^2 + sum over i of c_i (k c_i + 2 s_i)
+        # n and c are first centred at constants near their means, or the variance would be a difference of two large
+        # numbers.
         with torch.no_grad():
-            # Not bincount, whose size depends on its values, so that a GPU would be waited for.
+            # Not bincount: the size of its result depends on the values, so that the CPU would wait for the GPU.
             ones = neighbour.new_ones(edges)
             degree = neighbour.new_zeros(len(neighbour)).scatter_add_(0, rows.flatten(), ones)
             shift_n, shift_c = distributed.all_reduce_mean(degree @ neighbour / edges, centre.mean(0))
@@ -90,19 +102,19 @@ class EdgeConv(nn.Module):
         with torch.no_grad():
             edges = distributed.global_count(edges)
             bn.num_batches_tracked.add_(1)
-            # Without a momentum the running statistics are plain averages, as in nn.BatchNorm2d.
+            # momentum=None means a cumulative average, as in nn.BatchNorm2d.
             momentum = 1 / int(bn.num_batches_tracked) if bn.momentum is None else bn.momentum
             bn.running_mean.lerp_((mean * sign).to(bn.running_mean.dtype), momentum)
             bn.running_var.lerp_((var * (edges / max(edges - 1, 1))).to(bn.running_var.dtype), momentum)
         return mean, var
 
     def edges(self, x: Tensor) -> Tensor:
-        """The written-out input of the linear map, [x_j - x_i, x_i]: x (B, C, N) -> (B, 2C, N, k)."""
+        """The input of the linear map on every edge, [x_j - x_i, x_i]: x (B, C, N) -> (B, 2C, N, k)."""
         neighbours = gather(x, knn(x.detach(), self.k))
         centre = x.unsqueeze(3).expand_as(neighbours)
         return torch.cat([neighbours - centre, centre], 1)
 
-    # A reader of neuron groups (zoo.models.groups.CustomReader): one row an edge, columns i and C + i.
+    # The members of zoo.models.CustomReader: the matrix has one row per edge, and channel i has columns i and C + i.
 
     @property
     def weight_layer(self) -> nn.Module:
@@ -115,25 +127,25 @@ class EdgeConv(nn.Module):
         return torch.cat([channels, self.conv.in_channels // 2 + channels], 1)
 
     def count_macs(self, x: Tensor) -> tuple[int, int]:
-        """(MACs, batch-norm elements) of the written-out layer, one 1 x 1 convolution over every edge.
+        """(MACs, batch-norm elements) of the form with edges, a 1 x 1 convolution of every edge.
 
-        That is how DGCNN's cost is counted in the literature; the split form executes 2/k of these MACs.
+        The literature counts the cost of DGCNN in this way; what is executed here are 2/k of these MACs.
         """
         B, _, N = x.shape
         return B * N * self.k * self.conv.weight.numel(), B * N * self.k * self.conv.out_channels
 
 
-def edge_conv_written_out(layer: EdgeConv, x: Tensor) -> Tensor:
-    """The same layer as its formula says, on every edge: slow, large, and the truth for tests and benchmarks."""
+def edge_conv_on_edges(layer: EdgeConv, x: Tensor) -> Tensor:
+    """The layer computed on every edge, as in the paper: slow, and the reference of tests and benchmarks."""
     return F.leaky_relu(layer.bn(layer.conv(layer.edges(x))), layer.slope).amax(3)
 
 
 def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shift: Tensor, slope: float) -> Tensor:
-    """leaky_relu(gain (max over j of neighbour[rows[:, j]] + centre) + shift).
+    """leaky_relu(gain (max over j of neighbour[rows[:, j]] + centre) + shift) -> (P, O).
 
-    neighbour, centre (P, O), rows (P, k) indices into P, gain, shift (O,) -> (P, O).
+    neighbour, centre (P, O); rows (P, k), indices of points from 0 to P - 1; gain, shift (O,); slope of the leaky ReLU.
     """
-    grad = torch.is_grad_enabled() and any(each.requires_grad for each in (neighbour, centre, gain, shift))
+    grad = torch.is_grad_enabled() and any(x.requires_grad for x in (neighbour, centre, gain, shift))
     if neighbour.device.type != "cuda" or grad or neighbour.dtype == torch.float64 or is_compiling():
         return _edge_max(neighbour, centre, rows, gain, shift, slope)
     implementations = edge_max_implementations(neighbour, centre, rows, gain, shift, slope)
@@ -158,54 +170,59 @@ def _edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shi
 
 
 def neighbour_max(x: Tensor, rows: Tensor) -> Tensor:
-    """Maximum over neighbours: x (P, O), rows (P, k) indices into P -> (P, O). No (P, k, O) tensor is made."""
-    turns = rows.t().contiguous()
+    """Maximum over neighbours: x (P, O), rows (P, k) indices of points -> (P, O), without a (P, k, O) tensor."""
+    neighbours = rows.t().contiguous()  # k P
     if torch.is_grad_enabled() and x.requires_grad:
-        result: Tensor = _NeighbourMax.apply(x, turns)
+        result: Tensor = _NeighbourMax.apply(x, neighbours)
         return result
-    best = x.new_empty(turns.shape[1], x.shape[1])
-    for part, of_part in _parts(best, turns):
-        torch.index_select(x, 0, of_part[0], out=part)
-        value = torch.empty_like(part)
-        for turn in of_part[1:]:
-            torch.index_select(x, 0, turn, out=value)
-            torch.maximum(part, value, out=part)
-    return best
+    maximum = x.new_empty(neighbours.shape[1], x.shape[1])
+    for block, indices in _blocks(maximum, neighbours):
+        torch.index_select(x, 0, indices[0], out=block)
+        value = torch.empty_like(block)
+        for index in indices[1:]:
+            torch.index_select(x, 0, index, out=value)
+            torch.maximum(block, value, out=block)
+    return maximum
 
 
-def _parts(best: Tensor, turns: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """best (P, O) and turns (k, P) in parts of consecutive points."""
-    if not use_blocks(best):
-        return [(best, turns)]
-    step = max(1, CACHED // best.shape[1])
-    return list(zip(torch.split(best, step), torch.split(turns, step, 1), strict=True))
+def _blocks(output: Tensor, neighbours: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Views of output (P, O) and neighbours (k, P) in blocks of consecutive points."""
+    if not use_blocks(output):
+        return [(output, neighbours)]
+    step = max(1, BLOCK // output.shape[1])
+    return list(zip(torch.split(output, step), torch.split(neighbours, step, 1), strict=True))
 
 
 class _NeighbourMax(torch.autograd.Function):
-    """The gradient goes to the (first) neighbour that is the maximum; its place is kept in one byte up to k = 256."""
+    """`neighbour_max` with a gradient, which goes to the first neighbour that has the maximum.
+
+    The position of that neighbour, from 0 to k - 1, is saved for the backward pass: in one byte if k <= 256.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, turns: Tensor) -> Tensor:
-        bytes_ = len(turns) <= 256
-        best = x.new_empty(turns.shape[1], x.shape[1])
-        slot = torch.zeros_like(best, dtype=torch.uint8 if bytes_ else torch.int32)
-        for (part, of_part), (slot_, _) in zip(_parts(best, turns), _parts(slot, turns), strict=True):
-            torch.index_select(x, 0, of_part[0], out=part)
-            value, place = torch.empty_like(part), torch.empty_like(slot_)
-            larger = torch.empty_like(part, dtype=torch.bool)
-            for j, turn in enumerate(of_part[1:], 1):
-                torch.index_select(x, 0, turn, out=value)
-                torch.gt(value, part, out=larger)
-                # j only grows, so the last turn that was larger is the largest number: in bytes, cheaper than a mask.
-                torch.mul(larger.view(torch.uint8) if bytes_ else larger.int(), j, out=place)
-                torch.maximum(slot_, place, out=slot_)
-                torch.maximum(part, value, out=part)
-        ctx.save_for_backward(turns, slot)
-        ctx.points = len(x)
-        return best
+    def forward(ctx: Any, x: Tensor, neighbours: Tensor) -> Tensor:
+        bytes_ = len(neighbours) <= 256
+        maximum = x.new_empty(neighbours.shape[1], x.shape[1])
+        argmax = torch.zeros_like(maximum, dtype=torch.uint8 if bytes_ else torch.int32)
+        blocks = zip(_blocks(maximum, neighbours), _blocks(argmax, neighbours), strict=True)
+        for (block, indices), (position, _) in blocks:
+            torch.index_select(x, 0, indices[0], out=block)
+            value, candidate = torch.empty_like(block), torch.empty_like(position)
+            larger = torch.empty_like(block, dtype=torch.bool)
+            for j, index in enumerate(indices[1:], 1):
+                torch.index_select(x, 0, index, out=value)
+                torch.gt(value, block, out=larger)
+                # Since j increases, the last j with a larger value is the maximum of all such j: in bytes, this is
+                # cheaper than a masked assignment.
+                torch.mul(larger.view(torch.uint8) if bytes_ else larger.int(), j, out=candidate)
+                torch.maximum(position, candidate, out=position)
+                torch.maximum(block, value, out=block)
+        ctx.save_for_backward(neighbours, argmax)
+        ctx.num_points = len(x)
+        return maximum
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        turns, slot = ctx.saved_tensors
-        winner = turns.t().gather(1, slot.long())
-        return grad.new_zeros(ctx.points, grad.shape[1]).scatter_add_(0, winner, grad), None
+        neighbours, argmax = ctx.saved_tensors
+        winner = neighbours.t().gather(1, argmax.long())
+        return grad.new_zeros(ctx.num_points, grad.shape[1]).scatter_add_(0, winner, grad), None

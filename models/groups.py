@@ -1,12 +1,14 @@
-"""The common interface: neuron groups, who writes them and who reads them.
+"""Neuron groups: the interface between a network and pruning.
 
 A *neuron* is one output channel of a layer together with everything that acts on it channel by channel (batch norm,
-activation, depthwise convolution, squeeze-excitation gate), up to the next map that mixes channels. A *group* holds
-the N neurons of one layer; they can be removed one by one. *Writers* compute them: neuron i is row i of each writer's
-parameters. *Readers* mix them: neuron i owns a set of columns of each reader's weight (Ye, Wu, Liu 2020, section 2).
+activation, depthwise convolution, squeeze-excitation gate), up to the next layer that mixes channels. A *group* holds
+the N neurons of one layer, which can be removed one by one. *Writers* compute the neurons: neuron i is row i of each
+writer's parameters. *Readers* mix the neurons: a set of columns of each reader's weight belongs to neuron i
+(Ye, Wu, Liu 2020, Greedy Optimization Provably Wins the Lottery, section 2).
 
-A network takes part by one method, ``neuron_groups()``. Two more are optional: ``stages()`` (the network as a chain,
-so that a pruning pass need not compute again what comes before a layer) and ``widths``.
+A network can be pruned if it has the method ``neuron_groups()``. Two more methods are optional: ``stages()`` describes
+the network as a chain, so that pruning keeps the activations before a layer instead of computing them again, and
+``widths`` is the number of neurons of each group.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from zoo.errors import ZooError, suggest
 
 @runtime_checkable
 class CustomReader(Protocol):
-    """What a reader of the user's own offers when it is neither a linear layer nor a convolution.
+    """What a module must have to be a reader if it is neither a linear layer nor a convolution.
 
-    ``weight_layer``   the linear layer or convolution that holds the weight (O, K, ...)
-    ``input_matrix``   the module's input as a matrix Phi (P, K), one row for each place the weight is applied
-    ``column_index``   input channels (N, m) -> columns of the flattened weight (N, m')
+    weight_layer  the linear layer or convolution that holds the weight (O, K, ...)
+    input_matrix  the module's input as a matrix Phi (P, K), one row per position to which the weight W (O, K) is
+                  applied: the module computes Phi W^T before anything that is not linear
+    column_index  channels of the module's input (N, m) -> columns of the flattened weight (N, m')
     """
 
     @property
@@ -40,10 +43,10 @@ class CustomReader(Protocol):
 class Reader:
     """A module that mixes the neurons of a group.
 
-    module    nn.Linear, nn.Conv1d/2d (not grouped), or a module that offers `CustomReader`
-    channels  (N, m) which channels of the module's *input* hold neuron i; m > 1 where a neuron is read several
-              times, for example by a linear layer on [max, mean] or on a flattened map
-    norm      the batch norm that follows it directly: where the layer has no bias, a constant can go there
+    module    nn.Linear, nn.Conv1d/2d with groups=1, or a module with the members of `CustomReader`
+    channels  (N, m) the m channels of the module's *input* that hold neuron i; m > 1 where a neuron is read several
+              times, for example by a linear layer on [max, mean] or on a flattened feature map
+    norm      the batch norm that follows directly, which takes up a constant where the layer has no bias
     """
 
     module: nn.Module
@@ -52,7 +55,7 @@ class Reader:
 
     @staticmethod
     def of(module: nn.Module, size: int, *, offset: int = 0, norm: nn.Module | None = None) -> Reader:
-        """The usual case: neuron i is input channel offset + i."""
+        """The reader of `size` neurons of which neuron i is input channel offset + i."""
         return Reader(module, offset + torch.arange(size, device="cpu").unsqueeze(1), norm)
 
     @property
@@ -68,7 +71,7 @@ class Reader:
 
     @property
     def all_columns(self) -> Tensor:
-        """(N, m') the columns of the flattened weight (O, K) that each neuron owns."""
+        """(N, m') the columns of the flattened weight (O, K) that belong to each neuron."""
         if isinstance(self.module, CustomReader):
             return self.module.column_index(self.channels)
         if isinstance(self.module, (nn.Conv1d, nn.Conv2d)):
@@ -79,17 +82,17 @@ class Reader:
         if isinstance(self.module, nn.Linear):
             return self.channels
         raise ZooError(
-            f"A reader must be a linear layer, a convolution or offer weight_layer, input_matrix and column_index; "
+            f"A reader must be a linear layer, a convolution or have weight_layer, input_matrix and column_index; "
             f"got {type(self.module).__name__}."
         )
 
     def columns(self, neuron: int) -> Tensor:
-        """(m',) the columns of the flattened weight (O, K) that one neuron owns."""
+        """(m',) the columns of the flattened weight (O, K) that belong to one neuron."""
         return self.all_columns[neuron]
 
     @property
     def channel_dim(self) -> int:
-        """Where the channels lie in the module's input: last for a linear layer, second otherwise."""
+        """The dimension of the channels in the module's input: -1 for a linear layer, 1 otherwise."""
         return -1 if isinstance(self.module, nn.Linear) else 1
 
 
@@ -97,13 +100,14 @@ class Reader:
 class NeuronGroup:
     """The N neurons of one layer.
 
-    name     unique in the network
-    writers  modules whose parameters' row i belongs to neuron i, in the order data flows
+    name     unique in the network: that of the layer, as in ``model.get_submodule(name)``
+    writers  modules whose parameters have one row per neuron, in the order in which data flows
     readers  the modules that mix the neurons
     scale_on_writer
-             the scale of a kept neuron goes to the last writer instead of to the readers' columns. Needed where a
-             reader looks at its input in more ways than through its weight (EdgeConv searches neighbours in it), and
-             allowed only where what follows the last writer is positively homogeneous (ReLU, LeakyReLU, maximum).
+             whether the scale of a kept neuron multiplies the last writer instead of the readers' columns. This is
+             necessary where a reader uses its input also otherwise than through its weight (EdgeConv searches
+             neighbours in it), and correct only where all that follows the last writer is positively homogeneous
+             (ReLU, LeakyReLU, maximum).
     """
 
     name: str
@@ -113,15 +117,16 @@ class NeuronGroup:
 
     @property
     def size(self) -> int:
-        """N, the number of neurons now."""
+        """N, the number of neurons that the group has now."""
         return int(self.readers[0].channels.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One link of the chain: ``run`` maps a state (a tensor or a tuple of tensors) to the next state.
+    """One step of a network that is a chain of steps.
 
-    ``modules`` are the modules that it calls, so that the stage of a reader can be found.
+    run      the function from one state (a tensor or a tuple of tensors, batch first) to the next
+    modules  the modules that `run` calls, by which the stage of a reader is found
     """
 
     name: str
@@ -129,24 +134,18 @@ class Stage:
     modules: tuple[nn.Module, ...]
 
 
-class Prunable(Protocol):
-    """What `zoo.prune` asks of a network."""
-
-    def neuron_groups(self) -> list[NeuronGroup]: ...
-
-
 def groups_of(model: nn.Module) -> list[NeuronGroup]:
-    """The checked neuron groups of a network, in the order data flows.
+    """The neuron groups of a network, in the order in which data flows, after a check that they are consistent.
 
     Raises ZooError if the network offers none, if names repeat, or if the sizes of writers and readers disagree.
     """
-    offer = getattr(model, "neuron_groups", None)
-    if not callable(offer):
+    neuron_groups = getattr(model, "neuron_groups", None)
+    if not callable(neuron_groups):
         raise ZooError(
             f"{type(model).__name__} cannot be pruned: it has no method neuron_groups() that returns a list of "
             f"zoo.models.NeuronGroup (README, 'a network of your own')."
         )
-    groups: list[NeuronGroup] = list(offer())
+    groups: list[NeuronGroup] = list(neuron_groups())
     names = [group.name for group in groups]
     if len(set(names)) != len(names):
         raise ZooError(f"The names of the neuron groups of {type(model).__name__} repeat: {', '.join(names)}.")
@@ -179,12 +178,12 @@ def _check(group: NeuronGroup) -> None:
 
 
 def widths_of(model: nn.Module) -> dict[str, int]:
-    """Group name -> number of neurons now."""
+    """Group name -> number of neurons that the group has now."""
     return {group.name: group.size for group in groups_of(model)}
 
 
 def all_widths(dense: Mapping[str, int], widths: Mapping[str, int] | None) -> dict[str, int]:
-    """The dense widths with the given ones in their place (group name -> neurons).
+    """The dense widths, overridden by `widths` (both: group name -> number of neurons).
 
     Raises ZooError for a group that is not among the dense ones, and for a width below 1.
     """
@@ -197,15 +196,15 @@ def all_widths(dense: Mapping[str, int], widths: Mapping[str, int] | None) -> di
 
 
 def stages_of(model: nn.Module) -> list[Stage]:
-    """The network as a chain; a network without ``stages()`` is one stage."""
-    offer = getattr(model, "stages", None)
-    if callable(offer):
-        return list(offer())
+    """The network as a chain of stages; a network without a method ``stages()`` is one stage."""
+    stages = getattr(model, "stages", None)
+    if callable(stages):
+        return list(stages())
     return [Stage("whole", model, (model,))]
 
 
 def run(stages: Sequence[Stage], state: Any) -> Any:
-    """The state after the given stages."""
+    """The state that a chain of stages computes from `state`."""
     for stage in stages:
         state = stage.run(state)
     return state

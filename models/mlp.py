@@ -1,4 +1,6 @@
-"""A network with two hidden layers, the paper's numerical check of the rate (section 2.3: 100 neurons a layer)."""
+"""A multilayer perceptron with two hidden layers of 100 neurons: the network on which the paper checks its convergence
+rate numerically (Ye, Wu, Liu 2020, section 2.3). The weights are initialised as PyTorch's nn.Linear is.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ WIDTHS = {"hidden1": 100, "hidden2": 100}
 
 
 class MLP(nn.Module):
-    """x (B, in_features) -> (B, num_classes)."""
+    """x (B, in_features) -> (B, num_classes), with ReLU after both hidden layers."""
 
     def __init__(self, widths: Mapping[str, int], *, in_features: int, num_classes: int) -> None:
         super().__init__()
@@ -27,7 +29,7 @@ class MLP(nn.Module):
 
     @property
     def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons now."""
+        """Group name -> number of neurons that the group has now."""
         return widths_of(self)
 
     def neuron_groups(self) -> list[NeuronGroup]:
@@ -46,7 +48,7 @@ class MLP(nn.Module):
 
 @register_model("mlp")
 def mlp(*, in_features: int = 10, num_classes: int = 1, widths: Mapping[str, int] | None = None) -> MLP:
-    """Two hidden layers of 100, or of other widths (group name -> neurons).
+    """The network with two hidden layers of 100 neurons, or of other `widths` (group name -> number of neurons).
 
     Raises ZooError for an unknown group and for a width below 1.
     """

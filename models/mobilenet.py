@@ -1,10 +1,15 @@
-"""MobileNetV2 (Sandler et al. 2018) and MobileNetV3 (Howard et al. 2019), torchvision's definitions: their weights
-load unchanged.
+"""MobileNetV2 (Sandler et al. 2018) and MobileNetV3 (Howard et al. 2019), torchvision's definitions.
 
-The groups are the hidden widths of the inverted residuals (expansion, depthwise convolution, squeeze-excitation gate;
-read by the projection, and by the squeeze-excitation's first layer), the last convolution, and V3's hidden classifier
-layer. A first block without expansion reads the stem: its hidden width is the stem's, unless a residual connection
-needs the stem whole.
+torchvision's weights load unchanged. What differs from torchvision: the widths of the groups are an argument. The
+groups are
+
+* the hidden layer of each inverted residual: written by the expansion, the depthwise convolution and the second layer
+  of the squeeze-excitation, read by the projection and by the first layer of the squeeze-excitation;
+* the last convolution;
+* the hidden layer of MobileNetV3's classifier.
+
+The hidden layer of a first block without expansion is the stem, and is no group where a residual connection reads the
+stem too.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from zoo.models.surgery import set_widths
 
 
 class _Inverted:
-    """One inverted residual, V2 or V3, seen as: expand, then leave (gate, project, add)."""
+    """The parts of an inverted residual of V2 or V3: `expand` (expansion, depthwise), `gate`, `project`."""
 
     def __init__(self, name: str, block: nn.Module) -> None:
         self.name = name
@@ -30,13 +35,13 @@ class _Inverted:
         v2 = isinstance(block, mobilenetv2.InvertedResidual)
         inside: Any = block.conv if v2 else block.block
         parts: list[nn.Module] = list(inside)
-        # V2 ends in (conv, bn), V3 in one Conv2dNormActivation without activation.
+        # V2 ends with (conv, bn), V3 with a Conv2dNormActivation without activation.
         self.project: list[nn.Module] = parts[-2:] if v2 else parts[-1:]
         parts = parts[: -len(self.project)]
         self.gate: SqueezeExcitation | None = None
         if isinstance(parts[-1], SqueezeExcitation):
             self.gate = parts.pop()
-        self.expand = parts  # [expansion], depthwise
+        self.expand = parts  # expansion (if there is one), depthwise
         self.expands = len(parts) == 2
 
     @property
@@ -49,7 +54,7 @@ class _Inverted:
         return self.project[1] if len(self.project) == 2 else self.project[0][1]  # type: ignore[index]
 
     def group(self, stem: nn.Module) -> NeuronGroup | None:
-        """The hidden width, or None where the stem that it is made of is also read by a residual connection."""
+        """The hidden layer, or None if it is the stem and a residual connection reads the stem too."""
         if not self.expands and self.residual:
             return None
         convs = self.expand if self.expands else [stem, *self.expand]
@@ -61,28 +66,31 @@ class _Inverted:
             readers.insert(0, Reader.of(self.gate.fc1, size))
         return NeuronGroup(self.name, tuple(writers), tuple(readers))
 
-    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden = x
         for layer in self.expand:
             hidden = layer(hidden)
         return x, hidden
 
-    def leave(self, state: tuple[Tensor, Tensor]) -> Tensor:
+    def _leave(self, state: tuple[Tensor, Tensor]) -> Tensor:
         x, y = state
-        for layer in ([self.gate] if self.gate is not None else []) + self.project:
+        for layer in (*self._gate(), *self.project):
             y = layer(y)
         return x + y if self.residual else y
 
     def stages(self) -> list[Stage]:
-        leaving = [*([self.gate] if self.gate is not None else []), *self.project]
+        """Two stages with the state (block input, hidden layer) between them."""
         return [
-            Stage(f"{self.name}.in", self.enter, tuple(self.expand)),
-            Stage(f"{self.name}.out", self.leave, tuple(leaving)),
+            Stage(f"{self.name}.in", self._enter, tuple(self.expand)),
+            Stage(f"{self.name}.out", self._leave, (*self._gate(), *self.project)),
         ]
+
+    def _gate(self) -> list[nn.Module]:
+        return [] if self.gate is None else [self.gate]
 
 
 class _MobileNet(nn.Module):
-    """What V2 and V3 share; mixed into torchvision's classes."""
+    """Groups and stages of both versions, a mixin for torchvision's classes."""
 
     features: nn.Sequential
     classifier: nn.Sequential
@@ -92,7 +100,7 @@ class _MobileNet(nn.Module):
 
     @property
     def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons now."""
+        """Group name -> number of neurons that the group has now."""
         return widths_of(self)
 
     def neuron_groups(self) -> list[NeuronGroup]:
@@ -107,8 +115,7 @@ class _MobileNet(nn.Module):
         return groups
 
     def stages(self) -> list[Stage]:
-        """Stem, two stages a block with the state (block input, hidden map) between them, last convolution, and the
-        classifier layer by layer."""
+        """Stem, two stages per block, last convolution, pooling, and one stage per layer of the classifier."""
         stages = [Stage("stem", self.features[0], (self.features[0],))]
         for block in self._blocks():
             stages += block.stages()
@@ -116,45 +123,45 @@ class _MobileNet(nn.Module):
         stages.append(Stage("pool", lambda x: x.mean((2, 3)), ()))
         return stages + [Stage(f"classifier.{i}", layer, (layer,)) for i, layer in enumerate(self.classifier)]
 
-    def _narrow(self, widths: Mapping[str, int] | None) -> None:
+    def _set_widths(self, widths: Mapping[str, int] | None) -> None:
         if not widths:
             return
         set_widths(self, dict(widths))
-        for module in self.modules():  # torchvision's initialisation again, for the narrow layers' own fan-out
+        for module in self.modules():  # torchvision's initialisation again, for the fan-out of the narrow layers
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
 
 class MobileNetV2(_MobileNet, mobilenetv2.MobileNetV2):  # type: ignore[misc]
-    """x (B, 3, H, W) -> logits (B, num_classes)."""
+    """Images x (B, 3, H, W) -> logits (B, num_classes)."""
 
 
 class MobileNetV3(_MobileNet, mobilenetv3.MobileNetV3):  # type: ignore[misc]
-    """x (B, 3, H, W) -> logits (B, num_classes)."""
+    """Images x (B, 3, H, W) -> logits (B, num_classes)."""
 
 
 @register_model("mobilenet_v2")
 def mobilenet_v2(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV2:
-    """torchvision's MobileNetV2 1.0, or the same with narrower blocks (group name -> neurons)."""
+    """torchvision's MobileNetV2 1.0, or with narrower layers by `widths` (group name -> number of neurons)."""
     model = MobileNetV2(num_classes=num_classes)
-    model._narrow(widths)
+    model._set_widths(widths)
     return model
 
 
 @register_model("mobilenet_v3_small")
 def mobilenet_v3_small(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV3:
-    """torchvision's MobileNetV3-small 1.0, or the same with narrower blocks."""
+    """torchvision's MobileNetV3-small 1.0, or with narrower layers by `widths`."""
     return _v3("mobilenet_v3_small", num_classes, widths)
 
 
 @register_model("mobilenet_v3_large")
 def mobilenet_v3_large(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV3:
-    """torchvision's MobileNetV3-large 1.0, or the same with narrower blocks."""
+    """torchvision's MobileNetV3-large 1.0, or with narrower layers by `widths`."""
     return _v3("mobilenet_v3_large", num_classes, widths)
 
 
 def _v3(arch: str, num_classes: int, widths: Mapping[str, int] | None) -> MobileNetV3:
     setting, last_channel = mobilenetv3._mobilenet_v3_conf(arch)
     model = MobileNetV3(setting, last_channel, num_classes=num_classes)
-    model._narrow(widths)
+    model._set_widths(widths)
     return model

@@ -1,6 +1,6 @@
 """Neighbour search and sampling on point sets, in plain torch.
 
-torch_geometric's versions need compiled extensions that pip does not bring.
+torch_geometric's versions need compiled extensions that pip does not install.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ BLOCK = 4 * 1024 * 1024
 
 
 def is_exporting() -> bool:
-    """Whether torch.export or torch.jit.trace records this, for batches of any size and for runtimes other than torch.
+    """Whether torch.export or torch.jit.trace records the operations, for runtimes other than torch and any batch size.
 
-    Then a search is written plainly: in one piece, without what depends on the batch, without reading a float's bits
-    as an integer, and with operators that other runtimes have. Its rounding may differ, so that among neighbours whose
-    distances are equal up to rounding another one may be taken.
+    A search then runs in one piece, independent of the batch size, and uses only operators that other runtimes have: no
+    float is reinterpreted as an integer. Its rounding may differ, so that among neighbours whose distances are equal up
+    to rounding another one may be found.
     """
     return torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
-def use_blocks(x: Tensor) -> bool:
-    """Whether work on x is better done in pieces that stay in a processor's caches: on a CPU, where nothing records or
-    compiles it."""
-    return x.device.type == "cpu" and not is_compiling()
-
-
 def is_compiling() -> bool:
-    """Whether what runs now is compiled or traced into a program: nothing may depend on what is measured meanwhile."""
+    """Whether torch.compile, torch.export or torch.jit.trace records the operations, so that nothing can be timed."""
     return torch.compiler.is_compiling() or is_exporting()
 
 
-def knn(x: Tensor, k: int) -> Tensor:
-    """Indices of the k nearest points of each point, itself among them.
+def use_blocks(x: Tensor) -> bool:
+    """Whether to process x in blocks that stay in a processor's caches: on a CPU, if nothing records the operations."""
+    return x.device.type == "cpu" and not is_compiling()
 
-    x (B, C, N) -> (B, N, k), by squared Euclidean distance in the C channels, in float32 or better whatever autocast
-    says; the order within the k is unspecified, and so is the choice among equal distances. Only a block of the N x N
-    distances is alive at a time, so memory grows with N and not with its square.
+
+def knn(x: Tensor, k: int) -> Tensor:
+    """Indices of the k nearest points of each point, the point itself included: x (B, C, N) -> (B, N, k).
+
+    The distance is the squared Euclidean one in the C channels, computed in float32 or float64 also under autocast. The
+    order of the k indices is unspecified, and so is the choice among equal distances. Memory grows with N, not with
+    N^2, because only a block of the N x N distances exists at a time.
+
     Raises ZooError if the cloud has fewer than k points.
     """
     N = x.shape[2]
@@ -72,60 +72,63 @@ def knn_implementations(x: Tensor, k: int) -> dict[str, Callable[[], Tensor]]:
 
 
 def _folds(N: int, k: int) -> int:
-    """Into how many layers a row of N distances is folded: with s layers N / s maxima and k s candidates are sorted
-    through, fewest together at s^2 = N / k. A number near it that divides N needs no columns to fill up."""
+    """The number s of layers into which `topk_indices` folds a row of N distances.
+
+    The two sorts have N / s and k s values, fewest together at s = sqrt(N / k). A divisor of N near that value is
+    preferred, because the row then needs no padding.
+    """
     if is_exporting():
         return 1
     best = round(math.sqrt(int(N) / k))
     if best < 3:
         return 1
-    for away in range(best // 3 + 1):
-        for folds in (best + away, best - away):
+    for offset in range(best // 3 + 1):
+        for folds in (best + offset, best - offset):
             if N % folds == 0:
                 return folds
     return best
 
 
 def _blocks(x: Tensor, k: int, folds: int) -> Tensor:
-    """The search over blocks of rows, whose N x N distances are never all alive."""
+    """`knn` by blocks of rows of the N x N distances: x (B, C, N), `folds` as in `topk_indices` -> (B, N, k)."""
     B, _, N = x.shape
     points = x.transpose(1, 2)  # B N C
-    # |x_i - x_j|^2 = |x_i|^2 - 2 x_i.x_j + |x_j|^2, and |x_i|^2 does not change the order within row i.
+    # |x_i - x_j|^2 = |x_i|^2 - 2 x_i.x_j + |x_j|^2, where |x_i|^2 does not change the order within row i.
     half_norm = x.square().sum(1, keepdim=True) * 0.5  # B 1 N
-    if extra := -N % folds:  # columns infinitely far away make the row foldable
+    if extra := -N % folds:  # pad each row with infinitely distant points to a multiple of folds
         x, half_norm = F.pad(x, (0, extra)), F.pad(half_norm, (0, extra), value=math.inf)
-    # An exported program takes any batch and any number of points, so it has no blocks to count.
+    # An exported program takes any batch size and any number of points, so its number of blocks would not be fixed.
     step = N if is_exporting() else max(1, BLOCK // (B * N))
-    found = []
+    blocks = []
     for block in [points] if step >= N else torch.split(points, step, 1):
-        found.append(topk_indices(torch.baddbmm(half_norm, block, x, beta=-1), k, folds))
-    index = found[0] if len(found) == 1 else torch.cat(found, 1)
-    # A row of NaN has no order; its neighbours must exist all the same.
+        blocks.append(topk_indices(torch.baddbmm(half_norm, block, x, beta=-1), k, folds))
+    index = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+    # Where distances are NaN the padding may have been taken: any index in range is as good.
     return index.clamp_(max=N - 1) if extra else index
 
 
 def topk_indices(values: Tensor, k: int, folds: int) -> Tensor:
-    """Indices (..., k) of the k largest of each row (..., n), in any order.
+    """Indices (..., k) of the k largest values of each row (..., n), in any order.
 
-    Folded into s layers, a row has n / s places with s values each. The k places with the largest maxima hold the k
-    largest values, since each of these k maxima is no smaller than any value elsewhere; so two short sorts replace
-    one long one. n has to be a multiple of s, and n / s no less than k.
+    A row is folded into s = `folds` layers, so that it has n / s columns of s values each. The k columns with the
+    largest maxima contain the k largest values, since each of these k maxima is no smaller than any value in another
+    column. Two short sorts thereby replace one long sort. n must be a multiple of s, and n / s at least k.
     """
     if folds == 1:
         return torch.topk(sortable_bits(values), k, dim=-1, sorted=False).indices
-    places = values.shape[-1] // folds
-    maxima = values.view(*values.shape[:-1], folds, places).amax(-2)
-    place = torch.topk(sortable_bits(maxima), k, dim=-1, sorted=False).indices
-    layer = places * torch.arange(folds, device=values.device)
-    candidates = (place.unsqueeze(-1) + layer).flatten(-2)
+    columns = values.shape[-1] // folds
+    maxima = values.view(*values.shape[:-1], folds, columns).amax(-2)
+    column = torch.topk(sortable_bits(maxima), k, dim=-1, sorted=False).indices
+    layer = columns * torch.arange(folds, device=values.device)
+    candidates = (column.unsqueeze(-1) + layer).flatten(-2)
     best = torch.topk(sortable_bits(values.gather(-1, candidates)), k, dim=-1, sorted=False).indices
     return candidates.gather(-1, best)
 
 
 def sortable_bits(values: Tensor) -> Tensor:
-    """Integers that sort as these floats do: sorting them takes half the time, for they hold no NaN to look out for.
+    """Integers in the same order as the floats `values`; in an exported program `values` itself.
 
-    In an exported program the floats themselves.
+    Sorting integers takes half the time, because the comparison needs no case for NaN.
     """
     if is_exporting():
         return values
@@ -135,10 +138,11 @@ def sortable_bits(values: Tensor) -> Tensor:
 
 
 def farthest_points(x: Tensor, n: int) -> Tensor:
-    """Indices (B, n) of points that are chosen one by one, each the farthest from those before it.
+    """Farthest point sampling: x (B, C, N) -> indices (B, n) of points, each the farthest from all sampled before it.
 
-    x (B, C, N). Starts at the point farthest from the centroid, so the same cloud always gives the same points
-    (Qi et al. 2017, PointNet++, section 3.2, which starts at random).
+    Source: Qi et al. 2017, PointNet++, section 3.2. It starts at the point farthest from the centroid and not at a
+    random one, so that the same cloud always gives the same points.
+
     Raises ZooError if n > N.
     """
     B, _, N = x.shape
@@ -147,19 +151,19 @@ def farthest_points(x: Tensor, n: int) -> Tensor:
     x = x.detach()
     current = (x - x.mean(2, keepdim=True)).square().sum(1).argmax(1, keepdim=True)  # B 1
     nearest = torch.full((B, N), float("inf"), device=x.device, dtype=x.dtype)
-    chosen = [current]
-    while len(chosen) < n:
+    sampled = [current]
+    while len(sampled) < n:
         nearest = torch.minimum(nearest, (x - gather(x, current)).square().sum(1))
         current = nearest.argmax(1, keepdim=True)
-        chosen.append(current)
-    return torch.cat(chosen, 1)
+        sampled.append(current)
+    return torch.cat(sampled, 1)
 
 
 def ball_query(x: Tensor, centres: Tensor, radius: float, k: int) -> Tensor:
-    """Indices (B, M, k) of up to k points within the radius of each centre, the lowest indices first.
+    """Ball query: indices (B, M, k) of up to k points within `radius` of each centre, the lowest indices first.
 
-    x (B, C, N), centres (B, C, M). Where fewer than k lie within, the first is repeated, as in PointNet++
-    (Qi et al. 2017, section 3.2); where none does, the nearest point is.
+    x (B, C, N), centres (B, C, M). If fewer than k points lie within the radius, the first of them is repeated, as in
+    PointNet++ (Qi et al. 2017, section 3.2); if none does, the nearest point is repeated.
     """
     N = x.shape[2]
     if is_exporting():  # few runtimes have cdist

@@ -1,13 +1,15 @@
 """PointNet for classification (Qi et al. 2017, PointNet: Deep Learning on Point Sets, section 4.2 and figure 2).
 
-The well-known PyTorch form (fxia22/pointnet.pytorch, yanx27/Pointnet_Pointnet2_pytorch): an input transform of 3 x 3,
-a map to 64 channels, a feature transform of 64 x 64, two maps to 128 and 1024 channels, the maximum over the points,
-two hidden linear layers of 512 and 256. 3.47 M parameters for 40 classes. Weights of either code (three input
-channels) load unchanged. What differs: the answer is logits, not their log softmax, nothing is returned beside it (so
-training adds no penalty that draws the feature transform towards an orthogonal matrix), and the widths are free.
+This is the form of the public PyTorch codes (fxia22/pointnet.pytorch, yanx27/Pointnet_Pointnet2_pytorch): a 3 x 3 input
+transform, a layer of 64 channels, a 64 x 64 feature transform, two layers of 128 and 1024 channels, the maximum over
+the points, and two hidden linear layers of 512 and 256. It has 3.47 M parameters for 40 classes. Weights of either code
+(with three input channels) load unchanged.
 
-One map is no group: the 64 channels that the feature transform multiplies. The transform is a 64 x 64 matrix of its
-own for every cloud, so what mixes those channels is no weight that has columns to remove; conv2 reads mixtures.
+What differs from these codes: the output is logits and not their log softmax; the feature transform is not returned, so
+that training adds no penalty that makes it orthogonal; and the width of every hidden layer but one is an argument.
+
+That layer is conv1, whose 64 channels the feature transform multiplies. The transform is another 64 x 64 matrix for
+every cloud, so the layer that mixes these channels has no weight whose columns could be removed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from zoo.errors import ZooError
 from zoo.models.groups import NeuronGroup, Reader, Stage, all_widths, widths_of
 from zoo.models.registry import register_model
 
-MIXED = 64  # the channels that the feature transform multiplies
+FEATURES = 64  # channels that the feature transform multiplies
 TRANSFORM = {"conv1": 64, "conv2": 128, "conv3": 1024, "fc1": 512, "fc2": 256}
 WIDTHS = {
     **{f"feat.stn.{name}": n for name, n in TRANSFORM.items()},
@@ -32,7 +34,7 @@ WIDTHS = {
 
 
 class Transform(nn.Module):
-    """One matrix per cloud, the identity plus what a small PointNet says: x (B, C, N) -> (B, C, C)."""
+    """The transform network (T-net): x (B, C, N) -> one matrix per cloud (B, C, C), the identity plus its output."""
 
     def __init__(self, channels: int, widths: Mapping[str, int]) -> None:
         super().__init__()
@@ -63,7 +65,7 @@ class Transform(nn.Module):
         return self.fc3(x).view(-1, self.channels, self.channels) + identity  # type: ignore[no-any-return]
 
     def stages(self, name: str) -> list[Stage]:
-        """x -> x transformed; between them the state is (x, hidden map)."""
+        """From x to the transformed x; between the stages the state is (x, hidden layer)."""
 
         def enter(x: Tensor) -> tuple[Tensor, Tensor]:
             return x, F.relu(self.bn1(self.conv1(x)))
@@ -94,7 +96,7 @@ class Transform(nn.Module):
 
 
 def transformed(x: Tensor, matrix: Tensor) -> Tensor:
-    """Each point as a row times its cloud's matrix: x (B, C, N), matrix (B, C, C) -> (B, C, N)."""
+    """Each point times the matrix of its cloud, x_n^T M: x (B, C, N), matrix (B, C, C) -> (B, C, N)."""
     return torch.bmm(matrix.transpose(1, 2), x)
 
 
@@ -103,16 +105,16 @@ def _group(name: str, layer: nn.Conv1d | nn.Linear, bn: nn.Module, reader: nn.Mo
 
 
 class Features(nn.Module):
-    """x (B, 3, N) -> the cloud's features (B, conv3)."""
+    """Point clouds x (B, 3, N) -> the global feature of each (B, width of conv3)."""
 
     def __init__(self, widths: Mapping[str, int]) -> None:
         super().__init__()
         self.stn = Transform(3, {name: widths[f"feat.stn.{name}"] for name in TRANSFORM})
-        self.conv1 = nn.Conv1d(3, MIXED, 1)
-        self.fstn = Transform(MIXED, {name: widths[f"feat.fstn.{name}"] for name in TRANSFORM})
-        self.conv2 = nn.Conv1d(MIXED, widths["feat.conv2"], 1)
+        self.conv1 = nn.Conv1d(3, FEATURES, 1)
+        self.fstn = Transform(FEATURES, {name: widths[f"feat.fstn.{name}"] for name in TRANSFORM})
+        self.conv2 = nn.Conv1d(FEATURES, widths["feat.conv2"], 1)
         self.conv3 = nn.Conv1d(widths["feat.conv2"], widths["feat.conv3"], 1)
-        self.bn1 = nn.BatchNorm1d(MIXED)
+        self.bn1 = nn.BatchNorm1d(FEATURES)
         self.bn2 = nn.BatchNorm1d(widths["feat.conv2"])
         self.bn3 = nn.BatchNorm1d(widths["feat.conv3"])
 
@@ -136,9 +138,12 @@ class Features(nn.Module):
 
 
 class PointNet(nn.Module):
-    """x (B, 3, N), any N from 1 up -> logits (B, num_classes).
+    """Point clouds x (B, 3, N), N >= 1 -> logits (B, num_classes).
 
-    Raises ZooError if the input is not of that shape.
+    widths   group name (a key of WIDTHS) -> number of neurons
+    dropout  after fc2
+
+    Raises ZooError if x is not of that shape.
     """
 
     def __init__(self, widths: Mapping[str, int], *, num_classes: int, dropout: float) -> None:
@@ -161,15 +166,15 @@ class PointNet(nn.Module):
         return F.relu(self.bn1(self.fc1(x)))
 
     def _second(self, x: Tensor) -> Tensor:
-        return F.relu(self.bn2(self.dropout(self.fc2(x))))  # dropout stands before the batch norm in both codes
+        return F.relu(self.bn2(self.dropout(self.fc2(x))))  # dropout before batch norm, as in both public codes
 
     @property
     def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons now."""
+        """Group name -> number of neurons that the group has now."""
         return widths_of(self)
 
     def stages(self) -> list[Stage]:
-        """One stage a layer; inside the two transforms the state is (x, hidden map)."""
+        """One stage per layer; inside the two transforms the state is (x, hidden layer)."""
         return [
             *self.feat.stages(),
             Stage("fc1", self._first, (self.fc1, self.bn1)),
@@ -178,7 +183,7 @@ class PointNet(nn.Module):
         ]
 
     def neuron_groups(self) -> list[NeuronGroup]:
-        """The hidden layers of both transforms, conv2, conv3 (pooled channel by channel), fc1 and fc2."""
+        """The hidden layers of both transforms, conv2, conv3 (read behind the maximum over points), fc1 and fc2."""
         return [
             *self.feat.stn.neuron_groups("feat.stn"),
             *self.feat.fstn.neuron_groups("feat.fstn"),
@@ -191,7 +196,7 @@ class PointNet(nn.Module):
 
 @register_model("pointnet")
 def pointnet(*, num_classes: int = 40, widths: Mapping[str, int] | None = None, dropout: float = 0.3) -> PointNet:
-    """PointNet with both transforms, or the same with other widths (group name -> neurons).
+    """PointNet with both transforms, or with other `widths` (group name -> number of neurons).
 
     Raises ZooError for an unknown group and for a width below 1.
     """

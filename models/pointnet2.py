@@ -1,13 +1,16 @@
 """PointNet++ for classification, single-scale grouping (Qi et al. 2017, PointNet++, section 3 and appendix B.1).
 
-Three set abstractions, SA(512, 0.2, 32, [64, 64, 128]), SA(128, 0.4, 64, [128, 128, 256]) and one over all points,
-[256, 512, 1024], then two hidden linear layers of 512 and 256. 1.48 M parameters for 40 classes. Weights of the
-well-known PyTorch code (yanx27/Pointnet_Pointnet2_pytorch, pointnet2_cls_ssg without normals) load unchanged. What
-differs: the answer is logits, the farthest points start at a fixed place instead of a random one, and the widths are
-free. Neighbours are searched in space, never among features, so pruning leaves every neighbourhood as it is.
+It has three set abstraction layers, in the paper's notation SA(number of centres, radius, neighbours, [widths]):
+SA(512, 0.2, 32, [64, 64, 128]), SA(128, 0.4, 64, [128, 128, 256]) and SA([256, 512, 1024]) over all points; then two
+hidden linear layers of 512 and 256. It has 1.48 M parameters for 40 classes. Weights of the public PyTorch code
+(yanx27/Pointnet_Pointnet2_pytorch, pointnet2_cls_ssg without normals) load unchanged.
 
-Any number of points will do: a layer takes as many centres as it can get, all points where there are fewer than it
-asks for, and a ball that holds fewer points than it asks for repeats one.
+What differs from that code: the output is logits, farthest point sampling starts at a fixed point and not at a random
+one, and the width of every hidden layer is an argument. Neighbours are searched among coordinates and never among
+features, so pruning changes no neighbourhood.
+
+A cloud may have any number of points: a layer uses all points as centres if there are fewer than it samples, and a ball
+with fewer points than the layer asks for repeats one of them.
 """
 
 from __future__ import annotations
@@ -34,10 +37,14 @@ WIDTHS = {
 
 
 class SetAbstraction(nn.Module):
-    """Centres are sampled, the points of a ball about each are mapped one by one, and their maximum is taken.
+    """Set abstraction: coordinates (B, 3, N), features (B, C, N) or None -> centres (B, 3, M), features (B, O, M).
 
-    Places (B, 3, N) and features (B, C, N) or None -> centres (B, 3, M) and their features (B, O, M). M is `points`,
-    or N if that is less. Without `points` there is one centre, the origin, whose ball holds every point.
+    Centres are sampled, a shared perceptron is applied to the points of a ball around each, and the maximum is taken.
+
+    in_channels  C, 0 without features
+    widths       numbers of neurons of the perceptron's layers, the last one O
+    points       M, the number of centres (all N points if N is less); None: one centre, the origin, and all points
+    radius, k    the radius of a ball and the number of points that it yields
     """
 
     def __init__(
@@ -51,36 +58,36 @@ class SetAbstraction(nn.Module):
         self.mlp_convs = nn.ModuleList(nn.Conv2d(sizes[i], n, 1) for i, n in enumerate(widths))
         self.mlp_bns = nn.ModuleList(nn.BatchNorm2d(n) for n in widths)
 
-    def forward(self, places: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
-        centres, x = self._group(places, features)
+    def forward(self, coordinates: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        centres, x = self._group(coordinates, features)
         for i in range(len(self.mlp_convs)):
-            x = self._map(i, x)
+            x = self._layer(i, x)
         return centres, x.max(3).values
 
-    def _group(self, places: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Centres (B, 3, M), and what lies about each, [place from the centre, feature], (B, 3 + C, M, k)."""
+    def _group(self, coordinates: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Centres (B, 3, M), and the points around each as [x - centre, features] (B, 3 + C, M, k)."""
         if self.points is None:
-            centres = places.new_zeros(places.shape[0], 3, 1)
-            near, about = places.unsqueeze(2), None if features is None else features.unsqueeze(2)
+            centres = coordinates.new_zeros(coordinates.shape[0], 3, 1)
+            relative, grouped = coordinates.unsqueeze(2), None if features is None else features.unsqueeze(2)
         else:
-            centres = gather(places, farthest_points(places, min(self.points, places.shape[2])))
-            index = ball_query(places, centres, self.radius, self.k)
-            near = gather(places, index) - centres.unsqueeze(3)
-            about = None if features is None else gather(features, index)
-        return centres, near if about is None else torch.cat([near, about], 1)
+            centres = gather(coordinates, farthest_points(coordinates, min(self.points, coordinates.shape[2])))
+            index = ball_query(coordinates, centres, self.radius, self.k)
+            relative = gather(coordinates, index) - centres.unsqueeze(3)
+            grouped = None if features is None else gather(features, index)
+        return centres, relative if grouped is None else torch.cat([relative, grouped], 1)
 
-    def _map(self, i: int, x: Tensor) -> Tensor:
+    def _layer(self, i: int, x: Tensor) -> Tensor:
         return F.relu(self.mlp_bns[i](self.mlp_convs[i](x)))
 
     def stages(self, name: str) -> list[Stage]:
-        """(places, features), or places alone -> (centres, features); between them (centres, hidden map)."""
+        """From (coordinates, features) or coordinates to (centres, features); between them (centres, hidden layer)."""
 
         def run(i: int) -> Any:
             def step(state: Any) -> tuple[Tensor, Tensor]:
                 if i == 0:
                     state = self._group(*(state if isinstance(state, tuple) else (state, None)))
                 centres, x = state
-                x = self._map(i, x)
+                x = self._layer(i, x)
                 return centres, x if i + 1 < len(self.mlp_convs) else x.max(3).values
 
             return step
@@ -92,9 +99,12 @@ class SetAbstraction(nn.Module):
 
 
 class PointNet2(nn.Module):
-    """x (B, 3, N), any N from 1 up -> logits (B, num_classes).
+    """Point clouds x (B, 3, N), N >= 1, in the unit sphere -> logits (B, num_classes).
 
-    The radii are meant for clouds in the unit sphere. Raises ZooError if the input is not of that shape.
+    widths   group name (a key of WIDTHS) -> number of neurons
+    dropout  after both hidden linear layers
+
+    Raises ZooError if x is not of that shape.
     """
 
     def __init__(self, widths: Mapping[str, int], *, num_classes: int, dropout: float) -> None:
@@ -114,9 +124,9 @@ class PointNet2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[1] != 3 or x.shape[2] == 0:
             raise ZooError(f"PointNet++ takes clouds as (B, 3, N) with at least one point; got {tuple(x.shape)}.")
-        places, features = self.sa1(x, None)
-        places, features = self.sa2(places, features)
-        _, features = self.sa3(places, features)
+        centres, features = self.sa1(x, None)
+        centres, features = self.sa2(centres, features)
+        _, features = self.sa3(centres, features)
         return self.fc3(self._second(self._first(features.flatten(1))))  # type: ignore[no-any-return]
 
     def _first(self, x: Tensor) -> Tensor:
@@ -127,11 +137,11 @@ class PointNet2(nn.Module):
 
     @property
     def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons now."""
+        """Group name -> number of neurons that the group has now."""
         return widths_of(self)
 
     def stages(self) -> list[Stage]:
-        """One stage a layer; up to the third set abstraction the state is (centres, features or hidden map)."""
+        """One stage per layer; up to the third set abstraction the state is (centres, features or hidden layer)."""
         return [
             *self.sa1.stages("sa1"),
             *self.sa2.stages("sa2"),
@@ -142,7 +152,7 @@ class PointNet2(nn.Module):
         ]
 
     def neuron_groups(self) -> list[NeuronGroup]:
-        """Every hidden layer; the last of a set abstraction is read behind the three places of the next."""
+        """Every hidden layer; the last one of a set abstraction is read behind the 3 coordinates that the next adds."""
         convs: list[Any] = [conv for layer in (self.sa1, self.sa2, self.sa3) for conv in layer.mlp_convs]
         norms = [bn for layer in (self.sa1, self.sa2, self.sa3) for bn in layer.mlp_bns]
         groups = []
@@ -156,7 +166,7 @@ class PointNet2(nn.Module):
 
 @register_model("pointnet2")
 def pointnet2(*, num_classes: int = 40, widths: Mapping[str, int] | None = None, dropout: float = 0.4) -> PointNet2:
-    """PointNet++ with single-scale grouping, or the same with other widths (group name -> neurons).
+    """PointNet++ with single-scale grouping, or with other `widths` (group name -> number of neurons).
 
     Raises ZooError for an unknown group and for a width below 1.
     """

@@ -1,4 +1,4 @@
-"""Keeping some neurons of a group, in place: the one operation behind `zoo.prune.cut` and every narrow builder."""
+"""Removing neurons of a group in place, the operation behind `zoo.prune.cut` and behind builders with `widths`."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ def set_widths(model: nn.Module, widths: dict[str, int]) -> None:
         if not 1 <= width <= sizes[name]:
             raise ZooError(f"Group {name} can have 1 to {sizes[name]} neurons, not {width}.")
     for name, width in widths.items():
-        if width < sizes[name]:  # the groups anew each time: where columns lie depends on the widths before them
-            prune_group(next(group for group in groups_of(model) if group.name == name), torch.arange(width, device="cpu"))
+        if width < sizes[name]:
+            # The groups are read again for each name, because the columns of one depend on the widths of others.
+            group = next(group for group in groups_of(model) if group.name == name)
+            prune_group(group, torch.arange(width, device="cpu"))
 
 
 @torch.no_grad()
 def prune_group(group: NeuronGroup, kept: Tensor, scale: Tensor | None = None) -> None:
-    """Keep the neurons `kept` (n,) of a group, each multiplied by its `scale` (n,) where it is read, in place.
+    """Keep the neurons `kept` (n,) of a group and remove the others, in place; the order of neurons does not change.
 
-    The scale goes to the readers' columns, or to the last writer where the group says so. The kept neurons stay in
-    their old order. Raises ZooError if none is kept, or if one is named twice or does not exist.
+    scale  (n,) what multiplies each neuron of `kept` where it is read: it goes into the readers' columns, or into the
+           last writer where `group.scale_on_writer` is set
+
+    Raises ZooError if no neuron is kept, or if an index in `kept` is repeated or out of range.
     """
     kept, order = kept.cpu().sort()
     scale = None if scale is None else scale.cpu()[order]
@@ -49,7 +53,7 @@ def prune_group(group: NeuronGroup, kept: Tensor, scale: Tensor | None = None) -
 
 
 def _keep_rows(writer: nn.Module, kept: Tensor) -> None:
-    """Keep rows of every parameter and buffer of a writer, and put its sizes right."""
+    """Keep the rows `kept` of every parameter and buffer of a writer, and set its numbers of channels."""
     for name, parameter in list(writer.named_parameters(recurse=False)):
         rows = parameter.detach()[kept.to(parameter.device)].clone()
         setattr(writer, name, nn.Parameter(rows, requires_grad=parameter.requires_grad))
@@ -58,7 +62,7 @@ def _keep_rows(writer: nn.Module, kept: Tensor) -> None:
             setattr(writer, name, buffer[kept.to(buffer.device)].clone())
     n = len(kept)
     if isinstance(writer, (nn.Conv1d, nn.Conv2d)):
-        if writer.groups == writer.out_channels == writer.in_channels:  # depthwise: a neuron reads only itself
+        if writer.groups == writer.out_channels == writer.in_channels:  # depthwise: output i reads input i alone
             writer.groups = writer.in_channels = n
         elif writer.groups != 1:
             raise ZooError("A grouped convolution can write a group only if it is depthwise.")
@@ -70,9 +74,9 @@ def _keep_rows(writer: nn.Module, kept: Tensor) -> None:
 
 
 def _keep_columns(reader: Reader, kept: Tensor, scale: Tensor | None) -> None:
-    """Keep the columns of a reader's weight that belong to the kept neurons, times their scale.
+    """Remove the columns of a reader's weight that belong to neurons not in `kept`; multiply the others by their scale.
 
-    Columns that belong to no neuron of the group (other blocks of a concatenation) stay, in their order.
+    Columns that belong to no neuron of the group (other inputs of a concatenation) stay. The order does not change.
     """
     layer = reader.layer
     weight: Tensor = layer.weight  # type: ignore[assignment]
@@ -80,10 +84,10 @@ def _keep_columns(reader: Reader, kept: Tensor, scale: Tensor | None) -> None:
     columns = reader.all_columns
     if scale is not None:
         flat[:, columns[kept].flatten().to(flat.device)] *= scale.to(flat).repeat_interleave(columns.shape[1])
-    stay = torch.ones(flat.shape[1], dtype=torch.bool, device="cpu")
-    stay[columns.flatten()] = False
-    stay[columns[kept].flatten()] = True
-    flat = flat[:, stay.nonzero().squeeze(1).to(flat.device)]
+    stays = torch.ones(flat.shape[1], dtype=torch.bool, device="cpu")
+    stays[columns.flatten()] = False
+    stays[columns[kept].flatten()] = True
+    flat = flat[:, stays.nonzero().squeeze(1).to(flat.device)]
     area = weight.shape[2:].numel()
     shaped = flat.reshape(len(weight), flat.shape[1] // area, *weight.shape[2:]).contiguous()
     layer.weight = nn.Parameter(shaped, requires_grad=weight.requires_grad)

@@ -1,7 +1,7 @@
-"""Two Triton kernels for CUDA: neighbour search and EdgeConv's maximum, each in one pass over memory.
+"""Two Triton kernels for CUDA: k nearest neighbours, and EdgeConv's maximum over neighbours, each in one pass.
 
-Imported only where Triton is (`zoo.models.autotune`). With TRITON_INTERPRET=1, set before the first import, they run on a
-CPU, slowly.
+Only `zoo.models.autotune` imports this file, and only where Triton is installed. With the environment variable
+TRITON_INTERPRET=1, set before the first import, the kernels run on a CPU, slowly.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# The nearest so far are kept sorted by Triton's own top-k, whose sizes are powers of two.
+# The nearest neighbours so far are merged by Triton's topk, whose sizes are powers of two.
 MAX_NEIGHBOURS = 64
 
 
@@ -36,7 +36,8 @@ def _nearest(  # type: ignore[no-untyped-def]
                             mask=(cols[None, :] < N) & (depth[:, None] < C), other=0.0)  # fmt: skip
             inner = tl.dot(left, right, inner, input_precision="ieee")
         nearness = inner - tl.load(half_norm + cols, mask=cols < N, other=0.0)[None, :]
-        # The bits of a float as an integer that sorts alike, with the column in the low half: one key to sort by.
+        # One int64 key to sort by: in the high half the bits of the float as an integer in the same order, in the low
+        # half the column.
         bits = nearness.to(tl.int32, bitcast=True)
         bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
         key = (bits.to(tl.int64) << 32) | cols[None, :].to(tl.int64)
@@ -52,8 +53,8 @@ def _nearest(  # type: ignore[no-untyped-def]
 def nearest(points: Tensor, k: int) -> Tensor:
     """Indices (B, N, k) int64 of the k nearest points of each point, nearest first: points (B, N, C) float32.
 
-    Tiles of distances live in registers only; memory holds the points and the indices. Distances are float32
-    products without TF32, as in `zoo.models.point_ops.knn`. k is at most MAX_NEIGHBOURS.
+    k is at most MAX_NEIGHBOURS. Distances are computed in float32 without TF32, as in `zoo.models.point_ops.knn`; tiles
+    of them exist in registers only.
     """
     B, N, C = points.shape
     points = points.contiguous()
@@ -90,13 +91,13 @@ def _edge_max(  # type: ignore[no-untyped-def]
 
 
 def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shift: Tensor, slope: float) -> Tensor:
-    """leaky_relu(gain (max over j of neighbour[rows[:, j]] + centre) + shift) -> (P, O), in one pass.
+    """leaky_relu(gain (max over j of neighbour[rows[:, j]] + centre) + shift) -> (P, O), computed in float32.
 
-    neighbour, centre (P, O), rows (P, k) indices into P, gain and shift (O,); computed in float32.
+    neighbour, centre (P, O); rows (P, k), indices of points from 0 to P - 1; gain, shift (O,); slope of the leaky ReLU.
     """
     P, O = neighbour.shape  # noqa: E741  # channels out, as everywhere
     neighbour, centre, rows = neighbour.contiguous(), centre.contiguous(), rows.contiguous()
-    # The dtype of torch's own arithmetic: under autocast neighbours are bfloat16 and gains float32.
+    # The dtype that plain torch returns: under autocast the neighbours are bfloat16 and the gains float32.
     out = torch.empty_like(neighbour, dtype=torch.promote_types(neighbour.dtype, shift.dtype))
     channels = min(128, triton.next_power_of_2(O))
     points = max(1, 1024 // channels)

@@ -1,9 +1,9 @@
 """VGG-11 with batch norm (Simonyan & Zisserman 2015, configuration A), torchvision's definition.
 
-With ``head="linear"`` it is the paper's CIFAR-10 network (section 3.1): one linear layer on the 512 pooled channels,
-as is usual for 32 x 32 images. With ``head="full"`` it is torchvision's vgg11_bn, whose weights load unchanged; there
-the first linear layer reads a flattened 7 x 7 map. The groups are the eight convolutions, and the two hidden linear
-layers of the full head.
+With ``head="linear"`` it is the CIFAR-10 network of the paper (Ye, Wu, Liu 2020, section 3.1): one linear layer on the
+512 pooled channels, as is usual for 32 x 32 images. With ``head="full"`` it is torchvision's vgg11_bn, whose weights
+load unchanged; its first linear layer reads a flattened 7 x 7 feature map. What differs from torchvision: the widths of
+the groups are an argument. The groups are the eight convolutions, and the two hidden linear layers of the full head.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ HEADS = ("linear", "full")
 
 
 class VGG(vgg.VGG):  # type: ignore[misc]
-    """x (B, 3, H, W), H and W at least 32 -> logits (B, num_classes)."""
+    """Images x (B, 3, H, W), H and W at least 32 -> logits (B, num_classes).
+
+    widths  group name -> number of neurons, at most the dense width
+    head    "linear" or "full"
+    """
 
     def __init__(self, widths: Mapping[str, int] | None = None, *, num_classes: int = 10, head: str = "linear") -> None:
         if head not in HEADS:
@@ -32,7 +36,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
         features = vgg.make_layers(vgg.cfgs["A"], batch_norm=True)
         if head == "full":
             super().__init__(features, num_classes=num_classes, init_weights=False)  # initialised below
-        else:  # torchvision's own __init__ would make the full head first, 120 M numbers
+        else:  # without torchvision's __init__, which would make the 120 M weights of the full head
             nn.Module.__init__(self)
             self.features = features
             self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -49,7 +53,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
 
     @property
     def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons now."""
+        """Group name -> number of neurons that the group has now."""
         return widths_of(self)
 
     def _convs(self) -> list[int]:
@@ -57,14 +61,14 @@ class VGG(vgg.VGG):  # type: ignore[misc]
 
     def neuron_groups(self) -> list[NeuronGroup]:
         """The eight convolutions, and the hidden linear layers where the head has them."""
-        at = self._convs()
+        convs = self._convs()
         linears = [(i, layer) for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)]
         groups = []
-        for i, after in zip(at, [*at[1:], None], strict=True):
+        for i, after in zip(convs, [*convs[1:], None], strict=True):
             size = int(self.features[i].out_channels)
             if after is not None:
                 reader = Reader.of(self.features[after], size)
-            else:  # the flattened map: neuron i owns the entries of channel i
+            else:  # a flattened feature map: the positions of channel i belong to neuron i
                 head = linears[0][1]
                 reader = Reader(head, torch.arange(head.in_features, device="cpu").view(size, -1))
             groups.append(NeuronGroup(f"features.{i}", (self.features[i], self.features[i + 1]), (reader,)))
@@ -73,7 +77,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
         return groups
 
     def stages(self) -> list[Stage]:
-        """One stage a convolution with what follows it, the pooled map, and the classifier layer by layer."""
+        """One stage per convolution and the layers that follow it, one for pooling, one per layer of the classifier."""
         bounds = [*self._convs(), len(self.features)]
         stages = []
         for start, end in pairwise(bounds):
@@ -85,7 +89,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
 
 @register_model("vgg11")
 def vgg11(*, num_classes: int = 10, widths: Mapping[str, int] | None = None, head: str = "linear") -> VGG:
-    """VGG-11 with batch norm, or the same with narrower layers (group name -> neurons).
+    """VGG-11 with batch norm, or with narrower layers by `widths` (group name -> number of neurons).
 
     Raises ZooError for a head that is neither "linear" nor "full".
     """

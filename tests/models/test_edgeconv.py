@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo.errors import ZooError
 from zoo.models import EdgeConv, edgeconv
-from zoo.models.edgeconv import edge_conv_written_out, neighbour_max
+from zoo.models.edgeconv import edge_conv_on_edges, neighbour_max
 from zoo.models.point_ops import knn
 
 
@@ -38,7 +38,7 @@ def outcome(layer, forward, x):
 
 
 def assert_same(layer, x, names=None):
-    fast, slow = outcome(layer, EdgeConv.__call__, x), outcome(layer, edge_conv_written_out, x)
+    fast, slow = outcome(layer, EdgeConv.__call__, x), outcome(layer, edge_conv_on_edges, x)
     assert fast.keys() == slow.keys() >= {"y", "x", "conv.weight", "bn.weight", "bn.bias", "bn.running_var"}
     for name in names or fast:
         torch.testing.assert_close(fast[name], slow[name], rtol=1e-9, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
@@ -61,7 +61,7 @@ def test_fast_equals_written_out_without_gradient(training):
     layer, x = layer_and_cloud()
     slow = copy.deepcopy(layer).train(training)
     with torch.no_grad():
-        torch.testing.assert_close(layer.train(training)(x), edge_conv_written_out(slow, x), rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(layer.train(training)(x), edge_conv_on_edges(slow, x), rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -77,7 +77,7 @@ def test_a_gain_of_zero(training):
     with torch.no_grad():
         above.bn.weight[zero] = 1e-8
     fast = outcome(layer, EdgeConv.__call__, x)["bn.weight"]
-    torch.testing.assert_close(fast, outcome(above, edge_conv_written_out, x)["bn.weight"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fast, outcome(above, edge_conv_on_edges, x)["bn.weight"], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.7, None])
@@ -89,7 +89,7 @@ def test_running_statistics_over_several_batches(momentum):
     for _ in range(3):
         x = torch.randn(2, 5, 9, dtype=torch.float64)
         layer(x)
-        edge_conv_written_out(slow, x)
+        edge_conv_on_edges(slow, x)
     for name, value in slow.bn.named_buffers():
         torch.testing.assert_close(layer.bn.get_buffer(name), value, rtol=1e-10, atol=1e-12)
     assert int(layer.bn.num_batches_tracked) == 3
@@ -98,7 +98,7 @@ def test_running_statistics_over_several_batches(momentum):
 def test_float32_stays_near_float64_where_the_features_lie_far_from_zero():
     layer, x = layer_and_cloud(channels=16, out=32, n=64, k=8, dtype=torch.float32)
     x = x.detach() + 30
-    truth = edge_conv_written_out(copy.deepcopy(layer).double(), x.double())
+    truth = edge_conv_on_edges(copy.deepcopy(layer).double(), x.double())
     torch.testing.assert_close(layer(x).double(), truth, rtol=0, atol=1e-4)
 
 
@@ -109,7 +109,7 @@ def test_more_neighbours_than_a_byte_can_count():
 
 @pytest.mark.parametrize("numbers", [1, 6 * 4, 6 * 15, 10**6], ids=["a row", "four rows", "all", "more"])
 def test_neighbour_max_is_a_maximum_over_rows(numbers, monkeypatch):
-    monkeypatch.setattr(edgeconv, "CACHED", numbers)
+    monkeypatch.setattr(edgeconv, "BLOCK", numbers)
     x = torch.randn(20, 6, dtype=torch.float64, requires_grad=True)
     rows = torch.randint(20, (15, 4))
     weight = torch.randn(15, 6, dtype=torch.float64)

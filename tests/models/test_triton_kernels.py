@@ -126,38 +126,38 @@ def test_they_can_be_switched_off(monkeypatch):
     assert list(knn_implementations(torch.randn(1, 3, 30), 4)) == ["two levels", "one level"]
 
 
-def test_the_choice_is_measured_once_and_the_fastest_way_is_taken(monkeypatch):
-    monkeypatch.setattr(autotune, "_CHOSEN", {})
-    times, asked = {"slow": 3.0, "fast": 1.0, "other": 2.0}, []
-    ways = {name: lambda name=name: name for name in times}
+def test_each_key_is_timed_once_and_the_fastest_implementation_is_taken(monkeypatch):
+    monkeypatch.setattr(autotune, "_FASTEST", {})
+    times, timed = {"slow": 3.0, "fast": 1.0, "other": 2.0}, []
+    implementations = {name: lambda name=name: name for name in times}
 
-    def measure(way, *, must):
-        asked.append((way(), must))
-        return times[way()]
+    def measure(call, device, *, must_run):
+        timed.append((call(), must_run))
+        return times[call()]
 
-    monkeypatch.setattr(autotune, "_milliseconds", measure)
+    monkeypatch.setattr(autotune, "_median_seconds", measure)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    assert [autotune.autotune("key", ways, NOWHERE) for _ in range(3)] == ["fast"] * 3
-    assert asked == [("slow", True), ("fast", False), ("other", False)]
+    assert [autotune.autotune("key", implementations, NOWHERE) for _ in range(3)] == ["fast"] * 3
+    assert timed == [("slow", True), ("fast", False), ("other", False)]
     assert autotune.autotuned() == {"key": "fast"}
 
 
-def test_nothing_is_measured_while_a_graph_is_captured(monkeypatch):
-    monkeypatch.setattr(autotune, "_CHOSEN", {"seen": "b"})
-    monkeypatch.setattr(autotune, "_milliseconds", lambda way, must: pytest.fail("measured during capture"))
+def test_nothing_is_timed_while_a_graph_is_captured(monkeypatch):
+    monkeypatch.setattr(autotune, "_FASTEST", {"seen": "b"})
+    monkeypatch.setattr(autotune, "_median_seconds", lambda call, device, must_run: pytest.fail("measured during capture"))
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    ways = {"a": lambda: "a", "b": lambda: "b"}
-    assert autotune.autotune("unseen", ways, NOWHERE) == "a"
-    assert autotune.autotune("seen", ways, NOWHERE) == "b"
+    implementations = {"a": lambda: "a", "b": lambda: "b"}
+    assert autotune.autotune("unseen", implementations, NOWHERE) == "a"
+    assert autotune.autotune("seen", implementations, NOWHERE) == "b"
     assert autotune.autotuned() == {"seen": "b"}
 
 
-def test_a_way_that_fails_is_out_of_the_race_and_the_plain_one_is_not_excused(monkeypatch):
+def test_an_implementation_that_raises_is_never_the_fastest_but_plain_torch_must_run(monkeypatch):
     def fails():
         raise RuntimeError("no compiler")
 
-    assert autotune._milliseconds(fails, must=False) == float("inf")
+    assert autotune._median_seconds(fails, NOWHERE, must_run=False) == float("inf")
     with pytest.raises(RuntimeError, match="no compiler"):
-        autotune._milliseconds(fails, must=True)
+        autotune._median_seconds(fails, NOWHERE, must_run=True)
