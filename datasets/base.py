@@ -1,4 +1,4 @@
-"""What every data set of the zoo answers."""
+"""`LabelledDataset`, the base class of every data set: samples with labels, and reproducible augmentation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from zoo.utils import generator_for
 
 
 class LabelledDataset(Dataset[tuple[Tensor, int]]):
-    """Samples with a class each: point clouds float32 (3, N), or images float32 (3, H, W).
+    """Pairs (sample, label): point clouds float32 (3, N) or images float32 (3, H, W), and a class index.
 
-    A kind of data says how sample i is stored (`load_sample`) and how a training sample varies (`augmented`). With
-    `augment`, the randomness of sample i is a function of (seed, epoch, i): a resumed run, and any
-    number of loader workers, see the same data. Call `set_epoch` before the loader of an epoch starts;
-    persistent workers keep the copy, and so the epoch, that they were started with.
+    A subclass implements `__len__`, `label`, `load_sample` (the sample as it is evaluated) and `augmented` (the sample
+    as it is trained on). With `augment`, the random numbers for sample i are a function of (seed, epoch, i), so that a
+    resumed run gets the same samples, with any number of loader workers. `set_epoch` must be called before the loader
+    of an epoch starts: persistent workers keep the copy of the data set, and so the epoch, that they were started with.
+
+    classes       the names of the classes, in the order of the labels
+    sample_shape  the shape of every sample
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class LabelledDataset(Dataset[tuple[Tensor, int]]):
         return len(self.classes)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose augmentation the samples get; without `augment` it changes nothing."""
+        """Set the epoch, 0 or more, on which the augmentation depends."""
         if epoch < 0:
             raise ZooError(f"an epoch is 0 or more, not {epoch}")
         self.epoch = epoch
@@ -46,15 +49,15 @@ class LabelledDataset(Dataset[tuple[Tensor, int]]):
 
     @abstractmethod
     def label(self, index: int) -> int:
-        """The class of sample `index`, without reading it."""
+        """The class index of sample `index`, without loading the sample."""
 
     @abstractmethod
     def load_sample(self, index: int) -> Tensor:
-        """Sample `index` as it is evaluated, of `sample_shape`."""
+        """Sample `index` without augmentation, of shape `sample_shape`."""
 
     @abstractmethod
     def augmented(self, index: int, generator: torch.Generator) -> Tensor:
-        """Sample `index` as it is trained on, of `sample_shape`, varied by `generator` alone."""
+        """Sample `index` with random augmentation, of shape `sample_shape`; all random numbers are the generator's."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if not -len(self) <= index < len(self):

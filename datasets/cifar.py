@@ -1,7 +1,8 @@
-"""CIFAR-10 (JPEG): 32 x 32 images, each re-encoded as JPEG, in one HDF5 file per split.
+"""CIFAR-10 (Krizhevsky 2009) with every 32 x 32 image re-encoded as JPEG, in one HDF5 file per split.
 
-`train.h5` and `test.h5` hold `jpeg`, the files' bytes end to end; `offset` int64 (n + 1,), where each begins;
-`label` uint8 (n,); and the attribute `classes`. Figures measured on it are not CIFAR-10's: say "CIFAR-10 (JPEG)".
+`train.h5` and `test.h5` have the data sets `jpeg`, the concatenated bytes of the n JPEG files; `offset` int64 (n + 1,),
+where each file begins; and `label` uint8 (n,); and the attribute `classes`. An accuracy on these images is not one on
+CIFAR-10: its title is "CIFAR-10 (JPEG)".
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from zoo.datasets.registry import DatasetInfo, check_split, dataset_info, regist
 from zoo.errors import ZooError
 
 SIZE = 32
-MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images
+MEAN = (0.4914, 0.4822, 0.4465)  # of the training images of CIFAR-10
 STD = (0.2470, 0.2435, 0.2616)
 
 
@@ -43,10 +44,12 @@ STD = (0.2470, 0.2435, 0.2616)
     )
 )
 class Cifar10(LabelledDataset):
-    """50000 train and 10000 test images, float32 (3, 32, 32), (x / 255 - mean) / std.
+    """50000 training and 10000 test images, float32 (3, 32, 32), normalised as (x / 255 - mean) / std.
 
-    With `augment`: padded by 4, cut to 32 x 32 at random, flipped at random. Raises ZooError for a missing or
-    wrong file, and for an image that cannot be read (when it is asked for).
+    `root` is the folder with train.h5 and test.h5, or one that contains it as cifar10_jpeg. `augment` pads an image by
+    4 pixels, crops it to 32 x 32 at random and flips it at random.
+
+    Raises ZooError for a missing or wrong file, and on access to a sample whose image cannot be read.
     """
 
     def __init__(
@@ -79,8 +82,8 @@ class Cifar10(LabelledDataset):
                 classes = [str(name) for name in file.attrs["classes"]]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ZooError(f"{self.path} has no jpeg, offset, label and classes in HDF5: {error}") from error
-        grows = bool((np.diff(self.offset) > 0).all()) and self.offset[:1].tolist() == [0]
-        if len(self.offset) != len(self.labels) + 1 or not grows or self.offset[-1] != len(self.jpeg):
+        increasing = bool((np.diff(self.offset) > 0).all()) and self.offset[:1].tolist() == [0]
+        if len(self.offset) != len(self.labels) + 1 or not increasing or self.offset[-1] != len(self.jpeg):
             raise ZooError(f"{self.path} is inconsistent: offset does not divide jpeg into {len(self.labels)} images")
         if len(self.labels) and self.labels.max() >= len(classes):
             raise ZooError(f"{self.path} has label {self.labels.max()}, but lists {len(classes)} classes")

@@ -1,4 +1,4 @@
-"""Images as tensors: read with PIL, resized and varied with torchvision's v2 transforms."""
+"""Images as tensors: decoded with PIL, resized and augmented with the v2 transforms of torchvision."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torchvision.transforms import v2
 
 from zoo.errors import ZooError
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training images, as torchvision's weights expect
+MEAN = (0.485, 0.456, 0.406)  # of the training images of ImageNet, as torchvision's weights expect
 STD = (0.229, 0.224, 0.225)
 
-# PIL has no error of its own: each format raises what its parser happens to meet.
+# PIL has no exception class of its own: the parser of each format raises what it happens to meet.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
 
 def open_image(source: Path | IO[bytes], name: str) -> Image.Image:
-    """A decoded RGB image; ZooError naming it if it cannot be decoded to its end."""
+    """The decoded RGB image; a ZooError that begins with `name` if it cannot be decoded completely."""
     try:
         with Image.open(source) as image:
             decoded: Image.Image = image.convert("RGB")
@@ -32,7 +32,7 @@ def open_image(source: Path | IO[bytes], name: str) -> Image.Image:
 
 
 def to_tensor(mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
-    """From an image to float32 (3, H, W), (x / 255 - mean) / std."""
+    """The transform from an image to float32 (3, H, W), normalised as (x / 255 - mean) / std."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) != 3:
             raise ZooError(f"{name} takes three numbers (red, green, blue), not {list(values)}")
@@ -42,9 +42,12 @@ def to_tensor(mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
 
 
 def apply(transform: v2.Transform, image: Image.Image, generator: torch.Generator) -> Tensor:
-    """A random transform whose draws come from `generator`: v2 itself knows the global one only."""
+    """`transform(image)` as a tensor, with random numbers that depend on `generator` alone.
+
+    The v2 transforms use the global generator, which is seeded for the call and then restored.
+    """
     seed = int(torch.randint(2**31, (1,), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        varied: Tensor = transform(image)
-    return varied.as_subclass(Tensor)
+        augmented: Tensor = transform(image)
+    return augmented.as_subclass(Tensor)

@@ -1,7 +1,8 @@
-"""ImageNet and its like: train/ and val/ with one folder of images per class.
+"""ImageNet (ILSVRC 2012), Imagenette, and other images in folders train/ and val/ with one sub-folder per class.
 
-Any part of it will do: a class folder may be empty, and a class may have a folder in one split only. Labels
-count in `classes=` if given, else in wnids.txt of the root, else in the sorted names of all class folders.
+A part of a data set is accepted too: a class folder may be empty, and a class may have a folder in one split only. The
+labels are indices into `classes=` if given, else into wnids.txt of the root, else into the sorted names of all class
+folders.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _class_folders(folder: Path) -> list[str]:
 
 
 def find_classes(root: Path) -> list[str]:
-    """The class list of a root: its wnids.txt, or the sorted union of the class folders of train/ and val/."""
+    """The names of the classes: those in wnids.txt, or else of all class folders of train/ and val/, sorted."""
     listed = root / "wnids.txt"
     if not listed.is_file():
         return sorted({name for folder in FOLDERS.values() for name in _class_folders(root / folder)})
@@ -56,13 +57,15 @@ def find_classes(root: Path) -> list[str]:
     )
 )
 class ImageNet(LabelledDataset):
-    """Images float32 (3, size, size) from class folders; the "test" split is val/.
+    """Images float32 (3, size, size) from class folders, normalised as (x / 255 - mean) / std; "test" is val/.
 
-    To test: the shorter side resized to `resize` and the centre cut out. `resize` None takes images as stored
-    and only cuts; "auto" leaves an image of size x size alone and resizes others to size * 256 / 224. With
-    `augment`: a random resized crop and a random flip, torchvision's defaults. Then (x / 255 - mean) / std.
-    Raises ZooError for a missing or empty folder, a class that is not listed, an image that cannot be read
-    (when it is asked for), and one smaller than the cut.
+    root     the folder with train/ and val/, or one that contains it under a usual name (`DatasetInfo.folders`)
+    resize   to which length the shorter side is resized before the centre crop of size x size: a number; None for
+             images as they are stored; "auto" for size * 256 / 224, unless an image has size x size already
+    augment  a random resized crop and a random horizontal flip, with torchvision's default parameters
+
+    Raises ZooError for a missing or empty folder and a class that is not listed, and on access to a sample whose image
+    cannot be read or is smaller than the crop.
     """
 
     NAME: ClassVar[str] = "imagenet"
@@ -85,15 +88,15 @@ class ImageNet(LabelledDataset):
         if isinstance(resize, int) and resize < size:
             raise ZooError(f"resize {resize} leaves no cut of {size} x {size}; give resize={size} or more")
         root, names = Path(root).expanduser(), dataset_info(self.NAME).folders
-        root = find_folder(root, names, lambda each: any((each / name).is_dir() for name in FOLDERS.values())) or root
+        root = find_folder(root, names, lambda at: any((at / name).is_dir() for name in FOLDERS.values())) or root
         folder = root / FOLDERS[check_split(split)]
         if not folder.is_dir():
             raise ZooError(
                 f"{folder} is no folder: looked for train/ and val/ with one folder of images per class, "
                 f"there and in {', '.join(names)}; give the folder that holds them with {DATA_DIR}"
             )
-        chosen = find_classes(root) if classes is None else list(classes)
-        super().__init__(chosen, (3, size, size), augment=augment, seed=seed)
+        class_names = find_classes(root) if classes is None else list(classes)
+        super().__init__(class_names, (3, size, size), augment=augment, seed=seed)
         self.samples = _list_images(folder, self.classes, strict=classes is None)
         self.size, self.resize = size, resize
         self._to_tensor = to_tensor(mean, std)
@@ -164,7 +167,7 @@ class Imagenette(ImageNet):
 
 
 def _list_images(folder: Path, classes: list[str], *, strict: bool) -> list[tuple[Path, int]]:
-    """(path, label) of every image, sorted by class and name."""
+    """(path, label) of every image, sorted by class and file name."""
     label = {name: index for index, name in enumerate(classes)}
     unknown = [name for name in _class_folders(folder) if name not in label]
     if strict and unknown:

@@ -1,17 +1,17 @@
-"""ModelNet40 and ModelNet10, from HDF5 clouds or from OFF meshes, with one interface.
+"""ModelNet40 and ModelNet10 (Wu et al. 2015, 3D ShapeNets), from HDF5 clouds or from OFF meshes.
 
-Source: Wu et al., 3D ShapeNets, CVPR 2015. Layouts, told apart by what the folder holds:
+Two layouts of the folder are recognised by their files:
+
 * "hdf5", Stanford's `modelnet40_ply_hdf5_2048`: train_files.txt and test_files.txt list HDF5 files with `data`
   float32 (n, P, 3) and `label` uint8 (n, 1); shape_names.txt lists the classes.
-* "off", Princeton's archives: `ModelNet10/chair/train/chair_0001.off`.
+* "off", Princeton's archives: meshes as `ModelNet10/chair/train/chair_0001.off`.
 
-Both give clouds centred in the unit sphere. Axes stay as stored, so that published weights see what they were
-trained on: z is up in Princeton's meshes, y in Stanford's clouds. Train and test on the same layout.
+Both give clouds that are centred and scaled to the unit sphere. The axes are those of the files, as published weights
+expect: the vertical axis is z in Princeton's meshes and y in Stanford's clouds, so training and test need one layout.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -25,12 +25,11 @@ from tqdm import tqdm
 from zoo.datasets import download, point_transforms
 from zoo.datasets.base import LabelledDataset
 from zoo.datasets.loading import DATA_DIR, find_folder
-from zoo.datasets.meshes import sample_mesh
+from zoo.datasets.meshes import sample_meshes
 from zoo.datasets.registry import DatasetInfo, Source, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
-from zoo.utils import new_file
 
-STORED = 2048  # points sampled from a mesh, as many as Stanford's clouds hold
+STORED = 2048  # points sampled from a mesh, as many as Stanford's clouds have
 
 MODELNET10 = (
     "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
@@ -44,7 +43,7 @@ MODELNET40 = (
 
 
 def layout(folder: Path) -> str | None:
-    """ "hdf5", "off", or None if the folder is neither."""
+    """The layout of a folder, "hdf5" or "off"; None if it has neither."""
     if (folder / "shape_names.txt").is_file():
         return "hdf5"
     if next(folder.glob("*/train/*.off"), None) or next(folder.glob("*/test/*.off"), None):
@@ -53,7 +52,7 @@ def layout(folder: Path) -> str | None:
 
 
 def find(root: Path, info: DatasetInfo) -> tuple[Path, str]:
-    """The data's folder, `root` itself or one of the usual names in it, and its layout."""
+    """The folder of the data, `root` or a sub-folder of it with a usual name, and its layout."""
     folder = find_folder(root, info.folders, lambda folder: layout(folder) is not None)
     if folder is not None and (kind := layout(folder)) is not None:
         return folder, kind
@@ -66,29 +65,32 @@ def find(root: Path, info: DatasetInfo) -> tuple[Path, str]:
 
 
 def read_hdf5(folder: Path, split: str, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Clouds float32 (n, 3, P), normalised, and labels int64 (n,) counted in `classes`; others are left out."""
+    """Clouds float32 (n, 3, P), normalised, and labels int64 (n,), indices into `classes`.
+
+    Clouds of other classes are left out: ModelNet10 is read from the files of ModelNet40 too.
+    """
     names = _lines(folder / "shape_names.txt")
     missing = sorted(set(classes) - set(names))
     if missing:
         raise ZooError(f"{folder}/shape_names.txt lists {len(names)} classes, without {', '.join(missing[:3])}")
-    place = torch.tensor([classes.index(name) if name in classes else -1 for name in names])
-    found = []
+    label_of = torch.tensor([classes.index(name) if name in classes else -1 for name in names])
+    files = []
     for line in _lines(folder / f"{split}_files.txt"):
-        path = folder / Path(line).name  # the lists name the authors' own folders
+        path = folder / Path(line).name  # the lists have paths of the authors' machine
         data, label = _read_file(path)
         for wrong in label[(label < 0) | (label >= len(names))][:1]:
             raise ZooError(f"{path} has label {wrong}, but shape_names.txt lists {len(names)} classes")
         for row in (~np.isfinite(data).all(axis=(1, 2))).nonzero()[0][:1]:
             raise ZooError(f"{path}, row {row}, holds NaN or infinite coordinates; remove or repair it")
-        target = place[torch.from_numpy(label.astype(np.int64))]
-        wanted = target >= 0
-        found.append((point_transforms.normalise(torch.from_numpy(data)[wanted].mT.contiguous()), target[wanted]))
-    if not found:
+        target = label_of[torch.from_numpy(label.astype(np.int64))]
+        kept = target >= 0
+        files.append((point_transforms.normalise(torch.from_numpy(data)[kept].mT.contiguous()), target[kept]))
+    if not files:
         raise ZooError(f"{folder}/{split}_files.txt lists no file")
-    sizes = sorted({cloud.shape[2] for cloud, _ in found})
+    sizes = sorted({cloud.shape[2] for cloud, _ in files})
     if len(sizes) > 1:
         raise ZooError(f"the {split} files of {folder} hold clouds of {sizes} points; one number was expected")
-    return torch.cat([cloud for cloud, _ in found]), torch.cat([target for _, target in found])
+    return torch.cat([cloud for cloud, _ in files]), torch.cat([target for _, target in files])
 
 
 def _lines(path: Path) -> list[str]:
@@ -112,42 +114,20 @@ def _read_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_off(folder: Path, split: str, classes: tuple[str, ...], *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """As `read_hdf5`, from meshes: STORED points on each surface. The clouds of a class are kept beside its meshes."""
-    found, labels = [], []
+    """As `read_hdf5`, from meshes: STORED points are sampled on the surface of each."""
+    clouds, labels = [], []
     quiet = not sys.stderr.isatty()
     for label, name in enumerate(tqdm(classes, desc=f"sampling {split} meshes", disable=quiet)):
         meshes = sorted((folder / name / split).glob("*.off"))
         if not meshes:
             raise ZooError(f"{folder} has no meshes {name}/{split}/*.off; {len(classes)} class folders were expected")
-        found.append(_sample_class(meshes, seed))
+        clouds.append(sample_meshes(meshes, STORED, seed=seed))
         labels += [label] * len(meshes)
-    return torch.cat(found), torch.tensor(labels)
-
-
-def _sample_class(meshes: list[Path], seed: int) -> Tensor:
-    """Clouds of one class and split: (n, 3, STORED), read from the cache if its meshes are the same files."""
-    state = [(mesh.name, mesh.stat().st_size, mesh.stat().st_mtime_ns) for mesh in meshes]
-    digest = hashlib.sha256(repr((state, seed, STORED)).encode()).hexdigest()[:16]
-    cache = meshes[0].parent / f".zoo-{digest}.npy"
-    shape = (len(meshes), 3, STORED)
-    if cache.is_file():
-        try:
-            kept = np.load(cache, allow_pickle=False)
-            if kept.shape == shape and kept.dtype == np.float32:
-                return torch.from_numpy(kept)
-        except (OSError, ValueError, EOFError):
-            pass  # a damaged cache is made again
-    sampled = torch.stack([sample_mesh(mesh, STORED, name=mesh.name, seed=seed) for mesh in meshes])
-    try:
-        with new_file(cache) as file:
-            np.save(file, sampled.numpy())
-    except ZooError:
-        pass  # a folder that cannot be written: the clouds stay in memory only
-    return sampled
+    return torch.cat(clouds), torch.tensor(labels)
 
 
 def fetch(info: DatasetInfo, root: Path, kind: str | None, *, mirror: str | None, sha256: str | None) -> None:
-    """Downloads the data set's archive, shows its terms, unpacks it into `root` and removes the archive."""
+    """Print the terms of a data set, download its archive, unpack it into `root` and remove the archive."""
     sources = [source for source in info.sources if kind in (None, source.layout)]
     if not sources:
         raise ZooError(
@@ -169,7 +149,7 @@ def fetch(info: DatasetInfo, root: Path, kind: str | None, *, mirror: str | None
 
 
 class _ModelNet(LabelledDataset):
-    """Clouds (3, points) of one split; see `ModelNet40`."""
+    """One split of ModelNet; arguments as in `ModelNet40`."""
 
     NAME: ClassVar[str]
     CLASSES: ClassVar[tuple[str, ...]]
@@ -236,11 +216,16 @@ class _ModelNet(LabelledDataset):
 class ModelNet40(_ModelNet):
     """12311 CAD models in 40 classes: 9843 to train, 2468 to test, as clouds (3, points).
 
-    `root` is the folder of either layout, or the one that contains it. A test sample is the first `points`
-    stored points; with `augment` it is a random subset, scaled and moved as the DGCNN authors do.
-    `download` fetches the archive of the layout `source` ("hdf5" or "off"; default: the first published one)
-    into `root` if nothing is there, from `mirror` or the environment's ZOO_DATA_MIRROR if set, and compares
-    `sha256` if given. Raises ZooError for a missing or wrong folder, too many points, and NaN in the data.
+    root           the folder of either layout, or one that contains it under a usual name (`DatasetInfo.folders`)
+    points         the size of a cloud: the first `points` stored points, or with `augment` a random subset, which is
+                   scaled and translated as the DGCNN authors do
+    sampling_seed  for sampling points on meshes
+    download       whether to download the archive into `root` if the data is not there
+    source         the layout to download, "hdf5" or "off" (default: the first published one)
+    mirror         the address of a folder with the archive (default: the environment variable ZOO_DATA_MIRROR)
+    sha256         the expected checksum of the archive
+
+    Raises ZooError for a missing or wrong folder, too many points, and NaN in the data.
     """
 
     NAME = "modelnet40"
@@ -268,7 +253,7 @@ class ModelNet40(_ModelNet):
     )
 )
 class ModelNet10(_ModelNet):
-    """4899 CAD models in 10 classes: 3991 to train, 908 to test. As `ModelNet40`, whose folders it reads too."""
+    """4899 CAD models in 10 classes: 3991 to train, 908 to test. It is also read from the folders of ModelNet40."""
 
     NAME = "modelnet10"
     CLASSES = MODELNET10

@@ -1,8 +1,8 @@
-"""Shapes: point clouds of parametric solids, made from a seed; the data set that needs no file.
+"""Shapes: point clouds of parametric solids, generated from a seed; the data set that needs no file.
 
-Hard on purpose, so that a pruned network has something to lose: the surface is seen from one side only (20 to
-45 % of its area is missing), points are noisy, and proportions overlap (a frustum may be nearly a cylinder or a
-cone, an ellipsoid nearly a sphere). The vertical axis is z, as in Princeton's ModelNet meshes.
+It is made difficult so that pruning can lose accuracy: 20 to 45 % of the surface are missing, as in a view from one
+side; points are noisy; and proportions of the classes overlap (a frustum may be nearly a cylinder or a cone, an
+ellipsoid nearly a sphere). The vertical axis is z, as in Princeton's ModelNet meshes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from zoo.datasets.solids import SOLIDS, solid
 from zoo.errors import ZooError
 from zoo.utils import generator_for
 
-MISSING = (0.20, 0.45)  # share of the surface that the view does not show
-SIGMA = (0.02, 0.04)  # noise, in radii of the normalised cloud
+MISSING = (0.20, 0.45)  # fraction of the surface that is missing
+SIGMA = (0.02, 0.04)  # standard deviation of the noise, in units of the radius of the normalised cloud
 
 
 def make_cloud(name: str, points: int, generator: torch.Generator) -> Tensor:
-    """One cloud of the class `name`: float32 (3, points), centred, in the unit sphere."""
+    """One cloud of the class `name`, centred and scaled to the unit sphere: float32 (3, points)."""
     corners = solid(name, generator)
     missing, sigma = (float(point_transforms.uniform(1, *span, generator)) for span in (MISSING, SIGMA))
-    # Drawn in excess and cut, not cut and drawn again, so that no point comes twice.
-    whole = point_transforms.sample_surface(corners, math.ceil(points / (1 - missing)), generator)
-    seen = point_transforms.partial_view(whole, points, generator)
-    seen = point_transforms.normalise(point_transforms.rotate_randomly(seen, generator))
-    return point_transforms.normalise(point_transforms.jitter(seen, generator, sigma=sigma, limit=4 * sigma))
+    # More points are sampled than needed and the missing part is cut away, so that no point is repeated.
+    surface = point_transforms.sample_surface(corners, math.ceil(points / (1 - missing)), generator)
+    view = point_transforms.partial_view(surface, points, generator)
+    view = point_transforms.normalise(point_transforms.rotate_randomly(view, generator))
+    return point_transforms.normalise(point_transforms.jitter(view, generator, sigma=sigma, limit=4 * sigma))
 
 
 @register_dataset(
@@ -50,9 +50,9 @@ def make_cloud(name: str, points: int, generator: torch.Generator) -> Tensor:
 class Shapes(LabelledDataset):
     """Twenty classes of solids as clouds (3, points); sample i is a function of (seed, split, i, points).
 
-    Made when first asked for and kept in memory. Labels are balanced: any run of 20 samples holds every
-    class once, so that the first n samples are a fair subset. `augment` scales, moves and shuffles as the
-    DGCNN authors do; `seed` also seeds that.
+    A sample is generated on first access and kept in memory. Every 20 consecutive samples have each class once, so that
+    the first n samples are a balanced subset. `augment` scales, translates and shuffles as the DGCNN authors do; its
+    random numbers depend on `seed` too.
     """
 
     def __init__(
@@ -73,20 +73,21 @@ class Shapes(LabelledDataset):
         size = train_size if split == "train" else test_size
         if size < 1:
             raise ZooError(f"the {split} split needs 1 sample or more, not {size}")
-        self._made: list[Tensor | None] = [None] * size
+        self._clouds: list[Tensor | None] = [None] * size
 
     def __len__(self) -> int:
-        return len(self._made)
+        return len(self._clouds)
 
     def label(self, index: int) -> int:
         return index % self.num_classes
 
     def load_sample(self, index: int) -> Tensor:
-        made = self._made[index]
-        if made is None:
+        cloud = self._clouds[index]
+        if cloud is None:
             generator = generator_for("shapes", self.seed, self.split, index, self.points)
-            made = self._made[index] = make_cloud(self.classes[self.label(index)], self.points, generator)
-        return made.clone()
+            cloud = self._clouds[index] = make_cloud(self.classes[self.label(index)], self.points, generator)
+        return cloud.clone()
 
     def augmented(self, index: int, generator: torch.Generator) -> Tensor:
-        return point_transforms.shuffle(point_transforms.scale_and_translate(self.load_sample(index), generator), generator)
+        cloud = point_transforms.scale_and_translate(self.load_sample(index), generator)
+        return point_transforms.shuffle(cloud, generator)

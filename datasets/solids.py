@@ -1,12 +1,12 @@
 """Twenty parametric solids as triangle meshes of random proportions.
 
-Three constructions give all of them: `revolve` turns a profile about the vertical (with 3, 4 or 6 segments
-it makes pyramids and prisms), `extrude` pushes a drawing of rectangles through a thickness, and `sweep` leads a
-circle along a curve. A mesh and not a formula, because area-weighted sampling of triangles stays uniform under
-any later stretching, which no parametrisation of a curved surface does.
+All are built by three constructions: `revolve` rotates a profile about the vertical axis (with 3, 4 or 6 segments this
+gives pyramids and prisms), `extrude` gives a drawing of rectangles a thickness, and `sweep` moves a circle along a
+curve. They are meshes and not formulas, because sampling triangles by area is uniform after any stretching of the mesh,
+unlike sampling the parameters of a curved surface.
 
-Shapes: a mesh is (F, 3, 3), three corners for each of F triangles, z up. With 32 segments a circle is off by
-0.5 % of its radius, far below the noise that `zoo.datasets.shapes` adds.
+Shapes: a mesh is (F, 3, 3), three corners of each of F triangles; the vertical axis is z. A circle of 32 segments
+deviates by 0.5 % of its radius, far less than the noise that `zoo.datasets.shapes` adds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEGMENTS = 32
 
 @lru_cache(maxsize=64)
 def _grid_faces(rows: int, columns: int) -> Tensor:
-    """Two triangles per cell of a grid of vertices whose columns close: (2 (rows - 1) columns, 3) indices."""
+    """Two triangles per cell of a grid of vertices that is closed in its columns: (2 (rows - 1) columns, 3) indices."""
     index = torch.arange(rows * columns).reshape(rows, columns)
     a, b = index[:-1], index[1:]
     c, d = a.roll(-1, dims=1), b.roll(-1, dims=1)
@@ -33,10 +33,10 @@ def _grid_faces(rows: int, columns: int) -> Tensor:
 
 
 def revolve(profile: Tensor, segments: int = SEGMENTS) -> Tensor:
-    """The surface that a profile sweeps when it turns about the vertical.
+    """The mesh of a surface of revolution about the vertical axis.
 
-    profile: (P, 2), radius and height of each of its points. Cells at radius 0 give triangles of area 0,
-    which sampling never chooses.
+    profile  (P, 2), radius and height of each point; a point at radius 0 gives triangles of area 0, which are never
+             sampled
     """
     angle = torch.arange(segments) * (2 * math.pi / segments)
     radius, height = profile[:, 0, None], profile[:, 1, None]
@@ -45,9 +45,10 @@ def revolve(profile: Tensor, segments: int = SEGMENTS) -> Tensor:
 
 
 def sweep(centre: Tensor, first: Tensor, second: Tensor, radius: float, segments: int = 12) -> Tensor:
-    """A pipe of the given radius round a curve; its two ends stay open.
+    """The mesh of a pipe of the given radius around a curve, open at both ends.
 
-    centre, first, second: (P, 3), points of the curve and two directions at right angles to it.
+    centre         (P, 3), points of the curve
+    first, second  (P, 3), two directions at right angles to the curve and to each other
     """
     angle = (torch.arange(segments) * (2 * math.pi / segments))[:, None]
     ring = radius * (angle.cos() * first[:, None] + angle.sin() * second[:, None])
@@ -56,7 +57,7 @@ def sweep(centre: Tensor, first: Tensor, second: Tensor, radius: float, segments
 
 @lru_cache(maxsize=16)
 def _extruded_faces(drawing: tuple[str, ...]) -> Tensor:
-    """The outer triangles of a drawing's cells, as (F, 3) indices into the (2, rows + 1, columns + 1) vertices."""
+    """The outer triangles of an extruded drawing: (F, 3) indices into the (2, rows + 1, columns + 1) vertices."""
     rows, columns = len(drawing), len(drawing[0])
     vertex = torch.arange(2 * (rows + 1) * (columns + 1)).reshape(2, rows + 1, columns + 1).tolist()
     filled = {(r, c) for r in range(rows) for c in range(columns) if drawing[r][c] == "#"}
@@ -70,16 +71,18 @@ def _extruded_faces(drawing: tuple[str, ...]) -> Tensor:
             (r, c + 1): ((r, c + 1), (r + 1, c + 1)),
         }
         for neighbour, ((r0, c0), (r1, c1)) in edges.items():
-            if neighbour not in filled:  # a wall stands only where the solid ends
+            if neighbour not in filled:  # the cell is at the boundary of the solid
                 quads.append([vertex[0][r0][c0], vertex[0][r1][c1], vertex[1][r1][c1], vertex[1][r0][c0]])
     corners = torch.tensor(quads)
     return torch.cat([corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]])
 
 
 def extrude(drawing: tuple[str, ...], widths: Tensor, heights: Tensor, thickness: float) -> Tensor:
-    """A drawing of filled ('#') and empty rectangles, upright in x and z, pushed through y.
+    """The mesh of a drawing of filled ('#') and empty rectangles in the plane of x and z, extruded along y.
 
-    drawing: one string per row, top row first; widths: (columns,); heights: (rows,), top row first.
+    drawing    one string per row, the top row first
+    widths     (columns,)
+    heights    (rows,), the top row first
     """
     x = torch.cat([torch.zeros(1), widths.cumsum(0)])
     z = heights.sum() - torch.cat([torch.zeros(1), heights.cumsum(0)])
@@ -89,7 +92,7 @@ def extrude(drawing: tuple[str, ...], widths: Tensor, heights: Tensor, thickness
 
 
 def _arc(radius: float, start: float, end: float, centre: tuple[float, float] = (0.0, 0.0), steps: int = 16) -> Tensor:
-    """A circle's arc as a profile, (steps + 1, 2), from angle `start` to `end` above the horizontal."""
+    """An arc of a circle as a profile (steps + 1, 2), from angle `start` to `end` in radians above the horizontal."""
     angle = torch.linspace(start, end, steps + 1)
     return torch.stack([centre[0] + radius * angle.cos(), centre[1] + radius * angle.sin()], dim=1)
 
@@ -99,7 +102,7 @@ def _profile(*points: tuple[float, float]) -> Tensor:
 
 
 Draw = Callable[[float, float], float]
-"""Draws one number from [low, high)."""
+"""draw(low, high): a uniform random number from [low, high)."""
 
 
 def _prism(draw: Draw, segments: int, low: float = 0.4, high: float = 1.6) -> Tensor:
@@ -155,29 +158,29 @@ def _helix(draw: Draw) -> Tensor:
     return sweep(centre, outward, torch.linalg.cross(outward, along), draw(0.12, 0.22))
 
 
-def _drawn(draw: Draw, *drawing: str) -> Tensor:
+def _extruded(draw: Draw, *drawing: str) -> Tensor:
     widths = torch.tensor([draw(0.4, 1.0) for _ in drawing[0]])
     heights = torch.tensor([draw(0.4, 1.0) for _ in drawing])
     return extrude(drawing, widths, heights, draw(0.4, 1.2))
 
 
 SOLIDS: dict[str, Callable[[Draw], Tensor]] = {
-    "arch": lambda draw: _drawn(draw, "###", "#.#"),
+    "arch": lambda draw: _extruded(draw, "###", "#.#"),
     "box": lambda draw: _prism(draw, 4, 0.35, 1.4),
     "capsule": _capsule,
     "cone": lambda draw: _cone(draw, SEGMENTS),
-    "cross": lambda draw: _drawn(draw, ".#.", "###", ".#."),
+    "cross": lambda draw: _extruded(draw, ".#.", "###", ".#."),
     "cylinder": lambda draw: _prism(draw, SEGMENTS),
     "dome": _dome,
     "ellipsoid": _ellipsoid,
     "frustum": _frustum,
     "helix": _helix,
     "hexagonal_prism": lambda draw: _prism(draw, 6),
-    "l_block": lambda draw: _drawn(draw, "#.", "##"),
+    "l_block": lambda draw: _extruded(draw, "#.", "##"),
     "pyramid": lambda draw: _cone(draw, 4),
     "sphere": _sphere,
-    "stairs": lambda draw: _drawn(draw, "..#", ".##", "###"),
-    "t_block": lambda draw: _drawn(draw, "###", ".#."),
+    "stairs": lambda draw: _extruded(draw, "..#", ".##", "###"),
+    "t_block": lambda draw: _extruded(draw, "###", ".#."),
     "tetrahedron": lambda draw: _cone(draw, 3),
     "torus": _torus,
     "triangular_prism": lambda draw: _prism(draw, 3),
@@ -186,7 +189,7 @@ SOLIDS: dict[str, Callable[[Draw], Tensor]] = {
 
 
 def solid(name: str, generator: torch.Generator, *, stretch: float = 0.12) -> Tensor:
-    """One solid of random proportions, each axis stretched by up to 1 +- `stretch`: (F, 3, 3)."""
+    """The mesh (F, 3, 3) of one solid of random proportions, each axis scaled by up to 1 +- `stretch`."""
 
     def draw(low: float, high: float) -> float:
         return float(uniform(1, low, high, generator))

@@ -1,4 +1,4 @@
-"""A part of the training split held out, for every choice that is made before the test split is looked at."""
+"""A validation part of the training split, on which choices are made without using the test split."""
 
 from __future__ import annotations
 
@@ -13,43 +13,46 @@ from zoo.utils import generator_for
 
 
 class Subset(LabelledDataset):
-    """Some samples of a data set, in the order of `indices`; they are read and varied as there."""
+    """The samples of a data set with the given indices, in that order, with the data set's own augmentation."""
 
-    def __init__(self, whole: LabelledDataset, indices: Sequence[int]) -> None:
-        super().__init__(whole.classes, whole.sample_shape, augment=whole.augment, seed=whole.seed)
-        self.whole, self.indices = whole, list(indices)
+    def __init__(self, dataset: LabelledDataset, indices: Sequence[int]) -> None:
+        super().__init__(dataset.classes, dataset.sample_shape, augment=dataset.augment, seed=dataset.seed)
+        self.dataset, self.indices = dataset, list(indices)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def label(self, index: int) -> int:
-        return self.whole.label(self.indices[index])
+        return self.dataset.label(self.indices[index])
 
     def load_sample(self, index: int) -> Tensor:
-        return self.whole.load_sample(self.indices[index])
+        return self.dataset.load_sample(self.indices[index])
 
     def augmented(self, index: int, generator: torch.Generator) -> Tensor:
-        return self.whole.augmented(self.indices[index], generator)
+        return self.dataset.augmented(self.indices[index], generator)
 
 
-def train_val_split(train: LabelledDataset, part: float) -> tuple[Subset, Subset]:
-    """The training split without a part of it, and that part: of each class as near to `part` as its number allows.
+def train_val_split(train: LabelledDataset, fraction: float) -> tuple[Subset, Subset]:
+    """Split a training split at random into (training, validation), with the same fraction of every class.
 
-    Which samples are held out depends on the data alone, on no run's seed: all choices are made on the same ones.
+    Of the n samples of a class, round(fraction * n) go into the validation part. They depend on the data alone and not
+    on the seed of a run, so that all choices are made on the same samples. The samples of a smaller fraction are among
+    those of a larger one.
 
-    Raises ZooError for a part that is not between 0 and 1, or that leaves nothing on one side.
+    Raises ZooError for a fraction that is not between 0 and 1, or that leaves one of the parts empty.
     """
-    if not 0 < part < 1:
-        raise ZooError(f"the validation part is {part}: give a number between 0 and 1, for instance 0.1")
-    of_class: dict[int, list[int]] = {}
+    if not 0 < fraction < 1:
+        raise ZooError(f"the validation part is {fraction}: give a number between 0 and 1, for instance 0.1")
+    by_class: dict[int, list[int]] = {}
     for index in range(len(train)):
-        of_class.setdefault(train.label(index), []).append(index)
-    held: list[int] = []
-    for label, indices in sorted(of_class.items()):
+        by_class.setdefault(train.label(index), []).append(index)
+    val: list[int] = []
+    for label, indices in sorted(by_class.items()):
+        # The words are part of the seed: with others, other samples would be held out.
         order = torch.randperm(len(indices), generator=generator_for("held out", label)).tolist()
-        held += [indices[i] for i in order[: round(part * len(indices))]]
-    chosen = set(held)
-    kept = [index for index in range(len(train)) if index not in chosen]
-    if not held or not kept:
-        raise ZooError(f"{part} of {len(train)} training samples leaves nothing on one side: give another part")
-    return Subset(train, kept), Subset(train, sorted(held))
+        val += [indices[i] for i in order[: round(fraction * len(indices))]]
+    held_out = set(val)
+    kept = [index for index in range(len(train)) if index not in held_out]
+    if not val or not kept:
+        raise ZooError(f"{fraction} of {len(train)} training samples leaves nothing on one side: give another part")
+    return Subset(train, kept), Subset(train, sorted(val))

@@ -318,7 +318,7 @@ def test_nan_in_the_data_is_an_error_that_names_the_sample(home, monkeypatch):
     def load(name: str, split: str, **options):
         dataset = Shapes(split, 24, train_size=100, test_size=60)
         dataset.load_sample(13)[0, 0]
-        dataset._made[13][1, 5] = float("nan")
+        dataset._clouds[13][1, 5] = float("nan")
         return dataset
 
     monkeypatch.setattr(data_spec, "load", load)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.datasets import load, meshes, modelnet
+from zoo.datasets import load, meshes
 from zoo.datasets.modelnet import MODELNET10, MODELNET40, ModelNet10, ModelNet40
 from zoo.datasets.point_transforms import normalise
 from zoo.errors import ZooError
@@ -207,13 +207,13 @@ def test_sampled_meshes_are_kept_and_made_again_alike(tmp_path: Path, monkeypatc
     kept = sorted(tmp_path.glob("*/test/.zoo-*.npy"))
     assert len(kept) == 10
 
-    real, calls = modelnet.sample_mesh, []
+    real, calls = meshes.sample_mesh, []
 
     def counted(path: Path, points: int, *, name: str, seed: int) -> torch.Tensor:
         calls.append(path.name)
         return real(path, points, name=name, seed=seed)
 
-    monkeypatch.setattr(modelnet, "sample_mesh", counted)
+    monkeypatch.setattr(meshes, "sample_mesh", counted)
     assert ModelNet10(tmp_path, "test").clouds.equal(first)
     assert calls == []
     kept[3].write_bytes(kept[3].read_bytes()[:1000])  # damaged: made again, and the same

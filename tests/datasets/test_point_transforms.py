@@ -84,17 +84,6 @@ def test_shuffle_and_subsample_only_choose(cloud: torch.Tensor) -> None:
         clouds.subsample(cloud, 201, generator_for(1))
 
 
-def test_dropped_points_become_the_first(cloud: torch.Tensor) -> None:
-    shares = []
-    for trial in range(300):
-        less = clouds.drop_points(cloud, generator_for(trial), most=0.6)
-        lost = (less != cloud).any(dim=0)
-        assert less[:, lost].equal(cloud[:, :1].expand(-1, int(lost.sum())))
-        shares.append(float(lost.float().mean()))
-    assert max(shares) < 0.7  # 0.6, and what chance adds with 200 points
-    assert 0.25 < sum(shares) / 300 < 0.35
-
-
 def test_partial_view_is_cut_by_a_plane(cloud: torch.Tensor) -> None:
     seen = clouds.partial_view(cloud, 120, generator_for(4))
     direction = torch.randn(3, generator=generator_for(4))
