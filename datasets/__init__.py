@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from zoo.datasets.loading import default_dir, load
 from zoo.datasets.registry import (
-    PRUNING_SAMPLES,
     DatasetInfo,
     Source,
     dataset_info,
@@ -40,7 +39,6 @@ else:
 record = dataset_info
 
 __all__ = [
-    "PRUNING_SAMPLES",
     "DatasetInfo",
     "LabelledDataset",
     "Source",

@@ -20,7 +20,7 @@ from zoo.utils import decorator_calls
 
 Kind = Literal["points", "images"]
 SPLITS = ("train", "test")
-PRUNING_SAMPLES: dict[Kind, int] = {"points": 128, "images": 256}
+_PRUNING_SAMPLES: dict[Kind, int] = {"points": 128, "images": 256}
 
 Loader = TypeVar("Loader", bound=Callable[..., Any])
 
@@ -36,20 +36,19 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """What is known of a data set before it is loaded.
+    """The description of a data set, available without loading it.
 
-    num_classes   classes of the complete data set (None: they depend on the copy); a loaded one has its own number
-    sample_shape  (3, N) for point clouds, (3, H, W) for images, in the default form
-    description   one line for people, with the numbers of samples
-    terms         under which terms the data may be used
-    options       which of points, size, mean, std ... `load` passes on to the loader
-    title         what tables and sentences call it where the name would claim too much (None: the name)
-    folders       the usual names of the data's own folder, looked for in the folder that is given
-    sources       where its owners publish it
-    weights_terms  under which terms weights trained on it may be used (None: under those of the data)
-    difficulty    an entry's name without a data set means the entry on the most difficult one that the zoo has
-    pruning_samples  how many training samples a network is pruned on unless the user says otherwise (0: the usual
-                  number for the kind of data, PRUNING_SAMPLES)
+    num_classes      number of classes of the complete data set, None if it depends on the copy
+    sample_shape     (3, N) for point clouds, (3, H, W) for images, in the default form
+    description      one line for people, with the numbers of samples
+    terms            the terms of use of the data
+    options          the options that `load` passes on to the loader, such as points, size, mean, std
+    title            the name in tables and sentences, where `name` would claim too much (None: `name`)
+    folders          usual names of the folder of the data, looked for in the folder that the user gives
+    sources          the archives that its owners publish
+    weights_terms    the terms of use of weights trained on it (None: those of the data)
+    difficulty       the name of an entry without a data set means the entry on the most difficult one in the zoo
+    pruning_samples  number of training samples that a network is pruned on by default (0: 128 clouds or 256 images)
     """
 
     name: str
@@ -67,7 +66,7 @@ class DatasetInfo:
     pruning_samples: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pruning_samples", self.pruning_samples or PRUNING_SAMPLES[self.kind])
+        object.__setattr__(self, "pruning_samples", self.pruning_samples or _PRUNING_SAMPLES[self.kind])
 
     @property
     def points(self) -> int | None:
@@ -91,10 +90,10 @@ _REGISTERED: dict[str, _Registered] = {}
 
 @functools.cache
 def _builtin() -> dict[str, tuple[DatasetInfo, str]]:
-    """Name of each data set of this package -> its record, and the file that registers it, as a module name."""
+    """Name of each data set of this package -> its description, and the module that registers it."""
     builtin = {}
     for file, call in decorator_calls(Path(__file__).parent, "register_dataset"):
-        # Only what the record is made of may stand there: the rest of the file has not been run.
+        # The expression can use these two names only, because the rest of the file has not been run.
         code = compile(ast.Expression(call.args[0]), file, "eval")
         info: DatasetInfo = eval(code, {"DatasetInfo": DatasetInfo, "Source": Source})
         builtin[info.name] = (info, f"zoo.datasets.{file}")

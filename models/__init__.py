@@ -17,7 +17,14 @@ from zoo.models.mlp import mlp
 from zoo.models.point_ops import knn_implementations
 from zoo.models.pointnet import pointnet
 from zoo.models.pointnet2 import SetAbstraction, pointnet2
-from zoo.models.registry import builder_of, create_model, list_architectures, register_model, scaled_widths
+from zoo.models.registry import (
+    builder_of,
+    create_model,
+    list_architectures,
+    recipe_of,
+    register_model,
+    scaled_widths,
+)
 from zoo.models.surgery import prune_group
 
 if TYPE_CHECKING:
@@ -64,6 +71,7 @@ __all__ = [
     "pointnet",
     "pointnet2",
     "prune_group",
+    "recipe_of",
     "register_model",
     "resnet34",
     "run",

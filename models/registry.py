@@ -30,6 +30,7 @@ Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 class _Registered:
     builder: Callable[..., nn.Module]
     widths_for_multiplier: Callable[[float], dict[str, int]] | None
+    recipe: str | None
 
 
 _REGISTERED: dict[str, _Registered] = {}
@@ -37,13 +38,16 @@ _REGISTERED: dict[str, _Registered] = {}
 
 @functools.cache
 def _builtin_files() -> dict[str, str]:
-    """Name of each network of this package -> the file that registers it, as a module name."""
+    """Name of each network of this package -> the module that registers it."""
     calls = decorator_calls(Path(__file__).parent, "register_model")
     return {call.args[0].value: f"zoo.models.{file}" for file, call in calls}  # type: ignore[attr-defined]
 
 
 def register_model(
-    name: str, *, widths_for_multiplier: Callable[[float], dict[str, int]] | None = None
+    name: str,
+    *,
+    widths_for_multiplier: Callable[[float], dict[str, int]] | None = None,
+    recipe: str | None = None,
 ) -> Callable[[Builder], Builder]:
     """Decorator for a builder function, which then builds the network `name` in Python and on the command line.
 
@@ -51,6 +55,7 @@ def register_model(
     network) among them, and returns an nn.Module with a method ``neuron_groups()`` and a property ``widths``.
 
     widths_for_multiplier  width multiplier w -> width of every group, where it is not w times the dense one
+    recipe                 the network whose training recipe is used, where this one has none (`zoo.train.recipe_for`)
 
     Raises ZooError if another network has that name.
     """
@@ -60,7 +65,7 @@ def register_model(
         file = _builtin_files().get(name, "") if before is None else before.builder.__module__
         if file not in ("", builder.__module__):
             raise ZooError(f"a network {name!r} is registered already, by {file}: register this one by another name")
-        _REGISTERED[name] = _Registered(builder, widths_for_multiplier)
+        _REGISTERED[name] = _Registered(builder, widths_for_multiplier, recipe)
         return builder
 
     return register
@@ -74,6 +79,11 @@ def list_architectures() -> tuple[str, ...]:
 def builder_of(arch: str) -> Callable[..., nn.Module]:
     """The function that builds a network by name; an unknown name is a ZooError that suggests near ones."""
     return _find(arch).builder
+
+
+def recipe_of(arch: str) -> str | None:
+    """The network whose training recipe a network is registered to use, if any."""
+    return _find(arch).recipe
 
 
 def create_model(

@@ -11,6 +11,7 @@ import zoo.models
 from zoo.errors import ZooError
 from zoo.models import NeuronGroup, Reader, create_model, list_architectures, register_model, scaled_widths, widths_of
 from zoo.models import registry as registry_module
+from zoo.train import recipe_for
 
 
 class Own(nn.Module):
@@ -31,7 +32,7 @@ class Own(nn.Module):
 def own(monkeypatch):
     monkeypatch.setattr(registry_module, "_REGISTERED", dict(registry_module._REGISTERED))
 
-    @register_model("own")
+    @register_model("own", recipe="mlp")
     def own(*, num_classes=4, widths=None):
         return Own((widths or {"hidden": 8})["hidden"], num_classes)
 
@@ -46,6 +47,7 @@ def test_a_network_from_outside_is_built_by_its_name(own):
     assert widths_of(create_model("own")) == {"hidden": 8}
     assert create_model("own", num_classes=3, widths={"hidden": 5})(torch.ones(2, 5)).shape == (2, 3)
     assert scaled_widths("own", 0.5) == {"hidden": 4}
+    assert recipe_for("train", "own", "shapes") == recipe_for("train", "mlp", "shapes")
     with pytest.raises(ZooError, match="own: group hidden can have 1 to 8 neurons, not 9"):
         create_model("own", widths={"hidden": 9})
     with pytest.raises(ZooError, match="did you mean own"):

@@ -20,6 +20,7 @@ from typing import get_type_hints
 
 from zoo.datasets import list_datasets
 from zoo.errors import ZooError, suggest
+from zoo.models import list_architectures, recipe_of
 from zoo.utils import expand_path
 
 KINDS = ("train", "finetune")
@@ -92,13 +93,19 @@ class Recipe:
 def recipe_for(kind: str, arch: str, dataset: str) -> Recipe:
     """The zoo's recipe of kind "train" or "finetune" for a network on a data set.
 
+    A network without a recipe file uses that of the network which it names when it is registered
+    (`zoo.models.register_model`).
+
     Raises ZooError for a network without a recipe.
     """
     folder = Path(str(resources.files("zoo.train").joinpath("recipes")))
     archs = sorted(path.stem for path in folder.glob("[!.]*.ini"))
-    if arch not in archs:
-        raise ZooError(f"there is no recipe to {kind} {arch}: recipes exist for {', '.join(archs)}")
-    return read_recipe(folder / f"{arch}.ini", kind, dataset)
+    source = recipe_of(arch) if arch not in archs and arch in list_architectures() else arch
+    if source not in archs:
+        raise ZooError(
+            f"there is no recipe to {kind} {arch}: recipes exist for {', '.join(archs)}; give one with --recipe FILE"
+        )
+    return read_recipe(folder / f"{source}.ini", kind, dataset)
 
 
 def read_recipe(path: str | Path, kind: str, dataset: str) -> Recipe:
