@@ -90,7 +90,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = json.loads(journal.read_text())
         content["groups"] = content["groups"][:2]  # as if killed after two groups
         journal.write_text(json.dumps(content))
-    (interrupted / "combined.known.json").unlink()
     run_distributed(2, {"prune": PRUNE, "resume": RESUME, "different": DIFFERENT}, folder, RUNS=FAST)
     return folder
 
