@@ -64,10 +64,10 @@ def evaluated(card: Card, path: Path, data_dir: Path | None) -> Correct:
     """The answers of the network in a checkpoint on its test split."""
     from zoo import checkpoint  # torch takes seconds to import, and stored answers do without
     from zoo.evaluate import evaluate
-    from zoo.workflows import Data, choose_device
+    from zoo.workflows import DataSpec, choose_device
 
     model = checkpoint.load(path, device=choose_device(None), card=card)
-    return evaluate(model, Data.of(card, data_dir=data_dir).load("test"), progress=True).hits.cpu().numpy()
+    return evaluate(model, DataSpec.of(card, DataSpec(data_dir=data_dir)).load("test"), progress=True).hits.cpu().numpy()
 
 
 def answers_of(folders: Sequence[Path], data_dir: Path | None) -> Answers:

@@ -68,10 +68,10 @@ torch.save(results, folder / f"{distributed.rank()}.pt")
 
 DIFFERENT = """
 import os
-from zoo.workflows import evaluate_entry
+from zoo.workflows import DataSpec, RunOptions, evaluate_entry
 os.environ["ZOO_HOME"] = HOMES[min(distributed.rank(), 1)]
 try:
-    evaluate_entry("vgg11-0.1x.imagenet", data_dir=IMAGES, device="cpu")
+    evaluate_entry("vgg11-0.1x.imagenet", data=DataSpec(data_dir=IMAGES), run=RunOptions(device="cpu"))
 except ZooError as error:
     (folder / f"{distributed.rank()}").write_text(str(error))
 """
@@ -160,7 +160,7 @@ def test_unlike_checkpoints_of_one_name_are_not_evaluated_together(n: int, resul
 
 
 def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.workflows.entry.device_of", torch.device)
+    monkeypatch.setattr("zoo.distributed.device_of", torch.device)
     assert choose_device("cuda:0") == torch.device("cuda", 0)
     monkeypatch.setattr("zoo.distributed.is_distributed", lambda: True)
     with pytest.raises(ZooError, match="cuda:0 is one GPU for several processes: write --device cuda"):
