@@ -70,6 +70,8 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 @section(
     "Method",
     click.option("--method", help="How neurons are chosen [combined; with a target: repaired]."),
+    click.option("--repair/--no-repair", "update_weights", default=None,
+                 help="Fit the weights of readers to the kept neurons [method repaired: yes]."),
     click.option("--groups", callback=_names, help="Names of the groups to prune, with commas between [all]."),
     click.option("--exclude", callback=_names, help="Names of groups that stay as they are, with commas between."),
     click.option("--samples", type=int, metavar="N", help="Training samples to prune on [128 clouds or 256 images]."),
@@ -105,7 +107,8 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     """
     budget = budget_of(options)
     search, settings = options.pop("preset") or Search(), dict(options.pop("settings"))
-    settings |= {f"repair.{name}": value for name, value in take(options, "recalibrate distil_epochs").items()}
+    fields = take(options, "update_weights recalibrate distil_epochs")
+    settings |= {f"repair.{name}": value for name, value in fields.items()}
     with process_group():
         from zoo.prune import default_repair
         from zoo.workflows import Finetune, WeightsFile

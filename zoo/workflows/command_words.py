@@ -27,13 +27,16 @@ SETTING_TYPES = setting_types(Options)  # what `-O name=value` takes
 # Name of a setting -> its option in the first version.
 _FIRST_OPTIONS = {
     **{f"search.{new}": old for old, new in SEARCH_ALIASES.items()},
-    **{f"repair.{new}": old for old, new in REPAIR_ALIASES.items()},
-    "repair.update_weights": "repair",
+    **{f"repair.{new}": old for old, new in REPAIR_ALIASES.items() if old != "readers"},
     "repair.weighting": "weighting",
     "discrepancy": "discrepancy",
     "batch_size": "prune_batch_size",
 }
-_OPTIONS_OF_TODAY = {"repair.recalibrate": "recalibrate", "repair.distil_epochs": "distil_epochs"}
+_OPTIONS_OF_TODAY = {
+    "repair.update_weights": "repair",
+    "repair.recalibrate": "recalibrate",
+    "repair.distil_epochs": "distil_epochs",
+}
 
 
 def _translations() -> dict[str, str]:
