@@ -341,7 +341,8 @@ def test_the_settings_of_the_search_are_part_of_the_command(home):
              "--look-precision", "bfloat16"]  # fmt: skip
     card = made("reprune", "dgcnn-0.25x", "--eps", "0.5", *words, *SMALL[2:])["card"]
     settings = "-O search.gradient_reuse=0.3 -O search.refine=false -O search.eval_dtype=bfloat16"
-    assert f"--groups conv5,linear1 {settings}" in card["recipe"]["command"]
+    for said in (settings, "--groups conv5,linear1"):
+        assert said in card["recipe"]["command"]
     before = store.info("dgcnn-0.25x").widths
     changed = {name for name, width in card["widths"].items() if width != before[name]}
     assert changed

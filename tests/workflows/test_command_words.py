@@ -20,7 +20,7 @@ from zoo.errors import ZooError
 from zoo.prune import PLAIN, Options, Repair, Search
 from zoo.utils import parse_setting, setting_types, settings_of, with_settings
 from zoo.workflows import command_line, current_words
-from zoo.workflows.command_words import settings_on_card
+from zoo.workflows.command_words import same_command, settings_on_card
 from zoo.workflows.pruning import _budget_settings
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +80,13 @@ def test_old_options_are_todays() -> None:
         "zoo reprune dgcnn --samples 9 --exclude a,b --fp16-weights --target-latency=3 -O search.refine=false "
         "-O search.eps_tolerance=0.1 -O repair.weighting=fisher"
     )
+
+
+def test_a_command_is_the_same_in_another_order_and_with_old_options() -> None:
+    command = "zoo reprune dgcnn --samples 9 -O search.refine=false --mean 0.1 -0.2 0.3 --seed 5"
+    assert same_command(command, "zoo reprune dgcnn --images 9 --mean 0.1 -0.2 0.3 --seed 5 --no-settle")
+    for other in ("--samples 9", "reprune dgcnn", "0.1 -0.2", "--seed 5"):
+        assert not same_command(command, command.replace(other, "--seed 9" if other == "--samples 9" else "0"))
 
 
 OLD = [

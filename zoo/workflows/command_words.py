@@ -7,6 +7,7 @@ cards, and old commands that users type.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,6 +88,21 @@ def command_line(command: str, argument: str, recipe: Mapping[str, Value]) -> st
         if value is not True:
             words += [str(part) for part in (value if isinstance(value, tuple) else (value,))]
     return shlex.join(current_words(words))
+
+
+def same_command(one: str, other: str) -> bool:
+    """Whether two commands say the same, in whatever order and with the options of whatever version."""
+    return _sorted_options(one) == _sorted_options(other)
+
+
+def _sorted_options(command: str) -> list[list[str]]:
+    """The command's words: those before the first option, then each option with its values, sorted."""
+    parts: list[list[str]] = [[]]
+    for word in current_words(shlex.split(command)):
+        if re.match("--?[a-zA-Z]", word):
+            parts.append([])
+        parts[-1].append(word)
+    return [parts[0], *sorted(parts[1:])]
 
 
 def settings_on_card(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Value]:

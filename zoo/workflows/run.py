@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from zoo import distributed, store
 from zoo.cards import parse_name
 from zoo.errors import ZooError
 from zoo.utils import check_folder
-from zoo.workflows.command_words import current_words
+from zoo.workflows.command_words import same_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +112,7 @@ def _may_replace(name: str, command: str, run: RunOptions) -> bool:
     if run.overwrite or not file.exists():
         return run.overwrite
     other = str(store.read_card(file).recipe["command"])
-    if current_words(shlex.split(other)) != shlex.split(command):
+    if not same_command(other, command):
         raise ZooError(
             f"{run.folder} has an entry {name} already, made by `{other}`: "
             "give this one another name with --name, or replace that one with --overwrite"
