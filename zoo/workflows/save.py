@@ -91,7 +91,8 @@ class EntryResult:
         """One line per network: right answers, accuracy and its interval, cost in both counts, speed."""
         rows = [display.card_row(self.card)]
         if self.parent is not None and self.card.parent is not None:
-            rows.insert(0, display.comparison_row(self.card.parent, self.card.parent_accuracy, *astuple(self.parent.counts)))
+            counts = astuple(self.parent.counts)
+            rows.insert(0, display.comparison_row(self.card.parent, self.card.parent_accuracy, *counts))
         return display.comparison_table(rows)
 
     def to_dict(self) -> dict[str, Any]:
