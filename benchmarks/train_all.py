@@ -28,9 +28,11 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from zoo import models, store
 from zoo.cards import Card
+from zoo.cli import main as zoo_group
 from zoo.errors import ZooError
 from zoo.evaluate import count
 from zoo.utils import MAX_SEED
@@ -42,9 +44,8 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_name("zoo.toml")
-# What the command on a card states where it was not typed.
-FILLED_IN = {"--dataset", "--points", "--size", "--mean", "--std",
-             "--lr", "--batch-size", "--images", "--seed", "--name"}  # fmt: skip
+# The options that the command on a card states where they were not typed.
+FILLED_IN = {"dataset", "points", "size", "mean", "std", "lr", "batch_size", "images", "seed", "name"}
 
 
 class DenseMacs(dict[str, int]):
@@ -75,28 +76,29 @@ def commands(size: str, seed: int) -> dict[str, list[str]]:
 
 
 def made_by(words: Sequence[str], card: Card, known: Mapping[str, Card]) -> bool:
-    """Whether this command made a card's entry: the card's command has every option of `words` with the same value, and
-    others only where a command fills them in; and its parent in `known` still has the checkpoint that was pruned."""
-    typed, recorded = options(words), options(shlex.split(str(card.recipe.get("command", "")))[1:])
+    """Whether this command made a card's entry.
+
+    The command on the card must set every option that `words` set to the same value, and others only where a command
+    fills them in; and the parent's card in `known` must have the checkpoint that was pruned.
+    """
     parent, parent_sha256 = known.get(words[1]), card.recipe.get("parent_sha256")
     if parent is not None and parent_sha256 not in (None, parent.saved.sha256):
         return False
-    same = all(recorded.get(option) == values for option, values in typed.items() if option != "--name")
+    try:
+        typed, recorded = options(words), options(shlex.split(str(card.recipe.get("command", "")))[1:])
+    except (click.ClickException, ZooError, IndexError):  # the card's command is none of this version
+        return False
+    same = all(recorded.get(option) == value for option, value in typed.items() if option != "name")
     return same and recorded.keys() - typed.keys() <= FILLED_IN
 
 
-def options(words: Sequence[str]) -> dict[str, list[str | float]]:
-    """The values behind each option, numbers as floats; those before the first option under the empty name."""
-    found: dict[str, list[str | float]] = {"": []}
-    for word in words:
-        if word.startswith("--"):
-            found[word] = []
-            continue
-        try:
-            found[next(reversed(found))].append(float(word))
-        except ValueError:
-            found[next(reversed(found))].append(word)
-    return found
+def options(words: Sequence[str]) -> dict[str, Any]:
+    """The options and arguments that the words of a `zoo` command set, as the command line parses them."""
+    name, command, rest = zoo_group.resolve_command(click.Context(zoo_group), list(words))
+    assert command is not None
+    context = command.make_context(name, rest)
+    given = {option for option in context.params if context.get_parameter_source(option) is ParameterSource.COMMANDLINE}
+    return {"command": name, **{option: context.params[option] for option in given}}
 
 
 class Runner:

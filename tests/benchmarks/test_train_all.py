@@ -15,10 +15,8 @@ from click.testing import CliRunner, Result
 from scripts import BENCHMARKS, script
 from store_entries import make, plain, write_index
 
-from zoo import models, store
+from zoo import cli, models, store
 from zoo.cards import parse_name
-from zoo.cli.reprune import reprune
-from zoo.cli.train import train
 from zoo.datasets import list_datasets
 from zoo.evaluate import count
 from zoo.train import recipe_for
@@ -98,8 +96,7 @@ def test_the_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
 def test_every_command_is_one_that_zoo_takes_and_makes_the_entry(listed: dict[str, list[str]]) -> None:
     known: list[str] = []
     for name, words in listed.items():
-        command = {"train": train, "reprune": reprune}[words[0]]
-        command.make_context(words[0], words[1:])  # raises for an option that there is not
+        assert train_all.options(words)["command"] == words[0]  # raises for an option that there is not
         assert name_of(words) == name
         assert parse_name(name).dataset in list_datasets()
         assert words[1] in (models.ARCHS if words[0] == "train" else known)  # what is pruned is made before
@@ -142,7 +139,7 @@ def test_the_names_say_no_less_than_the_networks_cost() -> None:
     ("typed", "same"),
     [
         ("train dgcnn --dataset modelnet10 --epochs 10", True),
-        ("train dgcnn --epochs 10.0 --dataset modelnet10", True),
+        ("train dgcnn --epochs 10 --dataset modelnet10 --points 1024", True),
         ("train dgcnn --dataset modelnet10 --epochs 11", False),
         ("train dgcnn --dataset modelnet10 --epochs 10 --width 0.5", False),
         ("train pointnet --dataset modelnet10 --epochs 10", False),
@@ -165,6 +162,27 @@ def test_the_cards_of_this_clone_are_recognised_as_made_by_the_small_list() -> N
     for name, words in [*SMALL.items(), *SEED.items()]:
         assert train_all.made_by(words, known[name], known), name
     assert not any(train_all.made_by(words, known[name], known) for name, words in FULL.items())
+
+
+def test_the_card_of_a_real_command_is_recognised(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.workflows.training.train", lambda *given, **options: None)
+
+    def made(typed: str, name: str, *how: str) -> bool:
+        if how:
+            done = CliRunner().invoke(cli.main, [*typed.split(), *how])
+            assert done.exit_code == 0, done.output
+        known = store.cards()
+        return bool(train_all.made_by(typed.split(), known[name], known))
+
+    trained = "train dgcnn --dataset shapes --points 32 --epochs 1"
+    assert made(trained, "dgcnn.shapes", "--device", "cpu")
+    assert not made(trained.replace("--epochs 1", "--epochs 2"), "dgcnn.shapes")
+    pruned = "reprune dgcnn.shapes --method l1 --eps 1000 --groups edge1 --finetune-epochs 0 --name p.shapes"
+    assert made(pruned, "p.shapes", "--device", "cpu")
+    assert not made(pruned.replace("edge1", "edge2"), "p.shapes")
+    assert not made(pruned.replace("--groups edge1 ", ""), "p.shapes")
+    assert made(f"{trained} --seed 1", "dgcnn.shapes", "--device", "cpu", "--overwrite")
+    assert not made(pruned, "p.shapes")  # its parent is another one now
 
 
 # -- what is there already -----------------------------------------------------------------------------------
