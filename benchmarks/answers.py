@@ -67,7 +67,8 @@ def evaluated(card: Card, path: Path, data_dir: Path | None) -> Correct:
     from zoo.workflows import DataSpec, choose_device
 
     model = checkpoint.load(path, device=choose_device(None), card=card)
-    return evaluate(model, DataSpec.of(card, DataSpec(data_dir=data_dir)).load("test"), progress=True).hits.cpu().numpy()
+    test = DataSpec.of(card, DataSpec(data_dir=data_dir)).load("test")
+    return evaluate(model, test, progress=True).hits.cpu().numpy()
 
 
 def answers_of(folders: Sequence[Path], data_dir: Path | None) -> Answers:
