@@ -39,8 +39,8 @@ class NetworkReport:
         self._since = time.perf_counter()
 
     def rounding(self, logits: Tensor) -> float | None:
-        """By how much eval_dtype moved the gap of the pruned network: its gap in eval_dtype, from `logits` (M, C), minus
-        that of the first step. None in float32, or where the logits are of fewer samples."""
+        """By how much eval_dtype moved the gap of the pruned network: its gap in eval_dtype, from `logits` (M, C),
+        minus that of the first step. None in float32, or where the logits are of fewer samples."""
         if self.eval_logits is self.reference or len(logits) < len(self.eval_logits):
             return None
         target = Target(self._session.config.discrepancy, self.eval_logits, self._session.labels)

@@ -60,11 +60,12 @@ def prune(
     budget   MACs, parameters or milliseconds for the whole network (`zoo.prune.Budget`). For methods that rank neurons
              the widths are allocated by Lagrangian relaxation; for combined, global and uniform by the eps, the same
              for all groups, that meets the budget
-    method   None: `default_method(budget)`. combined, local or global imitation; repaired (neurons chosen by the error
-             that remains after the readers' weights are reconstructed); the baselines gfs (greedy forward selection, equal weights, local), l1 (Li et
-             al. 2017), fpgm (He et al. 2019), taylor (Molchanov et al. 2019, with labels), random, and uniform (the
-             same fraction of every group, the largest L1 norms; the whole network may raise the cross-entropy by eps
-             times the number of groups); or one registered with `zoo.prune.register_method`
+    method   how neurons are chosen, by name (zoo.prune.METHODS): combined, local or global imitation; repaired (by the
+             error that remains after the readers' weights are reconstructed); the baselines gfs (greedy forward
+             selection, equal weights, local), l1 (Li et al. 2017), fpgm (He et al. 2019), taylor (Molchanov et al.
+             2019, with labels), random, and uniform (the same fraction of every group, the largest L1 norms; the whole
+             network may raise the cross-entropy by eps times the number of groups); or a method registered with
+             `zoo.prune.register_method`. None: repaired with a budget, combined without
     options  what else decides which network comes out (`zoo.prune.Options`)
     groups   names of the groups to prune; the others stay whole. None: all
     seed     the same seed gives the same network

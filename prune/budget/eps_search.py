@@ -11,7 +11,7 @@ from zoo.prune.resume import CacheFile
 
 FIRST_EPS = 0.02  # the paper's
 STEP = 4.0  # from one eps to the next, until there is one on either side of the bound
-NEAR = 0.95  # a cost from this fraction of the bound up ends the search: costs move in steps, now and then the wrong way
+NEAR = 0.95  # of the bound: a cost from here up ends the search, for costs move in steps, now and then the wrong way
 CLOSE = 1.02  # two eps with a smaller ratio are not told apart: costs between them are noise
 FLAT = 4  # where so many of the smallest eps cost the same, a smaller one keeps no more neurons
 MAX_TRIALS = 16
@@ -63,7 +63,7 @@ def find_eps(cost: Callable[[float], float], bound: float, cached: Mapping[float
     if not within:
         raise ZooError(
             f"No eps up to {max(tried):g} brings the network down to {bound:.4g}: ask for more, or take a method that "
-            f"allots neurons under one price, such as repaired or local."
+            f"ranks neurons, such as repaired or local."
         )
     return max(within, key=lambda eps: (tried[eps], -eps))
 

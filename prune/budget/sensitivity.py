@@ -28,8 +28,8 @@ NOT_FINITE = 1e6  # nats, in place of a divergence that is not a number
 
 
 def sensitivity_curves(
-    session: PruningSession, groups: Sequence[NeuronGroup], criterion: Criterion, reference: Tensor, cache: CacheFile, *,
-    fisher: Mapping[str, Sequence[Tensor]] | None = None, progress: bool = False,
+    session: PruningSession, groups: Sequence[NeuronGroup], criterion: Criterion, reference: Tensor, cache: CacheFile,
+    *, fisher: Mapping[str, Sequence[Tensor]] | None = None, progress: bool = False,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Group name -> (N + 1,) divergence in nats with n = 0 ... N neurons of this group and all of the others.
 

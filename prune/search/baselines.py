@@ -16,7 +16,7 @@ UNIFORM_STEPS = 128  # a uniform width keeps a multiple of 1/128 of every group
 
 
 def _filters(group: NeuronGroup) -> Tensor:
-    """(N, K) float64, on the CPU: the weights of each neuron in the group's first writer."""
+    """(N, K) the weights of each neuron in the group's first writer."""
     weight: Tensor = group.writers[0].weight  # type: ignore[assignment]
     return weight.detach().flatten(1)
 

@@ -38,8 +38,8 @@ def greedy_steps(G: Array, tolerance: float = TOLERANCE) -> Iterator[tuple[Array
 
     The search starts at the best single neuron. Each step moves a by gamma towards (or away from) the one neuron that
     lowers D most, a <- (1 - gamma) a + gamma e_i, with the exact gamma: the minimum of a quadratic, clipped to
-    U_i = [0, 1] for a neuron outside and [-a_i / (1 - a_i), 1] for one inside, so that a step adds, adjusts or removes a
-    neuron. All candidates together cost O(N). The search ends when no step lowers D by more than `tolerance` of the
+    U_i = [0, 1] for a neuron outside and [-a_i / (1 - a_i), 1] for one inside, so that a step adds, adjusts or removes
+    a neuron. All candidates together cost O(N). The search ends when no step lowers D by more than `tolerance` of the
     target's energy 1'G1. In NumPy, whose calls on a few thousand numbers cost a third of torch's.
     """
     N = len(G)

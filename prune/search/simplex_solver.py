@@ -1,64 +1,67 @@
-"""The convex problem of local imitation on given neurons, solved: the best weights when no other neuron may come in."""
+"""The convex problem of local imitation on a fixed set of neurons: the weights with the smallest local discrepancy."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# The best weights are found to within this part of the target's energy.
-SETTLED = 1e-9
+# The largest duality gap of the solution, as a fraction of the target's energy.
+MAX_DUALITY_GAP = 1e-9
 
 
 def best_weights(G: Tensor, inside: Tensor) -> Tensor:
-    """Weights a (N,) >= 0 with sum 1, zero outside `inside` (N,) bool, at which D is smallest.
+    """Weights a (N,) >= 0 with sum 1, zero outside `inside` (N,) bool, that minimise the local discrepancy
 
-    G (N, N) float64, positive semi-definite, with 1'G1 the target's energy. An active-set method (Lawson and Hanson
-    1974, chapter 23, with the sum as one constraint more): on a set of neurons the problem without signs is a linear
-    system. Neurons whose weight would turn negative leave the set, and the neuron that the multipliers ask for most
-    comes back, until the duality gap, 2 N times the largest multiplier of the wrong sign, is below `SETTLED` of the
-    energy. Where G is singular a trace of its diagonal is added; the result is the best that rounding allows.
+        D(a) = N^2 a'Ga - 2 N a'G1 + 1'G1
+
+    G (N, N) is float64 and positive semi-definite, and 1'G1 is the target's energy. In terms of s = N a the method is
+    that of active sets (Lawson and Hanson 1974, chapter 23, with the sum as an additional constraint): on a set of
+    neurons the problem without signs is a linear system. Neurons whose weight would become negative leave the set, and
+    the neuron with the largest multiplier of the wrong sign enters it, until the duality gap, 2 N times that
+    multiplier, is below MAX_DUALITY_GAP of the energy. Where G is singular a small ridge is added to its diagonal.
     """
     N = len(G)
-    aim = G.sum(1)
-    enough = SETTLED * float(aim.sum()) / (2 * N)
-    use = inside.clone()
-    s = torch.where(use, N / use.sum(), 0.0).to(G)
-    # At first all that turn negative leave at once, which takes few rounds and may leave too many.
-    solved, pull = _on(G, aim, use)
-    while bool((solved[use] <= 0).any()) and bool((solved > 0).any()):
-        use &= solved > 0
-        solved, pull = _on(G, aim, use)
-    if bool((solved[use] > 0).all()):
-        s = solved
+    G1 = G.sum(1)
+    tolerance = MAX_DUALITY_GAP * float(G1.sum()) / (2 * N)
+    active = inside.clone()
+    s = torch.where(active, N / active.sum(), 0.0).to(G)
+    # At first all neurons with a negative weight leave at once, which takes few rounds but may remove too many.
+    solution, multiplier = _solve_on(G, G1, active)
+    while bool((solution[active] <= 0).any()) and bool((solution > 0).any()):
+        active &= solution > 0
+        solution, multiplier = _solve_on(G, G1, active)
+    if bool((solution[active] > 0).all()):
+        s = solution
     else:
-        use = inside.clone()
-        solved, pull = _on(G, aim, use)
+        active = inside.clone()
+        solution, multiplier = _solve_on(G, G1, active)
     least = float("inf")
     for _ in range(10 * N):
-        while bool((solved[use] <= 0).any()):  # walk towards the solution until a weight is 0; that neuron leaves
-            stop = use & (solved <= 0)
-            part = (s[stop] / (s[stop] - solved[stop])).nan_to_num(nan=0.0).min()
-            s = s + part * (solved - s)
-            use &= ~(stop & (s <= 1e-14 * N))
-            s = torch.where(use, s, 0.0)
-            solved, pull = _on(G, aim, use)
-        s = solved
+        while bool((solution[active] <= 0).any()):  # move towards the solution until a weight is 0; that neuron leaves
+            blocking = active & (solution <= 0)
+            step = (s[blocking] / (s[blocking] - solution[blocking])).nan_to_num(nan=0.0).min()
+            s = s + step * (solution - s)
+            active &= ~(blocking & (s <= 1e-14 * N))
+            s = torch.where(active, s, 0.0)
+            solution, multiplier = _solve_on(G, G1, active)
+        s = solution
         loss = float((s - 1) @ G @ (s - 1))
         if not loss < least:
             break
         best, least = s, loss
-        wanted = (aim + pull - G @ s).masked_fill(use | ~inside, -torch.inf)
-        if not float(wanted.max()) > enough:
+        violation = (G1 + multiplier - G @ s).masked_fill(active | ~inside, -torch.inf)
+        if not float(violation.max()) > tolerance:
             break
-        use[wanted.argmax()] = True
-        solved, pull = _on(G, aim, use)
+        active[violation.argmax()] = True
+        solution, multiplier = _solve_on(G, G1, active)
     return best / best.sum()
 
 
-def _on(G: Tensor, aim: Tensor, use: Tensor) -> tuple[Tensor, Tensor]:
-    """s (N,) that minimises s'Gs - 2 s'aim with sum N and no signs on the neurons `use`, and the sum's multiplier."""
+def _solve_on(G: Tensor, G1: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+    """s (N,) that minimises s'Gs - 2 s'G1 with sum N on the `active` neurons, of any sign there and 0 elsewhere; and
+    the Lagrange multiplier of the sum."""
     N = len(G)
-    index = use.nonzero().squeeze(1)
+    index = active.nonzero().squeeze(1)
     block = G[index][:, index]
     ridge = 1e-12 * float(block.diagonal().mean()) + torch.finfo(G.dtype).tiny
     while True:
@@ -66,7 +69,7 @@ def _on(G: Tensor, aim: Tensor, use: Tensor) -> tuple[Tensor, Tensor]:
         if not int(failed):
             break
         ridge *= 10
-    sides = torch.stack([aim[index], torch.ones_like(aim[index])], 1)
+    sides = torch.stack([G1[index], torch.ones_like(G1[index])], 1)
     u, v = torch.cholesky_solve(sides, factor).unbind(1)
-    pull = (N - u.sum()) / v.sum()
-    return torch.zeros_like(aim).index_put((index,), u + pull * v), pull
+    multiplier = (N - u.sum()) / v.sum()
+    return torch.zeros_like(G1).index_put((index,), u + multiplier * v), multiplier

@@ -174,5 +174,5 @@ def test_samples_and_networks_are_large_enough_to_tell_something() -> None:
     """The comparison would be idle if every group stayed whole or every run kept the same neurons."""
     model, data = NETWORKS["vgg"]()
     options = Options(batch_size=8)
-    kept = {method: prune(model, data, eps=0.1, method=method, options=options)[0].widths for method in ("combined", "l1")}
+    kept = {name: prune(model, data, eps=0.1, method=name, options=options)[0].widths for name in ("combined", "l1")}
     assert kept["combined"] != kept["l1"]

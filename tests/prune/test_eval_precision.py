@@ -14,7 +14,7 @@ from zoo.prune import METHODS, Budget, Options, Repair, Runtime, Search, prune
 from zoo.prune.engine import ActivationCache, PruningSession
 from zoo.prune.options import MethodConfig
 
-LOOK = Search(eval_dtype="bfloat16")
+BFLOAT16 = Search(eval_dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_statistics_are_summed_in_full_precision(images):
     """Those of a 3 x 3 reader, against the explicit product of the patches that it reads under autocast."""
     model, x = copy.deepcopy(images[0]), images[1]
     group = groups_of(model)[2]
-    with PruningSession(model, x, None, MethodConfig(search=LOOK, batch_size=8)) as space:
+    with PruningSession(model, x, None, MethodConfig(search=BFLOAT16, batch_size=8)) as space:
         chain = space.activation_cache()
         own = next(each for each in space.groups if each.name == group.name)
         layer = space.evaluator(own, chain, space.logits(chain))
@@ -97,7 +97,7 @@ def test_statistics_are_summed_in_full_precision(images):
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"repaired"}))
 def test_eps_is_kept_in_float32_but_for_what_the_report_says(case, method):
     model, data = case
-    small, report = prune(model, data, eps=0.03, method=method, options=Options(search=LOOK))
+    small, report = prune(model, data, eps=0.03, method=method, options=Options(search=BFLOAT16))
     rise = entropy(small, data) - entropy(model, data)
     assert report.eval_dtype == "bfloat16"
     assert report.rounding is not None
@@ -115,13 +115,13 @@ def test_nothing_is_said_of_float32_nor_where_fewer_samples_were_looked_at(case)
     assert (report.eval_dtype, report.rounding) == ("float32", None)
     assert "looked at in" not in report.table()
     more = torch.cat([data[0], data[0]]), torch.cat([data[1], data[1]])
-    _, report = prune(model, more, budget=Budget(macs=0.5), method="local", options=Options(search=LOOK))
+    _, report = prune(model, more, budget=Budget(macs=0.5), method="local", options=Options(search=BFLOAT16))
     assert report.rounding is None
 
 
 def test_without_labels_it_is_the_discrepancy_that_was_moved(case):
     model, (x, _) = case
-    _, report = prune(model, (x, None), eps=0.03, method="local", options=Options(search=LOOK))
+    _, report = prune(model, (x, None), eps=0.03, method="local", options=Options(search=BFLOAT16))
     assert report.steps[0].gap is None
     assert report.rounding is not None
     assert 0 < abs(report.rounding) < 0.01
@@ -129,8 +129,8 @@ def test_without_labels_it_is_the_discrepancy_that_was_moved(case):
 
 def test_a_killed_pass_goes_on_and_says_the_same(case, tmp_path):
     model, data = case
-    settings = {"method": "local", "options": Options(search=LOOK), "runtime": Runtime(resume_file=tmp_path / "journal")}
-    whole, again = (prune(model, data, eps=0.03, **settings) for _ in range(2))
+    options, runtime = Options(search=BFLOAT16), Runtime(resume_file=tmp_path / "journal")
+    whole, again = (prune(model, data, eps=0.03, method="local", options=options, runtime=runtime) for _ in range(2))
     assert again[0].widths == whole[0].widths
     assert again[1].rounding == whole[1].rounding
 
@@ -141,16 +141,16 @@ def test_what_cannot_be_looked_at_so_is_refused(case):
         Search(eval_dtype="bf16")
     for method, repair in (("repaired", None), ("local", Repair())):
         with pytest.raises(ZooError, match=r"repair solves for what it sees, .* or take method local"):
-            prune(model, data, eps=0.03, method=method, options=Options(repair=repair, search=LOOK))
+            prune(model, data, eps=0.03, method=method, options=Options(repair=repair, search=BFLOAT16))
     double = data[0].double(), data[1]
     with pytest.raises(ZooError, match="is for a network in float32; this one has float64 weights"):
-        prune(copy.deepcopy(model).double(), double, eps=0.03, method="local", options=Options(search=LOOK))
+        prune(copy.deepcopy(model).double(), double, eps=0.03, method="local", options=Options(search=BFLOAT16))
 
 
 def test_scales_are_not_rounded(case):
     """8 bits take 1.003 for 1; the network that is cut has the scale as it is."""
     model, (x, _) = case
-    with PruningSession(model, x, None, MethodConfig(search=LOOK)) as space:
+    with PruningSession(model, x, None, MethodConfig(search=BFLOAT16)) as space:
         chain = space.activation_cache()
         layer = space.evaluator(space.groups[0], chain, space.logits(chain))
         near, one = (layer.logits(torch.full((40,), scale, dtype=torch.float64)) for scale in (1.003, 1.0))
@@ -160,7 +160,7 @@ def test_scales_are_not_rounded(case):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_looks_in_half_precision_on_a_gpu(case):
     model, data = copy.deepcopy(case[0]).cuda(), tuple(each.cuda() for each in case[1])
-    small, report = prune(model, data, eps=0.03, method="combined", options=Options(search=LOOK))
+    small, report = prune(model, data, eps=0.03, method="combined", options=Options(search=BFLOAT16))
     assert entropy(small, data) - entropy(model, data) == pytest.approx(report.steps[0].gap, abs=1e-5)
     assert report.rounding is not None
     assert abs(report.rounding) < 0.01

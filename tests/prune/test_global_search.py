@@ -70,7 +70,8 @@ def test_several_candidates_at_once_are_the_same_for_every_kind_of_reader():
                 layer.max_forward_samples = 1
                 one_by_one = layer.batched_candidate_losses(state, samples, scales)
                 layer.max_forward_samples = 9
-                torch.testing.assert_close(layer.batched_candidate_losses(state, samples, scales), one_by_one, rtol=1e-4, atol=1e-6)
+                together = layer.batched_candidate_losses(state, samples, scales)
+                torch.testing.assert_close(together, one_by_one, rtol=1e-4, atol=1e-6)
                 assert one_by_one.unique().numel() == 4
 
 
@@ -87,7 +88,8 @@ def test_a_gap_that_is_surely_too_large_is_told_early_and_any_other_exactly(laye
     assert seen == [20], "a gap of about 0 is surely above -1"
     assert layer.gap(whole, 0.02) == pytest.approx(0, abs=1e-12)
     assert seen == [20, 20, 20, 8]
-    assert layer.gap(near, 0.02) == pytest.approx(layer.gap_and_discrepancy(near)[0], rel=1e-12)  # another order of the sum
+    exact = layer.gap_and_discrepancy(near)[0]
+    assert layer.gap(near, 0.02) == pytest.approx(exact, rel=1e-12)  # another order of the sum
     assert layer.gap(whole * math.nan, 0.02) == math.inf
 
 
@@ -130,7 +132,8 @@ def test_trying_all_by_rank_is_the_exact_search(layer):
     layer, _, _ = layer
     kwargs = {"eps": None, "neurons": 6, "generator": torch.Generator()}
     exact = global_imitation(layer, search=Search(exhaustive_below=N + 1, gradient_reuse=0), start=0, **kwargs)
-    ranked = global_imitation(layer, search=Search(exhaustive_below=1, topk_candidates=N, gradient_reuse=0), start=0, **kwargs)
+    search = Search(exhaustive_below=1, topk_candidates=N, gradient_reuse=0)
+    ranked = global_imitation(layer, search=search, start=0, **kwargs)
     torch.testing.assert_close(exact, ranked)
 
 
@@ -185,7 +188,8 @@ def test_picks_are_the_convex_updates():
 
 
 @pytest.mark.parametrize("search", [
-    Search(), Search(gradient_reuse=0), Search(exhaustive_below=4), Search(exhaustive_below=4, gradient_reuse=0, refine=False), PAPER,
+    Search(), Search(gradient_reuse=0), Search(exhaustive_below=4),
+    Search(exhaustive_below=4, gradient_reuse=0, refine=False), PAPER,
 ])  # fmt: skip
 @pytest.mark.parametrize("goal", [{"eps": 0.02, "neurons": None}, {"eps": None, "neurons": 6}])
 @pytest.mark.parametrize("refined", [True, False])
@@ -253,7 +257,8 @@ def test_no_step_waits_for_a_gpu(arch, refresh):
         gates.set(settled.name, torch.ones(settled.size, dtype=torch.float64))  # on the host, as one before was left
         chain = ActivationCache(stages_of(model), list(x.split(16)), memory=2**30)
         logits = model(x)
-        layer = GroupEvaluator(group, chain, gates, Target("cross_entropy", logits, logits.argmax(1)), MethodConfig(batch_size=16))
+        target = Target("cross_entropy", logits, logits.argmax(1))
+        layer = GroupEvaluator(group, chain, gates, target, MethodConfig(batch_size=16))
         for mode in ("default", "error"):  # first what is timed or copied once
             picks, generator = PickCounts(layer.size, "cuda"), torch.Generator().manual_seed(0)
             torch.cuda.set_sync_debug_mode(mode)
@@ -270,7 +275,12 @@ def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch
     steps = []
     real = _step
     monkeypatch.setattr("zoo.prune.search.global_search._steps_per_sync", lambda device: 1000)
-    monkeypatch.setattr("zoo.prune.search.global_search._step", lambda picks, *rest: steps.append(picks.num_picks) or real(picks, *rest))
+
+    def step(picks, *rest):
+        steps.append(picks.num_picks)
+        return real(picks, *rest)
+
+    monkeypatch.setattr("zoo.prune.search.global_search._step", step)
     global_imitation(layer, search=Search(), start=0, eps=0.02, neurons=None, generator=torch.Generator(),
                      refine=lambda scale: scale)  # fmt: skip
     assert 2 < len(steps) < 2 * N
@@ -281,7 +291,12 @@ def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch
 def test_slack_ends_the_papers_search_as_well(layer, monkeypatch, search):
     layer, _, _ = layer
     compared, compare = [], layer.gap_and_discrepancy
-    monkeypatch.setattr(layer, "gap_and_discrepancy", lambda scale: compared.append(compare(scale)[0]) or compare(scale))
+
+    def gap_and_discrepancy(scale):
+        compared.append(compare(scale)[0])
+        return compare(scale)
+
+    monkeypatch.setattr(layer, "gap_and_discrepancy", gap_and_discrepancy)
 
     def run(slack):
         compared.clear()

@@ -117,7 +117,8 @@ def test_beats_equal_weights_at_every_number_of_neurons():
     c = contributions(30, 3)
     G = c @ c.t()
     mine, gfs = local_imitation(G), forward_selection(G)
-    better = sum(local_discrepancy(G, mine.scale(n) / 30) <= local_discrepancy(G, gfs.scale(n) / 30) for n in range(2, 16))
+    losses = ([local_discrepancy(G, path.scale(n) / 30) for n in range(2, 16)] for path in (mine, gfs))
+    better = sum(ours <= theirs for ours, theirs in zip(*losses, strict=True))
     assert better >= 13
 
 

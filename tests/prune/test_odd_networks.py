@@ -254,7 +254,8 @@ def test_a_killed_run_keeps_the_widths_that_were_decided_on(tmp_path, monkeypatc
         monkeypatch.setattr("zoo.prune.budget.costs.measure_latency", lambda *_, **__: costs)
 
     def go():
-        return prune(model, (x, None), budget=Budget(milliseconds=0.7), method="repaired", runtime=Runtime(resume_file=file))
+        runtime = Runtime(resume_file=file)
+        return prune(model, (x, None), budget=Budget(milliseconds=0.7), method="repaired", runtime=runtime)
 
     table(1.0, 1.0)
     first, _ = go()

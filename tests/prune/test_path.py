@@ -69,7 +69,8 @@ def test_slack_ends_the_search_at_the_first_gap_that_is_near_enough(seed):
     gaps = {n: 3 * math.exp(-n / 60) + noise.gauss(0, 0.002) for n in range(1, 400)}
 
     def search(slack):
-        return looks(400, gaps.__getitem__, 0.05, local_error=lambda n: math.exp(-n / 60), ratio=5.0, eps_tolerance=slack)
+        error = {"local_error": lambda n: math.exp(-n / 60), "ratio": 5.0}
+        return looks(400, gaps.__getitem__, 0.05, **error, eps_tolerance=slack)
 
     (exact, all_), (near, fewer) = search(0.0), search(0.2)
     assert fewer <= all_
