@@ -69,8 +69,8 @@ __all__ = [
 _LAZY = {
     "GroupEvaluator": "engine", "GroupReport": "report", "PruneReport": "report", "PruningPath": "path",
     "StepReport": "report", "check_goal": "validation", "cut": "cutting", "default_repair": "search",
-    "get_method": "search", "list_methods": "search", "prune": "pruner", "recalibrate": "postprocess", "register_method": "search",
-    "resolve_config": "search",
+    "get_method": "search", "list_methods": "search", "prune": "pruner", "recalibrate": "postprocess",
+    "register_method": "search", "resolve_config": "search",
 }  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def parameters_of(model: nn.Module, groups: list[NeuronGroup]) -> CostModel:
 def _cost(
     groups: list[NeuronGroup], matrices: list[tuple[nn.Module, float]], vectors: list[tuple[nn.Module, float]]
 ) -> CostModel:
-    """The model from the costs of `matrices`, proportional to rows and columns, and of `vectors`, proportional to rows."""
+    """The model from costs of `matrices`, proportional to rows and columns, and of `vectors`, proportional to rows."""
     rows = {writer: group.name for group in groups for writer in group.writers}
     columns: dict[nn.Module, list[tuple[str, float]]] = {}
     for group in groups:
