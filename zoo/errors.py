@@ -13,17 +13,16 @@ class ZooError(Exception):
     """
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """A half sentence that names the nearest known words, or all of them if none is near.
+def suggest(text: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the choices most similar to a text, or all choices if none is similar.
 
     >>> suggest("dgcn", ["dgcnn", "vgg11"])
     'did you mean dgcnn?'
     """
-    known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
-    if near:
-        return f"did you mean {' or '.join(near)}?"
-    return f"known are: {', '.join(known)}"
+    choices = sorted(choices)
+    if similar := difflib.get_close_matches(text, choices, n=3, cutoff=0.6):
+        return f"did you mean {' or '.join(similar)}?"
+    return f"known are: {', '.join(choices)}"
 
 
 def first_line(error: Exception) -> str:

@@ -18,7 +18,6 @@ import zoo
 from zoo import models, store
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.utils import files
 from zoo.workflows import save_entry
 
 
@@ -241,17 +240,6 @@ def test_kill_minus_nine_while_replacing_leaves_one_whole_entry(tmp_path: Path, 
             assert hashlib.sha256(store.verified_path(card).read_bytes()).hexdigest() == card.saved.sha256
             seen.add(card.saved.sha256)
     assert seen  # some kill came after a first entry
-
-
-def test_half_files_of_the_dead_are_swept_away_those_of_the_living_are_not(tmp_path: Path) -> None:
-    dead, living = tmp_path / ".x.bin.0123456789ab.part", tmp_path / ".x.bin.456789abcdef.part"
-    for part in (dead, living):
-        part.touch()
-    os.utime(dead, (time.time() - 3600,) * 2)
-    with files.new_file(tmp_path / "x.bin") as out:
-        out.write(b"whole")
-    assert (tmp_path / "x.bin").read_bytes() == b"whole"
-    assert (dead.exists(), living.exists()) == (False, True)
 
 
 def test_writing_an_entry_removes_the_checkpoint_that_its_card_named_and_no_other(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def check_name_text(name: object) -> None:
         raise ZooError(f"{name!r} is no name of an entry: zoo list shows those that there are")
 
 
-def resolve_name(text: str, known: Iterable[str], *, preferred: Iterable[str] = ()) -> str:
-    """The full name of the entry that ``text`` means among the ``known`` full names.
+def resolve_name(text: str, names: Iterable[str], *, preferred: Iterable[str] = ()) -> str:
+    """The one of the full names ``names`` that ``text`` means.
 
     A full name means itself. A name without a data set means one of the entries with that stem: a ``preferred`` one
     (the user's own) before the others, and then the one on the most difficult data set.
@@ -68,18 +68,18 @@ def resolve_name(text: str, known: Iterable[str], *, preferred: Iterable[str] = 
         ZooError: there is no such entry; the message names near ones.
     """
     check_name_text(text)
-    known = sorted(known)
-    if text in known:
+    names = sorted(names)
+    if text in names:
         return text
-    parsed = [_split(name) for name in known]
+    parsed = [_split(name) for name in names]
     same_stem = [name for name in parsed if name.dataset is not None and name.stem == text]
     if same_stem:
         first = set(preferred)
         return str(min(same_stem, key=lambda name: (str(name) not in first, *_priority(name))))
-    if not known:
+    if not names:
         raise ZooError(f"no model {text!r}: the zoo is empty; make an entry with `zoo train` or set ZOO_MIRROR")
     # A text without a data set is compared with the stems: next to a long ending a typing error would hardly count.
-    candidates = known if _split(text).dataset is not None else sorted({name.stem for name in parsed})
+    candidates = names if _split(text).dataset is not None else sorted({name.stem for name in parsed})
     raise ZooError(f"no model {text!r} in the zoo: {suggest(text.lower(), candidates)}")
 
 

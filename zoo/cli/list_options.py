@@ -38,7 +38,7 @@ _OPTIONS = (
     click.option("--max-ms", type=float, metavar="MS", help="Largest measured forward time on a GPU, in milliseconds."),
     click.option("--device", metavar="PATTERN", help="Only timings on such a device: cpu, cuda, '*H200*'."),
     click.option("--parent", metavar="PATTERN", help="The entry it was made from."),
-    click.option("--licence", "--license", metavar="PATTERN", help="Licence of code, weights, data, parent: 'apache*'."),
+    click.option("--licence", "--license", metavar="PATTERN", help="Licence of code, weights, data or parent."),
     click.option("--sort", metavar="COLUMN", help="Sort by a column, such as accuracy; -accuracy: descending."),
     click.option("--columns", metavar="NAMES", help="Columns to show: name,macs,ms."),
     click.option("--mirror", multiple=True, help="List this mirror's entries too; may be repeated."),

@@ -80,10 +80,10 @@ def cache() -> None:
     """List, clean or verify what was downloaded, and other files that can be made again."""
 
 
-@cache.command("list")
+@cache.command("list", short_help="List downloaded, unfinished and damaged files.")
 @_JSON
 def list_(as_json: bool) -> None:
-    """List what was downloaded, left unfinished, set aside, or kept for later runs."""
+    """List downloaded entries, unfinished and damaged downloads, and what is kept for later runs."""
     items = store.list_cache()
     if as_json:
         click.echo(json.dumps([_as_dict(item) for item in items], indent=2))
@@ -95,12 +95,12 @@ def list_(as_json: bool) -> None:
         click.echo("nothing was downloaded", err=True)
 
 
-@cache.command()
+@cache.command(short_help="Delete damaged and unfinished downloads, or named entries.")
 @click.argument("names", nargs=-1, metavar="[NAME...]", shell_complete=entry_names)
 @click.option("--all", "everything", is_flag=True, help="Every downloaded entry, and what is kept for later runs.")
 @_JSON
 def clean(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
-    """Remove damaged files and unfinished downloads; with names those downloaded entries too."""
+    """Delete damaged files and unfinished downloads, and the downloaded entries that are named."""
     deleted = store.clean_cache(names, everything=everything)
     if as_json:
         click.echo(json.dumps([_as_dict(item) for item in deleted], indent=2))
@@ -110,11 +110,11 @@ def clean(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
     click.echo(f"{quantity(sum(item.size for item in deleted))}B freed")
 
 
-@cache.command()
+@cache.command(short_help="Compare every checkpoint with its card.")
 @_JSON
 @click.pass_context
 def verify(context: click.Context, as_json: bool) -> None:
-    """Read every entry on this machine whole and compare it with its card; exit code 1 if one is damaged."""
+    """Read every checkpoint on this machine and compare it with its card; exit code 1 if one is damaged."""
     results = store.verify_cache()
     if as_json:
         records = [{"name": r.name, "path": r.path and str(r.path), "problem": r.problem} for r in results]

@@ -129,10 +129,10 @@ def _cleaned_up(folder: Path, checkpoints: set[str]) -> Iterator[None]:
     No other files are removed, because other processes may save entries in the folder meanwhile.
     """
     note = folder / _NOTE
-    left = _read_note(note)
-    for name in (*left, *(f"{_entry_of(name)}.json" for name in left), mirrors.INDEX, _NOTE):
+    unfinished = _read_note(note)
+    for name in (*unfinished, *(f"{_entry_of(name)}.json" for name in unfinished), mirrors.INDEX, _NOTE):
         remove_stale_files(folder, name, older=0)
-    if noted := left | checkpoints:
+    if noted := unfinished | checkpoints:
         with new_file(note) as out:
             out.write(json.dumps(sorted(noted)).encode())
     try:

@@ -107,9 +107,9 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(parse_name(name).stem, pattern)
 
 
-def _resolve(name: str, known: Mapping[str, Card]) -> Card:
+def _resolve(name: str, cards_by_name: Mapping[str, Card]) -> Card:
     check_name_text(name)
-    return known[resolve_name(name, known, preferred=filter(is_own, known))]
+    return cards_by_name[resolve_name(name, cards_by_name, preferred=filter(is_own, cards_by_name))]
 
 
 def _local_or_downloaded(name: str, bases: Sequence[str]) -> tuple[Path, Card]:
