@@ -72,7 +72,7 @@ def info(name: str, *, mirror: Mirrors = ()) -> Card:
 
 def download(
     name: str, *, to: str | Path | None = None, mirror: Mirrors | None = None, overwrite: bool = False
-) -> Path:  # fmt: skip
+) -> Path:
     """Make sure that an entry's checkpoint is on this machine, verified, and return its path.
 
     An entry on this machine (shipped, own or downloaded before) is not downloaded again; a name without a data set is
