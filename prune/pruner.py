@@ -192,7 +192,7 @@ class _Run:
         reference = self.network_report.eval_logits
         if eps is not None and self.method.widths is not None:
             target = Target(self.config.discrepancy, reference, self.session.labels)
-            eps, widths = None, self.method.widths(self.session, self.groups, target, eps)
+            widths, eps = self.method.widths(self.session, self.groups, target, eps), None
         layerwise = LayerwisePass(self.session, self.fisher, eps=eps, widths=widths)
         return layerwise.run(self.groups, reference, resume, progress=self.runtime.progress)
 

@@ -80,7 +80,7 @@ def test_the_allocation_is_within_the_budget_and_near_the_best_of_all_combinatio
         assert mine <= 1.2 * least + 1e-9
 
 
-def test_what_a_budget_cannot_be_is_said():
+def test_impossible_budgets_are_refused():
     sizes = {"a": 8, "b": 12, "c": 9}
     curves = {name: curve(N, 0) for name, N in sizes.items()}
     with pytest.raises(ZooError, match="narrowest network these groups allow takes"):
@@ -113,9 +113,9 @@ def test_a_pruned_network_meets_its_budget(case, method):
     assert count(halved, (3, 32, 32)).parameters <= 0.5 * count(model, (3, 32, 32)).parameters
 
 
-def test_another_budget_takes_over_the_prices_and_ends_as_without(case, tmp_path):
+def test_another_budget_reuses_the_sensitivity_curves_and_ends_as_without(case, tmp_path):
     model, x = case
-    file = tmp_path / "known.json"
+    file = tmp_path / "cache.json"
     runtime = Runtime(cache_file=file)
     _, first = prune(model, (x, None), budget=Budget(macs=0.8), method="repaired", runtime=runtime)
     assert first.reused == []
@@ -182,13 +182,13 @@ def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp
     tried = {float(file.name.partition("eps-")[2]): json.loads(file.read_text()) for file in tmp_path.iterdir()}
     costs = macs_of(model, groups_of(model), x[:1])
     cost = {
-        eps: costs({row["report"]["name"]: row["report"]["after"] for row in journal["groups"]})
-        for eps, journal in tried.items()
+        eps: costs({row["report"]["name"]: row["report"]["after"] for row in content["groups"]})
+        for eps, content in tried.items()
     }
-    assert macs == max(each for each in cost.values() if each <= 0.5 * whole), "a dearer network was found and left"
+    assert macs == max(value for value in cost.values() if value <= 0.5 * whole), "a larger one within the bound was tried"
 
 
-def test_another_budget_takes_over_what_an_eps_gave(case, tmp_path, monkeypatch):
+def test_another_budget_reuses_what_an_eps_gave(case, tmp_path, monkeypatch):
     model, x = case
     goal = {"budget": Budget(macs=0.5), "method": "combined", "runtime": Runtime(cache_file=tmp_path / "cache.json")}
     _, report = prune(model, (x, None), **goal)
@@ -196,7 +196,7 @@ def test_another_budget_takes_over_what_an_eps_gave(case, tmp_path, monkeypatch)
     real = find_eps
     monkeypatch.setattr(
         "zoo.prune.pruner.find_eps",
-        lambda cost, bound, known: real(lambda eps: seen.append(eps) or cost(eps), bound, known),
+        lambda cost, bound, cached: real(lambda eps: seen.append(eps) or cost(eps), bound, cached),
     )
     small, again = prune(model, (x, None), **goal)
     assert seen == []
@@ -244,22 +244,22 @@ def test_the_eps_found_is_one_that_a_fine_grid_finds():
 
 
 @pytest.mark.parametrize("bound", [0.9, 2.0, 5.0])
-def test_a_search_that_came_before_decides_nothing(bound):
-    """Its costs are not asked for again, and what is found is what is found without them."""
-    asked = []
+def test_costs_of_an_earlier_search_do_not_change_the_result(bound):
+    """Its costs are not computed again, and the result is that without them."""
+    evaluated = []
 
     def cost(eps):
-        asked.append(eps)
+        evaluated.append(eps)
         return 1 / (0.1 + eps) + 0.3 * math.sin(40 * math.log(eps))
 
     alone = find_eps(cost, bound)
     for other in (0.7, 1.5, 4.0, 7.0):
-        asked.clear()
+        evaluated.clear()
         find_eps(cost, other)
-        known = {eps: cost(eps) for eps in tuple(asked)}
-        asked.clear()
-        assert find_eps(cost, bound, known) == alone
-        assert not known.keys() & set(asked)
+        cached = {eps: cost(eps) for eps in tuple(evaluated)}
+        evaluated.clear()
+        assert find_eps(cost, bound, cached) == alone
+        assert not cached.keys() & set(evaluated)
 
 
 def test_time_is_a_table_for_each_group_and_more_neurons_are_never_faster(case):
@@ -321,7 +321,7 @@ def test_distillation_that_diverges_leaves_the_network_as_it_was(monkeypatch):
 
 
 def test_a_repaired_run_that_goes_on_ends_with_the_same_network(case, tmp_path):
-    """As killed after the third group: the journal holds choices, the readers are solved again."""
+    """As killed after the third group: the resume file holds choices, the readers are solved again."""
     model, x = case
     runtime = Runtime(resume_file=tmp_path / "journal")
     whole, _ = prune(model, (x, None), eps=0.002, method="repaired", runtime=runtime)

@@ -58,7 +58,7 @@ def test_all_stages_but_the_last_run_under_autocast(images, memory):
             assert not torch.equal(found, model(x.split(5)[batch]))
 
 
-def test_a_network_of_one_stage_is_looked_at_in_half_precision_too():
+def test_a_network_of_one_stage_is_evaluated_in_half_precision_too():
     torch.manual_seed(0)
     model, x = nn.Linear(8, 3), torch.randn(6, 8)
     chain = ActivationCache([Stage("whole", model, (model,))], [x], memory=0, precision=torch.bfloat16)
@@ -109,11 +109,11 @@ def test_eps_is_kept_in_float32_but_for_what_the_report_says(case, method):
     assert all(weight.dtype == torch.float32 for weight in small.parameters())
 
 
-def test_nothing_is_said_of_float32_nor_where_fewer_samples_were_looked_at(case):
+def test_nothing_is_said_of_float32_nor_where_fewer_samples_were_evaluated(case):
     model, data = case
     _, report = prune(model, data, eps=0.03, method="local")
     assert (report.eval_dtype, report.rounding) == ("float32", None)
-    assert "looked at in" not in report.table()
+    assert "evaluated in" not in report.table()
     more = torch.cat([data[0], data[0]]), torch.cat([data[1], data[1]])
     _, report = prune(model, more, budget=Budget(macs=0.5), method="local", options=Options(search=BFLOAT16))
     assert report.rounding is None
@@ -127,7 +127,7 @@ def test_without_labels_it_is_the_discrepancy_that_was_moved(case):
     assert 0 < abs(report.rounding) < 0.01
 
 
-def test_a_killed_pass_goes_on_and_says_the_same(case, tmp_path):
+def test_a_killed_run_goes_on_and_reports_the_same(case, tmp_path):
     model, data = case
     options, runtime = Options(search=BFLOAT16), Runtime(resume_file=tmp_path / "journal")
     whole, again = (prune(model, data, eps=0.03, method="local", options=options, runtime=runtime) for _ in range(2))
@@ -135,7 +135,7 @@ def test_a_killed_pass_goes_on_and_says_the_same(case, tmp_path):
     assert again[1].rounding == whole[1].rounding
 
 
-def test_what_cannot_be_looked_at_so_is_refused(case):
+def test_what_cannot_be_evaluated_so_is_refused(case):
     model, data = case
     with pytest.raises(ZooError, match=r"eval_dtype is float32 or bfloat16, .* got 'bf16'"):
         Search(eval_dtype="bf16")
@@ -158,7 +158,7 @@ def test_scales_are_not_rounded(case):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_looks_in_half_precision_on_a_gpu(case):
+def test_evaluation_in_half_precision_on_a_gpu(case):
     model, data = copy.deepcopy(case[0]).cuda(), tuple(each.cuda() for each in case[1])
     small, report = prune(model, data, eps=0.03, method="combined", options=Options(search=BFLOAT16))
     assert entropy(small, data) - entropy(model, data) == pytest.approx(report.steps[0].gap, abs=1e-5)

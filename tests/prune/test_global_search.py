@@ -193,7 +193,7 @@ def test_picks_are_the_convex_updates():
 ])  # fmt: skip
 @pytest.mark.parametrize("goal", [{"eps": 0.02, "neurons": None}, {"eps": None, "neurons": 6}])
 @pytest.mark.parametrize("refined", [True, False])
-def test_steps_queued_before_a_look_pick_the_same_neurons(layer, monkeypatch, search, goal, refined):
+def test_steps_queued_before_a_synchronisation_pick_the_same_neurons(layer, monkeypatch, search, goal, refined):
     layer, _, _ = layer
     layer.batch_size = 16  # mini-batches differ
 
@@ -252,9 +252,9 @@ def test_no_step_waits_for_a_gpu(arch, refresh):
     torch.manual_seed(0)
     model = build(arch, num_classes=5).cuda().eval().requires_grad_(False)
     x = torch.randn(40, 3, *((32, 32) if arch != "dgcnn" else (64,)), device="cuda")
-    settled, group = groups_of(model)[:2]
+    before, group = groups_of(model)[:2]
     with Gates(groups_of(model)) as gates, torch.no_grad():
-        gates.set(settled.name, torch.ones(settled.size, dtype=torch.float64))  # on the host, as one before was left
+        gates.set(before.name, torch.ones(before.size, dtype=torch.float64))  # on the host
         chain = ActivationCache(stages_of(model), list(x.split(16)), memory=2**30)
         logits = model(x)
         target = Target("cross_entropy", logits, logits.argmax(1))
@@ -288,7 +288,7 @@ def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch
 
 
 @pytest.mark.parametrize("search", [PAPER, replace(PAPER, exhaustive_below=0)])
-def test_slack_ends_the_papers_search_as_well(layer, monkeypatch, search):
+def test_a_tolerance_ends_the_papers_search_as_well(layer, monkeypatch, search):
     layer, _, _ = layer
     compared, compare = [], layer.gap_and_discrepancy
 
@@ -298,10 +298,12 @@ def test_slack_ends_the_papers_search_as_well(layer, monkeypatch, search):
 
     monkeypatch.setattr(layer, "gap_and_discrepancy", gap_and_discrepancy)
 
-    def run(slack):
+    def run(tolerance):
         compared.clear()
-        scale = global_imitation(layer, search=replace(search, eps_tolerance=slack), start=0, eps=0.05, neurons=None,
-                                 generator=torch.Generator())  # fmt: skip
+        scale = global_imitation(
+            layer, search=replace(search, eps_tolerance=tolerance), start=0, eps=0.05, neurons=None,
+            generator=torch.Generator(),
+        )  # fmt: skip
         assert compare(scale)[0] < 0.05
         return int(torch.count_nonzero(scale)), len(compared)
 

@@ -80,24 +80,24 @@ def test_the_path_has_at_most_n_neurons_and_never_gets_worse():
     c = contributions(40, 0)
     G = c @ c.t()
     losses = {}
-    for settle in (False, True):
-        path = local_imitation(G, refine=settle)
+    for refine in (False, True):
+        path = local_imitation(G, refine=refine)
         for n in range(1, 41):
             scale = path.scale(n)
             assert torch.count_nonzero(scale) <= n
             assert scale.min() >= 0
             assert scale.sum().item() == pytest.approx(40)
-            losses[settle, n] = local_discrepancy(G, scale / 40).item()
-            assert path.local_error(n) == pytest.approx(losses[settle, n])
+            losses[refine, n] = local_discrepancy(G, scale / 40).item()
+            assert path.local_error(n) == pytest.approx(losses[refine, n])
         assert torch.equal(path.scale(40), torch.ones(40, dtype=torch.float64))
-    for settle in (False, True):
-        along = [losses[settle, n] for n in range(1, 41)]
+    for refine in (False, True):
+        along = [losses[refine, n] for n in range(1, 41)]
         assert all(after <= before * (1 + 1e-9) for before, after in itertools.pairwise(along))
     assert all(losses[True, n] <= losses[False, n] * (1 + 1e-9) for n in range(1, 41))
 
 
 def test_of_duplicated_neurons_one_is_enough():
-    """Ten neurons, each there three times: ten of the thirty imitate the layer, and no copy is taken twice."""
+    """Ten neurons, three copies of each: ten of the thirty imitate the layer, and no copy is taken twice."""
     c = contributions(10, 1).repeat(3, 1)
     G = c @ c.t()
     scale = local_imitation(G).scale(10)
@@ -153,23 +153,23 @@ def simplex_least_squares(G, support, steps=20_000):
     return a
 
 
-def test_settled_weights_solve_the_convex_problem_on_their_neurons():
+def test_refined_weights_solve_the_convex_problem_on_their_neurons():
     c = contributions(16, 5)
     G = c @ c.t()
-    hurried, path = local_imitation(G, refine=False), local_imitation(G)
+    unrefined, path = local_imitation(G, refine=False), local_imitation(G)
     better = 0
     for n in (4, 8, 12, 15):
-        support = hurried.scale(n) > 0
+        support = unrefined.scale(n) > 0
         optimum = local_discrepancy(G, simplex_least_squares(G, support)).item()
         mine = local_discrepancy(G, path.scale(n) / 16).item()
         assert mine == pytest.approx(optimum, rel=1e-6, abs=1e-9 * G.sum().item())
         assert bool((support | (path.scale(n) == 0)).all())
-        better += mine < 0.9 * local_discrepancy(G, hurried.scale(n) / 16).item()
+        better += mine < 0.9 * local_discrepancy(G, unrefined.scale(n) / 16).item()
     assert better >= 2
 
 
 @pytest.mark.parametrize("n", [7, 31])
-def test_settled_weights_of_alike_dead_and_repeated_neurons_are_as_good_as_many_plain_steps(n):
+def test_refined_weights_of_alike_dead_and_repeated_neurons_are_as_good_as_many_plain_steps(n):
     """G of too few rows, with a neuron that is always 0 and two that are the same: no inverse exists."""
     c = contributions(n, 1, rows=2, outputs=2)
     c[2] = 0

@@ -245,7 +245,7 @@ def test_gamma_behind_an_edge_convolution_is_that_of_its_linear_layer(bias):
 
 
 def test_a_killed_run_keeps_the_widths_that_were_decided_on(tmp_path, monkeypatch):
-    """A table of latencies measured anew would give others; the time of an earlier process is not counted again."""
+    """A table of latencies that is measured again would give others; the time of an earlier process is not counted."""
     model, x, file = net(), drawn(100, 8), tmp_path / "journal"
     steps = {name: torch.arange(n + 1).double() for name, n in (("a", 16), ("b", 12))}
 
@@ -270,27 +270,27 @@ def test_a_killed_run_keeps_the_widths_that_were_decided_on(tmp_path, monkeypatc
     assert report.steps[0].seconds >= 0
 
 
-def test_the_same_state_with_another_forward_takes_nothing_over(tmp_path):
-    x, known, journal = drawn(100, 8), tmp_path / "known", tmp_path / "journal"
+def test_the_same_state_with_another_forward_reuses_nothing(tmp_path):
+    x, cache, resume_file = drawn(100, 8), tmp_path / "known", tmp_path / "journal"
     goal = {"budget": Budget(macs=0.6), "method": "repaired"}
-    prune(net(), (x, None), **goal, runtime=Runtime(cache_file=known, resume_file=journal))
-    _, report = prune(net(), (x, None), **goal, runtime=Runtime(cache_file=known))
+    prune(net(), (x, None), **goal, runtime=Runtime(cache_file=cache, resume_file=resume_file))
+    _, report = prune(net(), (x, None), **goal, runtime=Runtime(cache_file=cache))
     assert report.reused == ["a", "b"]
-    _, report = prune(net(act=F.silu), (x, None), **goal, runtime=Runtime(cache_file=known))
+    _, report = prune(net(act=F.silu), (x, None), **goal, runtime=Runtime(cache_file=cache))
     assert report.reused == []
     with pytest.raises(ZooError, match="belongs to a run with another network"):
-        prune(net(act=F.silu), (x, None), **goal, runtime=Runtime(resume_file=journal))
+        prune(net(act=F.silu), (x, None), **goal, runtime=Runtime(resume_file=resume_file))
 
 
-def test_prices_of_another_length_are_computed_again(tmp_path):
-    model, x, known = net(), drawn(100, 8), tmp_path / "known"
+def test_curves_of_another_length_are_computed_again(tmp_path):
+    model, x, cache = net(), drawn(100, 8), tmp_path / "known"
     goal = {"budget": Budget(macs=0.6), "method": "repaired"}
-    first, _ = prune(model, (x, None), **goal, runtime=Runtime(cache_file=known))
-    content = json.loads(known.read_text())
+    first, _ = prune(model, (x, None), **goal, runtime=Runtime(cache_file=cache))
+    content = json.loads(cache.read_text())
     content["values"]["a"] = content["values"]["a"][:5]
     content["values"]["b"] = []
-    known.write_text(json.dumps(content))
-    again, _ = prune(model, (x, None), **goal, runtime=Runtime(cache_file=known))
+    cache.write_text(json.dumps(content))
+    again, _ = prune(model, (x, None), **goal, runtime=Runtime(cache_file=cache))
     assert same(first, again)
 
 

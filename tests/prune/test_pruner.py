@@ -1,4 +1,4 @@
-"""The whole pass: eps, the choice between local and global, baselines, determinism, resuming, networks of one's own."""
+"""The whole run: eps, the choice between local and global, baselines, determinism, resuming, networks of one's own."""
 
 import copy
 import os
@@ -172,7 +172,7 @@ def test_bad_arguments_are_one_sentence(case, change, words):
 def test_options_that_do_not_exist_are_named():
     with pytest.raises(ZooError, match="no discrepancy 'hinge'"):
         Options(discrepancy="hinge")
-    with pytest.raises(ZooError, match="The repair looks at all positions"):
+    with pytest.raises(ZooError, match="The repair evaluations at all positions"):
         Options(search=Search(position_fraction=0.5), repair=Repair())
 
 
@@ -190,7 +190,7 @@ def test_bad_data_is_named(case):
         prune(nn.Linear(8, 3), (x, y), eps=0.1)
 
 
-def test_a_journal_of_other_settings_is_refused(case, tmp_path):
+def test_a_resume_file_of_other_settings_is_refused(case, tmp_path):
     model, data = case
     prune(model, data, eps=0.02, method="local", runtime=Runtime(resume_file=tmp_path / "journal"))
     with pytest.raises(ZooError, match="another network, other data or other settings"):
@@ -215,15 +215,15 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_network(case, tmp_path):
     """kill -9 when the first group is on disk; the same call then ends with the uninterrupted run's weights."""
     model, data = case
     expected = prune(model, data, eps=0.02)[0].state_dict()
-    journal, out = tmp_path / "journal", tmp_path / "weights.pt"
-    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1] / "support"), str(journal), str(out)]
+    resume_file, out = tmp_path / "journal", tmp_path / "weights.pt"
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1] / "support"), str(resume_file), str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not journal.exists() and process.poll() is None:
+    while not resume_file.exists() and process.poll() is None:
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    killed_with = journal.read_text().count('"report"')
-    small, report = prune(model, data, eps=0.02, runtime=Runtime(resume_file=journal))
+    killed_with = resume_file.read_text().count('"report"')
+    small, report = prune(model, data, eps=0.02, runtime=Runtime(resume_file=resume_file))
     assert killed_with >= 1
     assert len(report.groups) == 2
     assert all(torch.equal(value, expected[name]) for name, value in small.state_dict().items())
@@ -248,41 +248,41 @@ def test_sampled_positions_are_reported_with_their_error_and_prune_alike():
 
 
 @pytest.mark.parametrize("method", ["local", "global"])
-def test_slack_spares_looks_and_keeps_every_gap_below_eps(method, monkeypatch):
+def test_a_tolerance_spares_evaluations_and_keeps_every_gap_below_eps(method, monkeypatch):
     torch.manual_seed(0)
     model = mlp(in_features=20, num_classes=4, widths={"hidden1": 150, "hidden2": 150}).eval()
     x = torch.randn(200, 20)
     data = x, model(x).argmax(1)
-    looks, gap = [], GroupEvaluator.gap
-    monkeypatch.setattr(GroupEvaluator, "gap", lambda layer, scale, eps: looks.append(0) or gap(layer, scale, eps))
+    evaluations, gap = [], GroupEvaluator.gap
+    monkeypatch.setattr(GroupEvaluator, "gap", lambda *args: evaluations.append(0) or gap(*args))
 
-    def run(slack):
-        before = len(looks)
-        report = prune(model, data, eps=0.02, method=method, options=Options(search=Search(eps_tolerance=slack)))[1]
+    def run(tolerance):
+        before = len(evaluations)
+        report = prune(model, data, eps=0.02, method=method, options=Options(search=Search(eps_tolerance=tolerance)))[1]
         assert all(0 < group.after < 150 and group.gap < 0.02 for group in report.groups)
-        return [group.after for group in report.groups], len(looks) - before
+        return [group.after for group in report.groups], len(evaluations) - before
 
     (exact, all_), (near, fewer) = run(0.0), run(0.5)
     assert fewer < all_
     assert near[0] >= exact[0]
 
 
-def test_slack_ends_the_search_of_one_part_for_all_groups(case, monkeypatch):
+def test_a_tolerance_ends_the_search_of_a_uniform_fraction(case, monkeypatch):
     model, data = case
-    looks, compare = [], Target.gap_and_discrepancy
+    evaluations, compare = [], Target.gap_and_discrepancy
 
     def counted(target, logits):
-        looks.append(0)
+        evaluations.append(0)
         return compare(target, logits)
 
     monkeypatch.setattr(Target, "gap_and_discrepancy", counted)
 
-    def run(slack):
-        looks.clear()
-        options = Options(search=Search(eps_tolerance=slack))
+    def run(tolerance):
+        evaluations.clear()
+        options = Options(search=Search(eps_tolerance=tolerance))
         small, report = prune(model, data, eps=0.03, method="uniform", options=options)
         assert report.steps[0].gap < 2 * 0.03
-        return sum(small.widths.values()), len(looks)
+        return sum(small.widths.values()), len(evaluations)
 
     (exact, all_), (near, fewer) = run(0.0), run(0.5)
     assert fewer < all_
@@ -302,14 +302,14 @@ def test_fingerprints_are_made_of_the_names_of_the_first_version():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("slack", [-0.1, 1.0, float("nan")])
-def test_slack_is_a_part_of_eps(slack):
+@pytest.mark.parametrize("tolerance", [-0.1, 1.0, float("nan")])
+def test_the_tolerance_is_a_fraction_of_eps(tolerance):
     with pytest.raises(ZooError, match="eps_tolerance is a fraction of eps"):
-        Search(eps_tolerance=slack)
+        Search(eps_tolerance=tolerance)
 
 
 @pytest.mark.parametrize("part", [0.0, -0.1, 1.1, float("nan")])
-def test_a_part_of_the_positions_lies_between_0_and_1(part):
+def test_the_fraction_of_positions_lies_between_0_and_1(part):
     with pytest.raises(ZooError, match="position_fraction is the fraction of the positions"):
         Search(position_fraction=part)
 
