@@ -236,20 +236,15 @@ class MethodConfig:
         The last steps are left out, and two fields that came later are in it only where they are used: a file of an
         earlier version stays valid.
         """
-        later = {"slack": 0.0, "look_precision": "float32"}
+        later, last_steps = {"slack": 0.0, "look_precision": "float32"}, ("recalibrate", "distil_epochs")
         search = _first_names(asdict(self.search), SEARCH_ALIASES)
-        repair = self.repair_key()
+        repair = _first_names(asdict(self.repair), REPAIR_ALIASES)
+        repair["weighting"] = next((k for k, v in WEIGHTING_ALIASES.items() if v == repair["weighting"]), "none")
         return {
             "method": self.name, "discrepancy": self.discrepancy, "batch_size": self.batch_size,
             "search": {name: value for name, value in search.items() if value != later.get(name)},
-            "repair": {name: value for name, value in repair.items() if name not in ("recalibrate", "distil_epochs")},
+            "repair": {name: value for name, value in repair.items() if name not in last_steps},
         }  # fmt: skip
-
-    def repair_key(self) -> dict[str, Any]:
-        """The fields of the repair under the names of the first version."""
-        settings = _first_names(asdict(self.repair), REPAIR_ALIASES)
-        weighting = {new: old for old, new in WEIGHTING_ALIASES.items()}
-        return {**settings, "weighting": weighting.get(self.repair.weighting, self.repair.weighting)}
 
 
 def _first_names(settings: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:

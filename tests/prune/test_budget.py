@@ -185,7 +185,7 @@ def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp
         eps: costs({row["report"]["name"]: row["report"]["after"] for row in content["groups"]})
         for eps, content in tried.items()
     }
-    assert macs == max(value for value in cost.values() if value <= 0.5 * whole), "a larger one within the bound was tried"
+    assert macs == max(value for value in cost.values() if value <= 0.5 * whole), "a larger one was tried"
 
 
 def test_another_budget_reuses_what_an_eps_gave(case, tmp_path, monkeypatch):
