@@ -61,6 +61,20 @@ def test_the_example_of_an_own_network_prunes_it(tmp_path: Path) -> None:
     assert f"Conv2d(1, {kept}, " in printed
 
 
+def test_the_plug_in_of_contributing_is_trained_and_pruned_by_its_names(tmp_path: Path) -> None:
+    pieces = EXAMPLE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    (tmp_path / "tiny_plugin.py").write_text("\n".join(code for code, _ in pieces))
+    environment = {**os.environ, "ZOO_HOME": str(tmp_path), "ZOO_PLUGINS": "tiny_plugin", "PYTHONPATH": str(tmp_path)}
+    for line in (
+        "train tinynet --dataset tinyset --epochs 2 --batch-size 16 --device cpu",
+        "reprune tinynet.tinyset --target-params 0.5 --method largest-weight --samples 32 --device cpu",
+    ):
+        command = [sys.executable, "-m", "zoo", *line.split()]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "own").glob("tinynet-pruned-*.tinyset.json"))) == 1
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_can_be_typed(page: Path) -> None:
     for line in commands(page):
