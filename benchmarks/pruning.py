@@ -31,7 +31,7 @@ THEIRS = "tp-"  # begins the names of Torch-Pruning's importances
 
 def run_once(
     arch: str, method: str, macs: float, weights: Path, dataset: str, data: Path, size: int, images: int,
-    eps: float, positions: float, slack: float, look_precision: str, device: str,
+    eps: float, position_fraction: float, eps_tolerance: float, eval_dtype: str, device: str,
 ) -> dict[str, object]:  # fmt: skip
     """The result of pruning the network once."""
     keep_freed_memory()
@@ -44,14 +44,14 @@ def run_once(
         started = time.perf_counter()
         small, report = prune_at_ratio(model, importance, ratio, x, y), {"ratio": ratio}
     else:
-        options = Options(search=Search(position_fraction=positions, eps_tolerance=slack, eval_dtype=look_precision))
+        options = Options(search=Search(position_fraction=position_fraction, eps_tolerance=eps_tolerance, eval_dtype=eval_dtype))
         started = time.perf_counter()
         small, pruned = prune(model, (x, y), eps=eps, method=method, options=options)
         report = pruned.to_dict()
     seconds, shape = time.perf_counter() - started, tuple(x.shape[1:])
     peak, result, cost = peak_bytes(), evaluate(small.eval(), test), count(small, shape)
-    return {"arch": arch, "method": method, "images": images, "eps": eps, "positions": positions, "slack": slack,
-            "look_precision": look_precision, "device": device, "seconds": seconds, "peak_bytes": peak,
+    return {"arch": arch, "method": method, "images": images, "eps": eps, "position_fraction": position_fraction, "eps_tolerance": eps_tolerance,
+            "eval_dtype": eval_dtype, "device": device, "seconds": seconds, "peak_bytes": peak,
             "macs": count(model, shape).macs, "macs_after": cost.macs, "parameters": cost.parameters,
             "correct": result.correct, "total": result.total, "cross_entropy": result.cross_entropy,
             "report": report}  # fmt: skip
@@ -65,9 +65,9 @@ def run_once(
 @click.option("--size", default=224)
 @click.option("--images", default=256)
 @click.option("--eps", default=0.02)
-@click.option("--positions", default=1.0)
-@click.option("--slack", default=0.0)
-@click.option("--look-precision", default="float32")
+@click.option("--position-fraction", default=1.0)
+@click.option("--eps-tolerance", default=0.0)
+@click.option("--eval-dtype", default="float32")
 @click.option("--device", default="cpu")
 @click.option("--methods", default="local,combined")
 @click.option("--rounds", default=1)
