@@ -68,16 +68,6 @@ class DatasetInfo:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pruning_samples", self.pruning_samples or _PRUNING_SAMPLES[self.kind])
 
-    @property
-    def points(self) -> int | None:
-        """N of the default cloud; None for images."""
-        return self.sample_shape[1] if self.kind == "points" else None
-
-    @property
-    def size(self) -> int | None:
-        """The side of the default image in pixels; None for clouds."""
-        return self.sample_shape[1] if self.kind == "images" else None
-
 
 @dataclass(frozen=True)
 class _Registered:

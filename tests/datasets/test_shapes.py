@@ -227,6 +227,6 @@ def test_records_say_what_a_user_needs(name: str) -> None:
     assert known.name == name
     assert known.terms
     assert known.sample_shape[0] == 3
-    assert (known.points, known.size).count(None) == 1
-    assert (known.points or known.size) == known.sample_shape[-1]
+    assert len(known.sample_shape) == {"points": 2, "images": 3}[known.kind]
+    assert known.options[0] == {"points": "points", "images": "size"}[known.kind]
     assert known.sources == () or all(source.url.endswith(".zip") for source in known.sources)
