@@ -59,17 +59,9 @@ class ConversionResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "source": str(self.source),
-            "path": str(self.path),
-            "arch": self.arch,
-            "num_classes": self.num_classes,
-            "options": self.options,
-            "widths": self.widths,
-            "parameters": self.parameters,
-            "size": self.size,
-            "sha256": self.sha256,
-        }
+        fields = {**vars(self), "source": str(self.source), "path": str(self.path)}
+        del fields["dense"]
+        return fields
 
 
 def convert(
@@ -105,18 +97,9 @@ def convert(
     model = models.build(arch, num_classes=classes, widths=_widths(dense, state), **options)
     checkpoint.load_weights(model, state, source=str(source))
     size, sha256 = checkpoint.save(model, path, arch=arch, num_classes=classes, options=options)
-    return ConversionResult(
-        source,
-        path,
-        arch,
-        classes,
-        options,
-        models.widths_of(model),
-        models.widths_of(dense),
-        sum(parameter.numel() for parameter in model.parameters()),
-        size,
-        sha256,
-    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    widths = (models.widths_of(model), models.widths_of(dense))
+    return ConversionResult(source, path, arch, classes, options, *widths, parameters, size, sha256)
 
 
 def read_weights(path: Path, arch: str) -> dict[str, Tensor]:

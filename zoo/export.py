@@ -31,7 +31,6 @@ _TRACED, _CHECKED = 3, (1, 5)
 _TOLERANCE, _TOLERANCE_OF_SEARCH = 1e-3, 1e-2
 
 
-
 @dataclass(frozen=True)
 class ExportResult:
     """A file that was written, and the relative errors of its logits by batch size."""
@@ -59,15 +58,9 @@ class ExportResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.card.name,
-            "format": self.format,
-            "path": str(self.path),
-            "size": self.size,
-            "sha256": self.sha256,
-            "relative_error": {str(batch): error for batch, error in self.errors.items()},
-            "tolerance": self.tolerance,
-        }
+        errors = {str(batch): error for batch, error in self.errors.items()}
+        fields = {"format": self.format, "path": str(self.path), "size": self.size, "sha256": self.sha256}
+        return {"name": self.card.name, **fields, "relative_error": errors, "tolerance": self.tolerance}
 
 
 def export(
@@ -95,11 +88,11 @@ def export(
     if form is None:
         raise ZooError(f"there is no format {format!r}: {suggest(format, FORMATS)}")
     if out is not None:
-        _check_out(Path(out), format, overwrite=overwrite)
-    _check_packages(format)
+        _check_out(Path(out), form, overwrite=overwrite)
+    _check_packages(form)
     source, card = store.fetch(name, mirror=mirror)
     path = Path(f"{card.name}{form.suffix}" if out is None else out).expanduser()
-    _check_out(path, format, overwrite=overwrite)
+    _check_out(path, form, overwrite=overwrite)
     # With parameters that require gradients, in-place operations could not run in the exported file.
     model = checkpoint.load(source).requires_grad_(False)
     search = any(isinstance(module, EdgeConv | SetAbstraction) for module in model.modules())
@@ -107,35 +100,35 @@ def export(
     inputs = [_random(card, batch) for batch in _CHECKED]
     with torch.no_grad():
         expected = _logits(model, inputs, card)
-        data = _write(form, format, model, card)
+        data = _write(form, model, card)
     with new_file(path) as file:
         file.write(data)
         file.flush()
-        errors = _relative_errors(form, format, file.name, inputs, expected)
+        errors = _relative_errors(form, file.name, inputs, expected)
         too_large = [f"{error:.1e}" for error in errors.values() if not error <= tolerance]  # also true for NaN
         if too_large:
             raise ZooError(
                 f"{card.name} as {format} gives other logits than the network: relative error {too_large[0]}, at most "
-                f"{tolerance:.0e} is allowed; nothing was written, try another --format ({_others(format)})"
+                f"{tolerance:.0e} is allowed; nothing was written, try another --format ({_others(form)})"
             )
     return ExportResult(card, format, path, len(data), hashlib.sha256(data).hexdigest(), errors, tolerance)
 
 
-def _check_out(path: Path, format: str, *, overwrite: bool) -> None:
-    ending = Path(f"name{FORMATS[format].suffix}").suffix
+def _check_out(path: Path, form: ExportFormat, *, overwrite: bool) -> None:
+    ending = Path(f"name{form.suffix}").suffix
     if not path.name.endswith(ending):
-        raise ZooError(f"{path}: the name of a file in the format {format} ends in {ending}")
+        raise ZooError(f"{path}: the name of a file in the format {form.name} ends in {ending}")
     if path.is_dir():
         raise ZooError(f"{path} is a folder: give the name of a file")
     if path.exists() and not overwrite:
         raise ZooError(f"{path} is there already: give another name with --out, or replace it with --overwrite")
 
 
-def _check_packages(format: str) -> None:
-    missing = [package for package in FORMATS[format].packages if importlib.util.find_spec(package) is None]
+def _check_packages(form: ExportFormat) -> None:
+    missing = [package for package in form.packages if importlib.util.find_spec(package) is None]
     if missing:
         raise ZooError(
-            f"the format {format} needs packages that are not installed ({', '.join(missing)}): "
+            f"the format {form.name} needs packages that are not installed ({', '.join(missing)}): "
             "type pip install 'pruned-zoo[export]'"
         )
 
@@ -155,19 +148,19 @@ def _logits(model: nn.Module, inputs: Sequence[Tensor], card: Card) -> list[Tens
         ) from error
 
 
-def _write(form: ExportFormat, format: str, model: nn.Module, card: Card) -> bytes:
+def _write(form: ExportFormat, model: nn.Module, card: Card) -> bytes:
     try:
         with quiet():
             return form.write(model, _random(card, _TRACED), card)
     except Exception as error:  # three exporters, each with errors of its own
         raise ZooError(
-            f"torch {torch.__version__} cannot write {card.name} as {format} ({first_line(error)}); "
-            f"try another --format ({_others(format)}) or a newer torch"
+            f"torch {torch.__version__} cannot write {card.name} as {form.name} ({first_line(error)}); "
+            f"try another --format ({_others(form)}) or a newer torch"
         ) from error
 
 
 def _relative_errors(
-    form: ExportFormat, format: str, path: str, inputs: Sequence[Tensor], expected: Sequence[Tensor]
+    form: ExportFormat, path: str, inputs: Sequence[Tensor], expected: Sequence[Tensor]
 ) -> dict[int, float]:
     """Batch size -> |logits - expected| / |expected|, where logits (B, num_classes) are those of the file."""
     errors = {}
@@ -182,11 +175,11 @@ def _relative_errors(
                 errors[len(x)] = float((logits.double() - y.double()).norm() / norm)
     except Exception as error:  # three runtimes, each with errors of its own
         raise ZooError(
-            f"the file in the format {format} does not run at other batch sizes than the traced {_TRACED} "
-            f"({first_line(error)}); nothing was written, try another --format ({_others(format)})"
+            f"the file in the format {form.name} does not run at other batch sizes than the traced {_TRACED} "
+            f"({first_line(error)}); nothing was written, try another --format ({_others(form)})"
         ) from error
     return errors
 
 
-def _others(format: str) -> str:
-    return " or ".join(sorted(FORMATS.keys() - {format}))
+def _others(form: ExportFormat) -> str:
+    return " or ".join(sorted(FORMATS.keys() - {form.name}))

@@ -24,12 +24,14 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 class ExportFormat:
     """How one format is written and read.
 
+    name      as users write it
     suffix    ending of the file names
     write     (network, input, card) -> bytes of the file
     read      path -> function from inputs to logits
     packages  optional packages that the format needs
     """
 
+    name: str
     suffix: str
     write: Callable[[nn.Module, Tensor, Card], bytes]
     read: Callable[[str], Callable[[Tensor], Tensor]]
@@ -119,7 +121,10 @@ def _read_onnx(path: str) -> Callable[[Tensor], Tensor]:
 
 
 FORMATS = {
-    "onnx": ExportFormat(".onnx", _write_onnx, _read_onnx, _PACKAGES),
-    "torch.export": ExportFormat(".pt2", _write_program, _read_program),
-    "torchscript": ExportFormat(".torchscript.pt", _write_torchscript, _read_torchscript),
+    form.name: form
+    for form in (
+        ExportFormat("onnx", ".onnx", _write_onnx, _read_onnx, _PACKAGES),
+        ExportFormat("torch.export", ".pt2", _write_program, _read_program),
+        ExportFormat("torchscript", ".torchscript.pt", _write_torchscript, _read_torchscript),
+    )
 }
