@@ -1,4 +1,4 @@
-"""Foreign weights become checkpoints: what was found in them is right, what does not fit is named, nothing runs."""
+"""Foreign weights become checkpoints: widths and classes follow from shapes, misfits are named, no code runs."""
 
 import json
 import pickle
@@ -48,10 +48,10 @@ def out(tmp_path: Path) -> Path:
 def test_classes_and_widths_of_every_narrow_network_are_found(arch: str, tmp_path: Path, out: Path) -> None:
     model = narrow(arch)
     torch.save(model.state_dict(), tmp_path / "old.pth")
-    found = convert(tmp_path / "old.pth", arch=arch, out=out)
-    assert (found.arch, found.num_classes, found.widths) == (arch, 7, dict(model.widths))
-    assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert (found.size, found.sha256) == (out.stat().st_size, sha256_of(out))
+    converted = convert(tmp_path / "old.pth", arch=arch, out=out)
+    assert (converted.arch, converted.num_classes, converted.widths) == (arch, 7, dict(model.widths))
+    assert converted.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert (converted.size, converted.sha256) == (out.stat().st_size, sha256_of(out))
     state = checkpoint.load(out).state_dict()
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
@@ -63,10 +63,10 @@ def test_what_shapes_tell_of_a_builders_options_is_found(tmp_path: Path, out: Pa
     with torch.device("meta"):  # without its weights: the hidden layers of the full head are large
         shapes = narrow("vgg11", head="full").state_dict()
     save_file({name: torch.zeros(tensor.shape) for name, tensor in shapes.items()}, tmp_path / "vgg.safetensors")
-    found = convert(tmp_path / "vgg.safetensors", arch="vgg11", out=out, overwrite=True)
-    assert found.options == {"head": "full"}
-    assert {name for name in found.widths if name.startswith("classifier")} == {"classifier.0", "classifier.3"}
-    assert checkpoint.load(out).widths == found.widths
+    converted = convert(tmp_path / "vgg.safetensors", arch="vgg11", out=out, overwrite=True)
+    assert converted.options == {"head": "full"}
+    assert {name for name in converted.widths if name.startswith("classifier")} == {"classifier.0", "classifier.3"}
+    assert checkpoint.load(out).widths == converted.widths
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -200,7 +200,7 @@ def test_the_command_prints_what_it_found(tmp_path: Path, out: Path) -> None:
     assert lines["parameters"].endswith(" 89")
     assert lines["SHA-256"].endswith(sha256_of(out))
     again = run(*words, "--overwrite", "--json", "--num-classes", "3")
-    found = json.loads(again.stdout)
-    assert found["sha256"] == sha256_of(out)
-    assert found["widths"] == {"hidden1": 7, "hidden2": 4}
-    assert (found["arch"], found["num_classes"], found["parameters"]) == ("mlp", 3, 89)
+    converted = json.loads(again.stdout)
+    assert converted["sha256"] == sha256_of(out)
+    assert converted["widths"] == {"hidden1": 7, "hidden2": 4}
+    assert (converted["arch"], converted["num_classes"], converted["parameters"]) == ("mlp", 3, 89)

@@ -122,7 +122,7 @@ def small() -> str:
 
 
 def changed(format: str, change: Callable[[nn.Module], nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the writer of a format write another network than it was given."""
+    """Make the writer of a format write a changed network."""
     form = formats.FORMATS[format]
 
     def write(model: nn.Module, x: Tensor, card: zoo.Card) -> bytes:
@@ -263,7 +263,7 @@ def test_the_command_brings_the_entry_from_a_mirror_and_prints_what_it_made(fold
     for text in (path.name, f"{path.stat().st_size} bytes", "batch 1", "batch 5", "relative error", "1e-03"):
         assert text in result.stdout
     result = CliRunner().invoke(main, [*words, "--overwrite", "--json"])
-    found = json.loads(result.stdout)
-    assert found["relative_error"].keys() == {"1", "5"}
-    assert (found["name"], found["path"], found["size"]) == (name, path.name, path.stat().st_size)
-    assert found["tolerance"] == 1e-3
+    printed = json.loads(result.stdout)
+    assert printed["relative_error"].keys() == {"1", "5"}
+    assert (printed["name"], printed["path"], printed["size"]) == (name, path.name, path.stat().st_size)
+    assert printed["tolerance"] == 1e-3

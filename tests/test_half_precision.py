@@ -53,15 +53,15 @@ class Edge(nn.Module):
 
 def test_rounded_weights_are_float16s_and_the_rest_is_untouched() -> None:
     model, before = net(), state(net())
-    found = round_to_float16(model, samples())
-    assert (found.changed, found.total, found.float32) == (0, 40, ())
-    assert found.float16 == ("hidden1.weight", "hidden2.weight", "out.weight")
+    result = round_to_float16(model, samples())
+    assert (result.changed, result.total, result.float32) == (0, 40, ())
+    assert result.float16 == ("hidden1.weight", "hidden2.weight", "out.weight")
     for name, tensor in model.state_dict().items():
         assert tensor.dtype == torch.float32
         wanted = torch.from_numpy(before[name].numpy().astype("float16").astype("float32"))  # numpy's own rounding
         assert torch.equal(tensor, wanted if tensor.ndim >= 2 else before[name])
     assert not torch.equal(model.state_dict()["hidden1.weight"], before["hidden1.weight"])
-    assert found.sentence() == "float16 weights: all 40 decisions are the same"
+    assert result.sentence() == "float16 weights: all 40 decisions are the same"
 
 
 def test_batch_norm_stays_in_single_precision() -> None:
@@ -69,10 +69,10 @@ def test_batch_norm_stays_in_single_precision() -> None:
     model = models.build("pointnet", num_classes=4).eval()
     before = state(model)
     clouds = torch.randn(4, 3, 64)
-    found = round_to_float16(model, (clouds, torch.zeros(4, dtype=torch.long)))
+    result = round_to_float16(model, (clouds, torch.zeros(4, dtype=torch.long)))
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved == {name for name, weight in model.named_parameters() if weight.ndim >= 2} == set(found.float16)
-    data = checkpoint.pack(model, arch="pointnet", num_classes=4, options={}, float16=found.float16)
+    assert moved == {name for name, weight in model.named_parameters() if weight.ndim >= 2} == set(result.float16)
+    data = checkpoint.pack(model, arch="pointnet", num_classes=4, options={}, float16=result.float16)
     few = sum(t.numel() * t.element_size() for t in before.values() if t.ndim < 2)
     assert len(data) - few < 0.52 * (sum(t.numel() * t.element_size() for t in before.values()) - few)
 
@@ -82,12 +82,12 @@ def test_one_decision_that_would_change_is_one_too_many() -> None:
     x = torch.tensor([[0.0], [-1.0], [3.0]])  # in the first two the second class does not win as it is
     before = state(model)
     assert evaluate(model, (x, torch.zeros(3, dtype=torch.long))).predictions.tolist() == [0, 0, 1]
-    found = round_to_float16(model, (x, torch.zeros(3, dtype=torch.long)))
-    assert (found.float16, found.float32) == ((), ("out.weight",))
-    assert found.sentence() == "float32 weights: float16 would change 1 of 3 decisions"
+    result = round_to_float16(model, (x, torch.zeros(3, dtype=torch.long)))
+    assert (result.float16, result.float32) == ((), ("out.weight",))
+    assert result.sentence() == "float32 weights: float16 would change 1 of 3 decisions"
     assert torch.equal(model.out.weight, before["out.weight"])
-    found = round_to_float16(model, (x[:2], torch.zeros(2, dtype=torch.long)))
-    assert not found.float32  # only the samples that are given decide
+    result = round_to_float16(model, (x[:2], torch.zeros(2, dtype=torch.long)))
+    assert not result.float32  # only the samples that are given decide
     assert torch.equal(model.out.weight, torch.ones(2, 1))
 
 
@@ -97,24 +97,24 @@ def test_a_weight_beyond_float16_stays_as_it_is(number: float) -> None:
     with torch.no_grad():
         model.hidden2.weight[1, 2] = number
     before = state(model)
-    found = round_to_float16(model, samples())
-    assert (found.float16, found.float32) == (("hidden1.weight", "out.weight"), ("hidden2.weight",))
-    assert found.sentence() == (
+    result = round_to_float16(model, samples())
+    assert (result.float16, result.float32) == (("hidden1.weight", "out.weight"), ("hidden2.weight",))
+    assert result.sentence() == (
         "float16 in 2 of 3 weights: all 40 decisions are the same "
         "(float32 in the others: hidden2.weight holds a number beyond 65504, the largest of float16)"
     )
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert moved == set(found.float16)
+    assert moved == set(result.float16)
     with pytest.raises(ZooError, match=r"hidden2\.weight holds numbers that float16 does not have"):
-        checkpoint.pack(model, **ARCH, float16=[*found.float16, "hidden2.weight"])
+        checkpoint.pack(model, **ARCH, float16=[*result.float16, "hidden2.weight"])
 
 
 def test_where_float16_has_no_weight_at_all_nothing_moves() -> None:
     model = Edge(0.0)
     with torch.no_grad():
         model.out.weight[1] = 1e5
-    found = round_to_float16(model, (torch.ones(2, 1), torch.zeros(2, dtype=torch.long)))
-    assert found.sentence() == "float32 weights: out.weight holds a number beyond 65504, the largest of float16"
+    result = round_to_float16(model, (torch.ones(2, 1), torch.zeros(2, dtype=torch.long)))
+    assert result.sentence() == "float32 weights: out.weight holds a number beyond 65504, the largest of float16"
     assert model.out.weight[1] == 1e5
 
 
@@ -157,16 +157,16 @@ def test_the_largest_weights_are_rounded_as_long_as_no_decision_changes(flips: i
         model.layers[5].weight[1, 1] += 2**-12 if flips == 5 else 0.0
     before, ones = state(model), (torch.ones(3, 12), torch.zeros(3, dtype=torch.long))
     assert evaluate(model, ones).predictions.tolist() == [1, 1, 1]
-    found = round_to_float16(model, ones)
+    result = round_to_float16(model, ones)
     largest_first = [f"layers.{k}.weight" for k in range(6)]
-    assert (found.changed, found.float16) == (3, tuple(largest_first[:flips]))
-    assert found.float32 == tuple(largest_first[flips:])
+    assert (result.changed, result.float16) == (3, tuple(largest_first[:flips]))
+    assert result.float32 == tuple(largest_first[flips:])
     assert evaluate(model, ones).predictions.tolist() == [1, 1, 1]
     after = state(model)
-    assert all(torch.equal(after[name], before[name]) for name in found.float32)
+    assert all(torch.equal(after[name], before[name]) for name in result.float32)
     if flips:
         why = "(float32 in the others: float16 would change 3 of 3 decisions)"
-        assert found.sentence() == f"float16 in {flips} of 6 weights: all 3 decisions are the same {why}"
+        assert result.sentence() == f"float16 in {flips} of 6 weights: all 3 decisions are the same {why}"
 
 
 def test_of_weights_of_one_size_those_that_come_first_are_rounded() -> None:
@@ -175,8 +175,8 @@ def test_of_weights_of_one_size_those_that_come_first_are_rounded() -> None:
         matrices = [torch.eye(4) for _ in range(5)]
         matrices[3][1, 1] += 2**-12
         model = Chain(*matrices, torch.eye(2, 4))
-        found = round_to_float16(model, (torch.ones(3, 4), torch.zeros(3, dtype=torch.long)))
-        assert found.float16 == ("layers.0.weight", "layers.1.weight", "layers.2.weight")
+        result = round_to_float16(model, (torch.ones(3, 4), torch.zeros(3, dtype=torch.long)))
+        assert result.float16 == ("layers.0.weight", "layers.1.weight", "layers.2.weight")
 
 
 def test_a_norm_that_rounds_to_nothing_is_left_alone() -> None:
@@ -186,8 +186,8 @@ def test_a_norm_that_rounds_to_nothing_is_left_alone() -> None:
             return x @ self.layers[0].weight.T @ (weight / weight.norm()).T
 
     model = Normed(torch.eye(3), 1e-9 * torch.eye(2, 3))
-    found = round_to_float16(model, (torch.ones(2, 3), torch.zeros(2, dtype=torch.long)))
-    assert (found.changed, found.float16) == (2, ("layers.0.weight",))
+    result = round_to_float16(model, (torch.ones(2, 3), torch.zeros(2, dtype=torch.long)))
+    assert (result.changed, result.float16) == (2, ("layers.0.weight",))
     assert model.layers[1].weight.norm() > 0
 
 
@@ -195,8 +195,8 @@ def test_complex_and_infinite_numbers_stay_as_they_are() -> None:
     model = Chain(torch.eye(2))
     model.phase = nn.Parameter(torch.full((2, 2), 1 + 2**-12 + 1j))
     model.unused = nn.Parameter(torch.tensor([[1.0, torch.nan]]))
-    found = round_to_float16(model, (torch.ones(2, 2), torch.zeros(2, dtype=torch.long)))
-    assert (found.float16, found.float32, found.too_large) == (("layers.0.weight",), ("unused",), "unused")
+    result = round_to_float16(model, (torch.ones(2, 2), torch.zeros(2, dtype=torch.long)))
+    assert (result.float16, result.float32, result.too_large) == (("layers.0.weight",), ("unused",), "unused")
     assert model.phase[0, 0] == 1 + 2**-12 + 1j
 
 
@@ -207,10 +207,10 @@ def test_a_weight_that_layers_share_is_rounded_in_both_or_in_neither() -> None:
     with torch.no_grad():
         model.layers[0].weight[1, 1] += 2**-12
     ones = (torch.ones(1, 4), torch.zeros(1, dtype=torch.long))
-    found = round_to_float16(model, ones)
-    assert found.changed == 1
+    result = round_to_float16(model, ones)
+    assert result.changed == 1
     both = {"layers.0.weight", "layers.2.weight"}
-    assert not both & set(found.float16)
+    assert not both & set(result.float16)
     assert model.layers[2].weight[1, 1] > 1
     with torch.no_grad():
         model.layers[3].weight[1, 1] += 2**-8  # now the lead is float16's as well
@@ -245,9 +245,9 @@ def test_data_that_cannot_be_decided_on() -> None:
 
 @pytest.mark.parametrize(("validation", "part"), [(None, 0.1), (0.25, 0.25)])
 def test_what_is_held_out_for_choices_decides(validation: float | None, part: float) -> None:
-    held = holdout_split(DataSpec(dataset="shapes", points=32, validation=validation))
-    assert not held.augment
-    assert held.indices == train_val_split(datasets.load("shapes", "train", points=32), part)[1].indices
+    held_out = holdout_split(DataSpec(dataset="shapes", points=32, validation=validation))
+    assert not held_out.augment
+    assert held_out.indices == train_val_split(datasets.load("shapes", "train", points=32), part)[1].indices
 
 
 def test_training_mode_and_batches_do_not_matter() -> None:
@@ -260,11 +260,11 @@ def test_training_mode_and_batches_do_not_matter() -> None:
 def test_the_file_holds_the_same_numbers_in_half_the_room(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = models.build("mlp", num_classes=3, in_features=2000).eval()
-    found = round_to_float16(model, (torch.randn(8, 2000), torch.zeros(8, dtype=torch.long)))
+    result = round_to_float16(model, (torch.randn(8, 2000), torch.zeros(8, dtype=torch.long)))
     form = {"arch": "mlp", "num_classes": 3, "options": {"in_features": 2000}}
-    whole, small = (checkpoint.pack(model, **form, float16=names) for names in ((), found.float16))
+    whole, small = (checkpoint.pack(model, **form, float16=names) for names in ((), result.float16))
     assert len(small) < 0.51 * len(whole)
-    assert checkpoint.pack(model, **form, float16=reversed(found.float16)) == small
+    assert checkpoint.pack(model, **form, float16=reversed(result.float16)) == small
     path = tmp_path / "net.safetensors"
     path.write_bytes(small)
     with safe_open(path, framework="pt") as file:
@@ -313,12 +313,12 @@ def test_an_entry_of_which_a_part_is_in_half_precision(empty_home: Path) -> None
     model = net()
     with torch.no_grad():
         model.hidden2.weight[1, 2] = 1e6
-    found = round_to_float16(model, samples())
-    card = save_entry(model, plain("net.shapes"), float16=found.float16)
+    result = round_to_float16(model, samples())
+    card = save_entry(model, plain("net.shapes"), float16=result.float16)
     assert (card.saved.weights, zoo.info("net")) == ("mixed", card)
     with safe_open(store.user_dir() / card.saved.name, framework="pt") as file:
         kinds = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
-    assert {name for name, kind in kinds.items() if kind == torch.float16} == set(found.float16)
+    assert {name for name, kind in kinds.items() if kind == torch.float16} == set(result.float16)
     loaded = zoo.get("net")
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
 

@@ -50,16 +50,16 @@ except ZooError as error:
 """
 
 
-def assert_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:
+def assert_same(actual: dict[str, Any], expected: dict[str, Any], what: str) -> None:
     for key in ("widths", "winners"):
-        assert found[key] == expected[key], what
-    assert found["gaps"] == pytest.approx(expected["gaps"], rel=1e-6, abs=1e-8), what
-    assert [name for name, _ in found["steps"]] == [name for name, _ in expected["steps"]], what
-    torch.testing.assert_close(found["logits"], expected["logits"], **CLOSE, msg=lambda text: f"{what}: {text}")
+        assert actual[key] == expected[key], what
+    assert actual["gaps"] == pytest.approx(expected["gaps"], rel=1e-6, abs=1e-8), what
+    assert [name for name, _ in actual["steps"]] == [name for name, _ in expected["steps"]], what
+    torch.testing.assert_close(actual["logits"], expected["logits"], **CLOSE, msg=lambda text: f"{what}: {text}")
 
 
 def by_one(runs: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
-    return {f"{network} {name}": found for network in runs for name, found in results(network, runs[network])}
+    return {f"{network} {name}": actual for network in runs for name, actual in results(network, runs[network])}
 
 
 def assert_all_prune_alike(folder: Path, n: int, expected: dict[str, dict[str, Any]]) -> None:
@@ -166,13 +166,13 @@ def test_one_that_dies_while_pruning_ends_the_other_and_its_groups_are_kept(one:
     assert done.stderr.count("What was saved is kept, and the same command goes on from there") == 1
     expected = one["vgg combined"]
     assert 2 <= len(json.loads((tmp_path / "combined.json").read_text())["groups"]) < len(expected["gaps"])
-    ((_, found),) = results("vgg", ["combined"], tmp_path)
-    assert_same(found, expected, "combined")
+    ((_, actual),) = results("vgg", ["combined"], tmp_path)
+    assert_same(actual, expected, "combined")
 
 
 def test_samples_and_networks_are_large_enough_to_tell_something() -> None:
     """The comparison would be idle if every group stayed whole or every run kept the same neurons."""
     model, data = NETWORKS["vgg"]()
     options = Options(batch_size=8)
-    kept = {name: prune(model, data, eps=0.1, method=name, options=options)[0].widths for name in ("combined", "l1")}
-    assert kept["combined"] != kept["l1"]
+    combined, l1 = (prune(model, data, eps=0.1, method=method, options=options)[0] for method in ("combined", "l1"))
+    assert combined.widths != l1.widths

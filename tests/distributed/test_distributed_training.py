@@ -119,33 +119,33 @@ def results(n: int, state: Path, homes: list[str], images: Path, tmp_path_factor
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return {name: result(name, tmp_path_factory.mktemp("alone")) for name in RUNS}
+def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {name: result(name, tmp_path_factory.mktemp("single")) for name in RUNS}
 
 
-def assert_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+def assert_weights(actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 @by_processes
-def test_several_processes_train_and_evaluate_as_one(n: int, results: Path, alone: dict[str, Any]) -> None:
+def test_several_processes_train_and_evaluate_as_one(n: int, results: Path, single: dict[str, Any]) -> None:
     each = [torch.load(results / "same" / f"{rank}.pt", weights_only=True) for rank in range(n)]
     for name in RUNS:
-        for found in (every[name] for every in each):
-            assert_weights(found["weights"], alone[name]["weights"])
-            assert all(found["weights"][key].equal(value) for key, value in each[0][name]["weights"].items())
-            assert found["counts"] == alone[name]["counts"]
+        for actual in (every[name] for every in each):
+            assert_weights(actual["weights"], single[name]["weights"])
+            assert all(actual["weights"][key].equal(value) for key, value in each[0][name]["weights"].items())
+            assert actual["counts"] == single[name]["counts"]
             for key in ("hits", "predictions"):
-                assert all(map(torch.equal, found[key], alone[name][key]))
-            assert found["entropy"] == pytest.approx(alone[name]["entropy"], rel=1e-6)
-            assert found["history"] == [pytest.approx(line, rel=1e-9) for line in alone[name]["history"]]
+                assert all(map(torch.equal, actual[key], single[name][key]))
+            assert actual["entropy"] == pytest.approx(single[name]["entropy"], rel=1e-6)
+            assert actual["history"] == [pytest.approx(line, rel=1e-9) for line in single[name]["history"]]
         if RUNS[name][2].accumulate == 1 and "pairs" not in name:
             # Each sample is loaded by one process; the first one by all, for its shape.
-            assert sum(every[name]["read"] - 1 for every in each) == alone[name]["read"] - 1
-            assert max(every[name]["read"] for every in each) < 1.5 * alone[name]["read"] / n + 3
+            assert sum(every[name]["read"] - 1 for every in each) == single[name]["read"] - 1
+            assert max(every[name]["read"] for every in each) < 1.5 * single[name]["read"] / n + 3
     for every in each:
-        assert_weights(every["from one"], alone["odd"]["weights"])
-        assert_weights(every["signal"], alone["odd"]["weights"])
+        assert_weights(every["from one"], single["odd"]["weights"])
+        assert_weights(every["signal"], single["odd"]["weights"])
         assert "stopped in epoch 1 of 3" in every["stopped"][0]
         assert every["stopped"][1] < 15
         assert "of the data holds NaN or infinite values" in every["nan"]
@@ -175,19 +175,19 @@ def interrupt() -> None:
 @pytest.mark.parametrize("shape", [(6, 3), (6, 3, 5), (6, 3, 4, 4)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_the_batch_norm_of_several_is_torchs(shape: tuple[int, ...], affine: bool, dtype: torch.dtype) -> None:
-    """Alone, where torch's own is the truth; autocast gives it inputs of half precision and float32 weights."""
+    """In a single process, against torch's; autocast gives it inputs of half precision and float32 weights."""
     torch.manual_seed(0)
     x, exact = torch.randn(shape, dtype=dtype) + 5, torch.promote_types(dtype, torch.float32)
     weights = [torch.randn(3, dtype=exact) if affine else None for _ in range(2)]
-    found = []
+    actual = []
     for batch_norm in (F.batch_norm, sync_batch_norm._batch_norm):
-        given = [None if each is None else each.clone().requires_grad_() for each in (x, *weights)]
+        operands = [None if each is None else each.clone().requires_grad_() for each in (x, *weights)]
         running = [torch.zeros(3, dtype=exact), torch.ones(3, dtype=exact)]
-        y = batch_norm(given[0], *running, *given[1:], True, 0.3, 1e-3)
+        y = batch_norm(operands[0], *running, *operands[1:], True, 0.3, 1e-3)
         y.to(exact).pow(3).sum().backward()
-        found.append([y.detach(), *running, *(each.grad for each in given if each is not None)])
+        actual.append([y.detach(), *running, *(each.grad for each in operands if each is not None)])
     close = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 0.02, "atol": 0.05}
-    torch.testing.assert_close(found[1], found[0], **close)
+    torch.testing.assert_close(actual[1], actual[0], **close)
 
 
 LONG = """
@@ -303,10 +303,10 @@ def test_commands_evaluate_and_prune_as_one_process_does(images: Path, homes: li
     assert json.loads(evaluated.stdout)["accuracy"]["correct"] == card["accuracy"]["correct"], evaluated.stderr
     prune = ["reprune", card["name"], "--eps", "0.2", "--images", "19", "--finetune-epochs", "1", "--half"]
     prune += ["--data-dir", str(images), "--device", "cpu", "--json"]
-    alone = CliRunner().invoke(main, prune, env={"ZOO_HOME": one})
+    single = CliRunner().invoke(main, prune, env={"ZOO_HOME": one})
     pruned = torchrun(2, ["-m", "zoo", *prune], env={"ZOO_HOME": two})
     assert pruned.returncode == 0, pruned.stderr
-    small, other = (json.loads(text)["card"] for text in (pruned.stdout, alone.stdout))
+    small, other = (json.loads(text)["card"] for text in (pruned.stdout, single.stdout))
     assert small["widths"] == other["widths"] != card["widths"]
     assert small["accuracy"] == other["accuracy"]
     assert small["cross_entropy"] == pytest.approx(other["cross_entropy"], abs=1e-3)

@@ -20,17 +20,17 @@ from zoo.evaluate import eval_mode, evaluate
 def test_a_paired_difference_holds_the_truth_in_95_of_100_cases(
     only_first: float, only_second: float, least: float
 ) -> None:
-    """2000 test sets of 400 samples, of which such a part is answered rightly by one of two networks alone."""
+    """2000 test sets of 400 samples, a fraction of which only one of the two networks classifies correctly."""
     uniform = torch.rand(2000, 400, generator=torch.manual_seed(0))
     first, second = uniform < 0.8 + only_first, (uniform < 0.8) | (uniform >= 1 - only_second)
-    held = 0
+    covered = 0
     for a, b in zip(first.int().tolist(), second.int().tolist(), strict=True):
         difference, half = paired_difference_ci(a, b)
         assert difference == pytest.approx((sum(a) - sum(b)) / 400)
-        held += abs(difference - (only_first - only_second)) <= half
-    assert held / 2000 >= least
+        covered += abs(difference - (only_first - only_second)) <= half
+    assert covered / 2000 >= least
     if only_second > 0.01:  # many samples tell them apart: no wider than it has to be
-        assert held / 2000 < 0.96
+        assert covered / 2000 < 0.96
 
 
 def test_a_paired_difference_is_that_of_agresti_and_min() -> None:
@@ -66,12 +66,12 @@ def test_equals_a_loop_over_samples(network, samples, batch_size):
         logits = network(x.double().unsqueeze(0))
         right.append(bool(logits.argmax() == y))
         loss -= F.log_softmax(logits, 1)[0, y].item()
-    found = evaluate(network.float(), samples, batch_size=batch_size)
-    assert found.hits.tolist() == right
-    assert (found.correct, found.total, found.accuracy) == (sum(right), 23, sum(right) / 23)
-    assert found.cross_entropy == pytest.approx(loss / 23, rel=1e-6)
-    assert (found.low, found.high) == wilson_interval(sum(right), 23)
-    assert evaluate(network, TensorDataset(*samples), batch_size=batch_size) == found
+    result = evaluate(network.float(), samples, batch_size=batch_size)
+    assert result.hits.tolist() == right
+    assert (result.correct, result.total, result.accuracy) == (sum(right), 23, sum(right) / 23)
+    assert result.cross_entropy == pytest.approx(loss / 23, rel=1e-6)
+    assert (result.low, result.high) == wilson_interval(sum(right), 23)
+    assert evaluate(network, TensorDataset(*samples), batch_size=batch_size) == result
 
 
 def test_every_module_is_left_in_its_own_mode(network, samples):

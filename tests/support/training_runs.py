@@ -108,13 +108,13 @@ def result(name: str, folder: Path) -> dict[str, Any]:
     model = train(seeded(build, distributed.rank()), counted, recipe, seed=3, teacher=teacher, log=log)
     distributed.all_gather_object(None)  # the first writes it
     history = [{**json.loads(line), "seconds": 0} for line in log.read_text().splitlines()]
-    found = [evaluate(model, (data.tensors[0][:m], data.tensors[1][:m]), batch_size=4) for m in (1, 2, len(data))]
+    evaluations = [evaluate(model, (data.tensors[0][:m], data.tensors[1][:m]), batch_size=4) for m in (1, 2, len(data))]
     return {
         "weights": model.state_dict(),
         "history": history,
         "read": counted.read,
-        "counts": [(e.correct, e.total, e.low, e.high) for e in found],
-        "entropy": [e.cross_entropy for e in found],
-        "hits": [e.hits for e in found],
-        "predictions": [e.predictions for e in found],
+        "counts": [(e.correct, e.total, e.low, e.high) for e in evaluations],
+        "entropy": [e.cross_entropy for e in evaluations],
+        "hits": [e.hits for e in evaluations],
+        "predictions": [e.predictions for e in evaluations],
     }

@@ -50,7 +50,7 @@ EXPECTED = {
 OWN = "[train]\nepochs = 3\nlr = 0.1\nbatch_size = 8\n"
 
 
-def own(tmp_path: Path, text: str) -> Path:
+def recipe_file(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "own.ini"
     path.write_text(text, encoding="utf-8")
     return path
@@ -71,12 +71,12 @@ def test_there_is_one_file_for_every_network_and_none_besides() -> None:
 
 def test_fine_tuning_on_imagenet_is_the_papers() -> None:
     # Ye et al. 2020, section 3.2.
-    said = {"momentum": 0.9, "weight_decay": 5e-5, "epochs": 150, "batch_size": 256, "floor": 0.0, "warmup": 0}
+    paper = {"momentum": 0.9, "weight_decay": 5e-5, "epochs": 150, "batch_size": 256, "floor": 0.0, "warmup": 0}
     rates = {"resnet34": 0.001, "mobilenet_v2": 0.01, "mobilenet_v3_small": 0.01, "mobilenet_v3_large": 0.01}
     for arch, rate in rates.items():
         recipe = asdict(recipe_for("finetune", arch, "imagenet"))
         assert recipe["lr"] == rate
-        assert {key: recipe[key] for key in said} == said
+        assert {key: recipe[key] for key in paper} == paper
 
 
 def test_the_files_say_how_clouds_are_scaled_and_shifted_as_it_is_done() -> None:
@@ -117,7 +117,7 @@ def test_a_network_without_a_recipe(arch: str) -> None:
 
 def test_ones_own_file(tmp_path: Path) -> None:
     more = "precision = bfloat16\ndistil = 0.5  # of the loss\n\n[train.modelnet10]\nlr = 0.2\nlabel_smoothing = 0.3\n"
-    path = own(tmp_path, f"# mine\n{OWN}{more}")
+    path = recipe_file(tmp_path, f"# mine\n{OWN}{more}")
     first = Recipe(epochs=3, lr=0.1, batch_size=8, precision="bfloat16", distil=0.5)
     assert read_recipe(path, "train", "shapes") == first
     assert read_recipe(str(path), "train", "modelnet10") == replace(first, lr=0.2, label_smoothing=0.3)
@@ -125,14 +125,14 @@ def test_ones_own_file(tmp_path: Path) -> None:
         ZooError, match=r"own\.ini has no section \[finetune\]; it has \[train\], \[train\.modelnet10\]"
     ):
         read_recipe(path, "finetune", "shapes")
-    alone = own(tmp_path, OWN.replace("[train]", "[finetune.shapes]"))
-    assert read_recipe(alone, "finetune", "shapes") == Recipe(epochs=3, lr=0.1, batch_size=8)
+    only_shapes = recipe_file(tmp_path, OWN.replace("[train]", "[finetune.shapes]"))
+    assert read_recipe(only_shapes, "finetune", "shapes") == Recipe(epochs=3, lr=0.1, batch_size=8)
     with pytest.raises(ZooError, match="has no section"):
-        read_recipe(alone, "finetune", "imagenet")
+        read_recipe(only_shapes, "finetune", "imagenet")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         (f"{OWN}learning_rate = 1\n", r"\[train\]: there is no field 'learning_rate'"),
         (f"{OWN}weightdecay = 1\n", r"there is no field 'weightdecay': did you mean weight_decay\?"),
@@ -161,9 +161,9 @@ def test_ones_own_file(tmp_path: Path) -> None:
         ("", r"has no section \[train\]; it has none"),
     ],
 )
-def test_what_a_file_may_not_hold(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(ZooError, match=said) as caught:
-        read_recipe(own(tmp_path, text), "train", "shapes")
+def test_what_a_file_may_not_hold(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(ZooError, match=reason) as caught:
+        read_recipe(recipe_file(tmp_path, text), "train", "shapes")
     message = str(caught.value)
     assert "own.ini" in message
     assert "\n" not in message

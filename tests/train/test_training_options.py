@@ -92,9 +92,9 @@ def test_a_teacher_alone_teaches() -> None:
     wrong = torch.utils.data.TensorDataset(X, (Y + 1) % 3)
     assert_close(train(network(), DATA, recipe, teacher=teacher), train(network(), wrong, recipe, teacher=teacher),
                  rtol=0, atol=0)  # fmt: skip
-    for given in ({"recipe": recipe}, {"recipe": RECIPE, "teacher": teacher}):
+    for arguments in ({"recipe": recipe}, {"recipe": RECIPE, "teacher": teacher}):
         with pytest.raises(ZooError, match="a teacher and a recipe with distil above 0 go together"):
-            train(network(), DATA, **given)
+            train(network(), DATA, **arguments)
 
 
 def test_in_bfloat16_weights_stay_float32_and_end_near() -> None:
