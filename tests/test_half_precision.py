@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import checkpoint, datasets, models, store
-from zoo.cards import Card
+from zoo.cards import Card, File
 from zoo.datasets import train_val_split
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate
@@ -325,9 +325,9 @@ def test_an_entry_of_which_a_part_is_in_half_precision(empty_home: Path) -> None
 
 def test_a_card_that_claims_another_type_is_refused() -> None:
     file = {"name": "net.shapes-00000000.safetensors", "size": 9, "sha256": "0" * 64}
-    card = plain("net.shapes", file=store.File(**file))
+    card = plain("net.shapes", file=File(**file))
     assert Card.from_json(card.to_json()).saved.weights is None
-    text = replace(card, file=store.File(**file, weights="float16")).to_json()
+    text = replace(card, file=File(**file, weights="float16")).to_json()
     assert Card.from_json(text).saved.weights == "float16"
     with pytest.raises(ZooError, match="file: weights 'int8' is neither float16 nor mixed"):
         Card.from_json(text.replace('"float16"', '"int8"'))
