@@ -1,4 +1,4 @@
-"""Cutting: the smaller network whose logits equal those of the gated one."""
+"""Cutting: a smaller network whose logits equal those of the gated one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def cut(model: Model, scales: Mapping[str, Tensor]) -> Model:
-    """A new, ordinary network without the neurons whose scale is zero; the others' scales are folded into weights.
+    """A copy of a network without the neurons whose scale is 0, the scales of the others folded into its weights.
 
-    scales: group name -> (N,), non-negative, not all zero; a group that is not named stays whole. The model itself
-    is not touched. The result is the same class with other widths, in the model's mode (train or eval).
+    scales  group name -> (N,), not negative and not all 0; a group that is not named stays whole
+
+    The result is an ordinary network of the same class with smaller widths, in the model's mode (train or eval).
 
     Raises ZooError for an unknown group, a wrong length, a negative scale, or a group with nothing left.
     """
@@ -28,6 +29,7 @@ def cut(model: Model, scales: Mapping[str, Tensor]) -> Model:
         if name not in names:
             raise ZooError(f"There is no neuron group '{name}'; {suggest(name, names)}.")
     for name in (name for name in names if name in scales):
+        # Asked again after every cut, which changes the channels that other groups have in shared readers.
         group = {group.name: group for group in groups_of(small)}[name]
         scale = scales[name].detach().cpu()
         if scale.shape != (group.size,) or bool((scale < 0).any()):

@@ -95,11 +95,12 @@ class LayerwisePass:
         as the reference has."""
         samples = len(evaluator.target.reference)
         if evaluator.reconstruction is None:
-            logits = evaluator.logits(scale) if samples == evaluator.samples else evaluator.forward(scale, samples)
+            every = samples == evaluator.num_samples
+            logits = evaluator.logits(scale) if every else evaluator.first_logits(scale, samples)
         else:
             kept = scale > 0
             scale = kept.double()
             evaluator.reconstruction.apply(evaluator.reconstruction.solve(kept, warm_start=False))
-            logits = evaluator.forward(scale, samples)
+            logits = evaluator.first_logits(scale, samples)
         self.session.gates.set(evaluator.group.name, scale)
         return scale, logits

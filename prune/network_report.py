@@ -23,7 +23,7 @@ class NetworkReport:
         self._session = session
         self.eval_logits = session.logits(session.activation_cache())
         exact = session.precision == torch.float32
-        self.reference = self.eval_logits if exact else session.run(session.model)
+        self.reference = self.eval_logits if exact else session.logits_of(session.model)
         self._target = Target(session.config.discrepancy, self.reference, session.labels)
         self._since = time.perf_counter()
 
@@ -32,7 +32,7 @@ class NetworkReport:
         reported `elsewhere`."""
         seconds = time.perf_counter() - self._since - elsewhere
         with torch.no_grad():
-            logits = self._session.run(model)
+            logits = self._session.logits_of(model)
         gap, discrepancy = self._target.gap_and_discrepancy(logits)
         labelled = self._session.labels is not None
         self.steps.append(StepReport(name, discrepancy, gap if labelled else None, seconds))

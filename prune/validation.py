@@ -14,7 +14,7 @@ from zoo import distributed
 from zoo.errors import ZooError, suggest
 from zoo.models import NeuronGroup
 from zoo.prune.options import Budget, MethodConfig
-from zoo.prune.postprocess import batch_norms
+from zoo.prune.postprocess import check_recalibration
 from zoo.prune.resume import hash_inputs
 
 
@@ -33,10 +33,8 @@ def check_network(model: nn.Module, inputs: Tensor, config: MethodConfig) -> Non
     weights that eval_dtype can round."""
     if torch.is_inference_mode_enabled():
         raise ZooError("Pruning takes gradients: call it outside torch.inference_mode().")
-    if config.repair.recalibrate and len(inputs) < 2:
-        raise ZooError("Batch norms are recalibrated from 2 samples at least, and well from a hundred.")
-    if config.repair.recalibrate and not batch_norms(model):
-        raise ZooError("There is no batch norm with statistics to recalibrate in this network: leave that step out.")
+    if config.repair.recalibrate:
+        check_recalibration(model, inputs)
     dtype = config.search.eval_dtype
     others = {str(weight.dtype)[6:] for weight in model.parameters() if weight.is_floating_point()} - {"float32"}
     if dtype != "float32" and others:

@@ -1,4 +1,4 @@
-"""Scales on the neurons of a network that is still whole: what the searches try, before anything is cut."""
+"""Scales on the neurons of an unpruned network, which searches try before anything is cut."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from zoo.models import NeuronGroup, Reader
 
 
 class Gates:
-    """Forward pre-hooks that multiply neuron i by s_i wherever it is read.
+    """Forward pre-hooks that multiply neuron i of a group by s_i in the input of each of its readers.
 
-    A context manager: the hooks are gone when it closes. `set` takes effect at the next forward; a scale that
-    requires gradients gets them.
+    A context manager, which removes the hooks when it closes. Gradients flow to a scale that requires them.
     """
 
     def __init__(self, groups: Sequence[NeuronGroup]) -> None:
@@ -28,10 +27,11 @@ class Gates:
         ]
 
     def set(self, group: str, scale: Tensor | None) -> None:
-        """Scale (N,) of one group, or one for each sample (b, N), or None for the unpruned one."""
+        """Set the scale of a group from the next forward on: s (N,), s (b, N) sample by sample, or None for no gate."""
         self._scales[group] = scale
 
     def get(self, group: str) -> Tensor | None:
+        """The scale of a group, or None where it has no gate."""
         return self._scales[group]
 
     def _hook(self, group: str, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
@@ -42,7 +42,8 @@ class Gates:
             scale, x = self._scales[group], inputs[0]
             if scale is None:
                 return None
-            if scale.device != x.device or channels.device != x.device:  # once: a GPU would be waited for each time
+            # Moved once: a copy in every forward would make the host wait for the GPU.
+            if scale.device != x.device or channels.device != x.device:
                 channels = channels.to(x.device)
                 scale = self._scales[group] = scale.to(x.device)
             return ((spread(channels, reader.channel_dim, scale, x) * x).to(x.dtype), *inputs[1:])
@@ -59,11 +60,16 @@ class Gates:
 
 
 def spread(channels: Tensor, channel_dim: int, scale: Tensor, x: Tensor) -> Tensor:
-    """The scale (N,) or (b, N) laid along a reader's input channels, 1 where a channel is no neuron of the group;
-    shaped to multiply x, in float32 at least. A linear layer may read several rows of each sample: x (b m, C), sample
-    after sample. `channels` (N, c) as in `zoo.models.groups.Reader`, on x's device."""
+    """The scale of the neurons as a factor for a reader's input x: 1 in channels that are no neuron of the group.
+
+    channels     (N, m), the channels of each neuron (`zoo.models.groups.Reader`), on the device of x
+    channel_dim  the dimension of the channels in x
+    scale        (N,), or (b, N) for b samples; x may hold several rows of each sample, sample after sample
+
+    The factor broadcasts against x and is in float32 at least.
+    """
     dim = channel_dim % x.dim()
-    exact = torch.promote_types(x.dtype, torch.float32)  # half precision takes 1.003 for 1
+    exact = torch.promote_types(x.dtype, torch.float32)  # bfloat16 rounds 1.003 to 1
     factor = torch.ones((*scale.shape[:-1], x.shape[dim]), dtype=exact, device=x.device)
     values = scale.to(factor).repeat_interleave(channels.shape[1], -1)
     factor = factor.index_copy(-1, channels.flatten(), values)

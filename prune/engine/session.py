@@ -1,4 +1,4 @@
-"""The copy of a network that a pruning pass works on, and its data."""
+"""The working copy of a network during a pruning pass, with its gates and the pruning data."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from zoo.prune.options import CACHE_BYTES, MethodConfig
 from zoo.prune.statistics import fisher_matrices
 
 CPU_BATCH = 32
-# So many samples tell what errors do at the output.
-WEIGHT_SAMPLES = 256
+FISHER_SAMPLES = 256  # enough for the Fisher information at the readers' outputs
 
 
 class PruningSession:
-    """A context manager: while it is open every reader of the copy can be gated.
+    """A context manager: while it is open, the readers of the copy can be gated.
 
-    inputs (M, ...), labels (M,) or None; the samples are put into a random order by the seed, for the first batches
-    stand for all when a look ends early (`Layer.gap`). precision: of its chains.
+    model        stays as it is, and is `original`; the copy is `model`
+    inputs       (M, ...) the pruning samples
+    labels       (M,) their classes, or None
+    config       the method with its settings
+    seed         of the order of the samples. They are shuffled once, so that the first batches of an evaluation that
+                 ends early (`GroupEvaluator.gap`) are a random sample of all
+    cache_bytes  for the activations that are kept in front of a group
     """
 
     def __init__(
@@ -41,10 +45,10 @@ class PruningSession:
         order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed)).to(inputs.device)
         self.labels = None if labels is None else labels[order]
         layout = torch.contiguous_format
-        if inputs.dim() == 4:  # convolutions on images run faster so; values do not change
+        if inputs.dim() == 4:  # faster for convolutions on images, with the same values
             layout = torch.channels_last
             self.model.to(memory_format=layout)
-        # On a CPU what runs at a time should stay in its caches.
+        # On a CPU the activations of one batch should stay in its caches.
         self.forward_batch = config.batch_size if inputs.is_cuda else min(config.batch_size, CPU_BATCH)
         self.inputs = inputs[order].contiguous(memory_format=layout)
         self.batches = list(torch.split(self.inputs, self.forward_batch))  # views
@@ -59,12 +63,18 @@ class PruningSession:
         self.gates.__exit__(kind, error, trace)
 
     def activation_cache(self) -> ActivationCache:
-        return ActivationCache(stages_of(self.model), self.batches, memory=self.cache_bytes, precision=self.precision)
+        """An activation cache at the network's input."""
+        return ActivationCache(
+            stages_of(self.model), self.batches, cache_bytes=self.cache_bytes, precision=self.precision
+        )
 
     @torch.no_grad()
-    def logits(self, chain: ActivationCache) -> Tensor:
-        """(M, C) of the network as it is now."""
-        logits = torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
+    def logits(self, activations: ActivationCache) -> Tensor:
+        """Logits (M, C) of the network with its gates and weights as they are now.
+
+        Raises ZooError unless all are finite.
+        """
+        logits = torch.cat([activations.outputs(batch) for batch in range(len(activations.sizes))])
         if not bool(torch.isfinite(logits).all()):
             raise ZooError(
                 "The network's outputs on the pruning data are not all finite numbers: mend the weights first."
@@ -72,21 +82,29 @@ class PruningSession:
         return logits
 
     @torch.no_grad()
-    def run(self, model: nn.Module) -> Tensor:
-        """(M, C) what another network gives for the same samples."""
-        chain = ActivationCache([Stage("network", model, ())], self.batches, memory=0)
-        return torch.cat([chain.outputs(batch) for batch in range(len(chain.sizes))])
+    def logits_of(self, model: nn.Module) -> Tensor:
+        """Logits (M, C) of another network on the pruning samples, in float32."""
+        activations = ActivationCache([Stage("network", model, ())], self.batches, cache_bytes=0)
+        return torch.cat([activations.outputs(batch) for batch in range(len(activations.sizes))])
+
+    def target(self, reference: Tensor) -> Target:
+        """What the reference logits (M, C), or those of the first samples, are compared with."""
+        labels = None if self.labels is None else self.labels[: len(reference)]
+        return Target(self.config.discrepancy, reference, labels)
 
     def evaluator(
-        self, group: NeuronGroup, chain: ActivationCache, reference: Tensor, *,
+        self, group: NeuronGroup, activations: ActivationCache, reference: Tensor, *,
         fisher: Mapping[str, Sequence[Tensor]] | None = None, reconstruct: bool = False,
     ) -> GroupEvaluator:  # fmt: skip
-        """The group in its network, the chain moved in front of it, held against `reference`: logits of all samples, or
-        the first of them."""
-        chain.advance(chain.stage_range(group)[0])
-        labels = None if self.labels is None else self.labels[: len(reference)]
+        """The evaluator of a group, with the activations advanced to the stage of its first reader.
+
+        reference    logits (M, C), or those of the first samples, that the pruned network is compared with
+        fisher       the matrices of `fisher_matrices`, or None
+        reconstruct  whether the readers' weights are solved for the neurons that are kept
+        """
+        activations.advance(activations.stage_range(group)[0])
         return GroupEvaluator(
-            group, chain, self.gates, Target(self.config.discrepancy, reference, labels), self.config,
+            group, activations, self.gates, self.target(reference), self.config,
             fisher=None if fisher is None else fisher[group.name], reconstruct=reconstruct,
         )  # fmt: skip
 
@@ -97,18 +115,20 @@ class PruningSession:
         if self.config.repair.update_weights:
             self.model.load_state_dict(self.original.state_dict())
 
-    def fisher_matrices(self) -> Mapping[str, Sequence[Tensor]] | None:
-        """Gamma of every reader (`zoo.prune.statistics.fisher`), or None where the weighting is off."""
-        if self.config.repair.weighting == "none":
+    def fisher_matrices(self) -> dict[str, list[Tensor]] | None:
+        """Group name -> Gamma (O, O) of each reader (`zoo.prune.statistics.fisher`) of the network as it is now; None
+        where local errors are not weighted."""
+        repair = self.config.repair
+        if repair.weighting == "none":
             return None
-        # A backward pass keeps every activation, so a few samples at a time.
+        # A backward pass keeps every activation, so it takes a quarter of the samples of a forward pass.
         few = max(1, self.forward_batch // 4)
-        some = [part for batch in self.batches for part in torch.split(batch, few)][: -(-WEIGHT_SAMPLES // few)]
+        batches = [part for batch in self.batches for part in torch.split(batch, few)][: -(-FISHER_SAMPLES // few)]
         labels = None
         if self.labels is not None:
-            labels = [part for batch in torch.split(self.labels, self.forward_batch) for part in torch.split(batch, few)]
-        generator = torch.Generator().manual_seed(self.seed)
+            forward_batches = torch.split(self.labels, self.forward_batch)
+            labels = [part for batch in forward_batches for part in torch.split(batch, few)]
         return fisher_matrices(
-            self.model, self.groups, some, generator, kind=self.config.discrepancy, labels=labels,
-            label_weight=self.config.repair.label_weight,
+            self.model, self.groups, batches, torch.Generator().manual_seed(self.seed), kind=self.config.discrepancy,
+            labels=labels, label_weight=repair.label_weight,
         )  # fmt: skip

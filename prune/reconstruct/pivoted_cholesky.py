@@ -1,7 +1,9 @@
-"""One greedy direction over all neurons: a block Cholesky factorisation that picks its pivots.
+"""One greedy direction over all neurons, as a block Cholesky factorisation that chooses its pivots.
 
-Letting neurons in works on (A, B), taking them out on (A^-1, A^-1 B); after that both are the same. A pivot i changes
-the error by tr(U_i' T_ii^-1 U_i), and then T <- T - T_.i T_ii^-1 T_i. and U <- U - T_.i T_ii^-1 U_i.
+Adding neurons works on (T, U) = (A, B) of a `QuadraticProblem`, removing them on (A^-1, A^-1 B). From there on both are
+the same: pivot i changes the error by tr(U_i' T_ii^-1 U_i), and then
+
+    T <- T - T_.i T_ii^-1 T_i.        U <- U - T_.i T_ii^-1 U_i
 """
 
 from __future__ import annotations
@@ -11,55 +13,51 @@ from torch import Tensor
 
 from zoo.prune.reconstruct.sweep_operator import block_error_change, cholesky_with_jitter
 
-# So many columns of updates of T are gathered before they are applied: one product of large matrices in place of many
-# passes over T.
-BLOCK = 128
+BLOCK = 128  # columns of updates of T that are applied together: one large product instead of many passes over T
 
 
 class PivotedCholesky:
-    """The problem of one reader (`zoo.prune.reconstruct.sweep_operator.SweepTableau`'s A, B, m and saving) for `search`."""
+    """The factorisation of one reader's `QuadraticProblem`, whose pivots `stepwise_selection` chooses.
 
-    def __init__(self, A: Tensor, B: Tensor, m: int, saving: Tensor, *, backward: bool) -> None:
-        self.T, self.U, self.m, self.saving = A.clone(), B.clone(), m, saving
+    backward  neurons are removed from all, instead of added to none
+    """
+
+    def __init__(self, A: Tensor, B: Tensor, m: int, penalty: Tensor, *, backward: bool) -> None:
+        self.T, self.U, self.m, self.penalty = A.clone(), B.clone(), m, penalty
         self.size = len(A) // m
         if backward:
             factor = cholesky_with_jitter(A)
             self.T, self.U = torch.cholesky_inverse(factor), torch.cholesky_solve(B, factor)
-        self.blocks = self._diagonal()
-        self._pending = A.new_empty(len(A), 0)  # T is less by late late'
+        N = self.size
+        self.blocks = self.T.view(N, m, N, m).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()  # N m m, up to date
+        self._pending = A.new_empty(len(A), 0)  # T - pending pending' is the up-to-date T
 
-    def _diagonal(self) -> Tensor:
+    def error_change(self) -> Tensor:
+        """(N,) by how much the error falls if a neuron is added, or rises if it is removed; undefined for pivots of the
+        past."""
+        return block_error_change(self.blocks, self.U) - self.penalty
+
+    def pivot(self, i: int) -> None:
+        """Add neuron i, or remove it; it can not be pivoted again."""
         N, m = self.size, self.m
-        return self.T.view(N, m, N, m).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
-
-    def change(self) -> Tensor:
-        """(N,) by how much the error changes if a neuron moves."""
-        return block_error_change(self.blocks, self.U) - self.saving
-
-    def move(self, i: int) -> None:
-        """Let neuron i in, or take it out, for good; what is said of it afterwards means nothing."""
-        N, m = self.size, self.m
-        at = slice(i * m, (i + 1) * m)
-        column = self.T[:, at] - self._pending @ self._pending[at].t()
+        rows = slice(i * m, (i + 1) * m)
+        column = self.T[:, rows] - self._pending @ self._pending[rows].t()
         factor = cholesky_with_jitter(self.blocks[i])
         update = torch.linalg.solve_triangular(factor, column.t(), upper=False).t()
-        self.U -= update @ torch.linalg.solve_triangular(factor, self.U[at], upper=False)
-        each = update.reshape(N, m, m)
-        self.blocks -= each @ each.transpose(1, 2)
+        self.U -= update @ torch.linalg.solve_triangular(factor, self.U[rows], upper=False)
+        by_neuron = update.reshape(N, m, m)
+        self.blocks -= by_neuron @ by_neuron.transpose(1, 2)
         self.blocks[i] = torch.eye(m, dtype=self.T.dtype, device=self.T.device)
         self._pending = torch.cat([self._pending, update], 1)
         if self._pending.shape[1] >= BLOCK:
-            self._apply()
+            self.T.addmm_(self._pending, self._pending.t(), alpha=-1)
+            self._pending = self._pending.new_empty(len(self.T), 0)
 
-    def keep_only(self, stay: Tensor) -> None:
-        """Forget all neurons but `stay` (n,)."""
-        rows = (stay.unsqueeze(1) * self.m + torch.arange(self.m, device=stay.device)).flatten()
-        late = self._pending[rows]
-        self.T = torch.addmm(self.T[rows][:, rows], late, late.t(), alpha=-1)
+    def keep_only(self, neurons: Tensor) -> None:
+        """Drop the rows and columns of all neurons but `neurons` (n,), which makes the next pivots cheaper."""
+        rows = (neurons.unsqueeze(1) * self.m + torch.arange(self.m, device=neurons.device)).flatten()
+        pending = self._pending[rows]
+        self.T = torch.addmm(self.T[rows][:, rows], pending, pending.t(), alpha=-1)
         self._pending = self._pending.new_empty(len(rows), 0)
-        self.U, self.saving, self.size = self.U[rows], self.saving[stay], len(stay)
-        self.blocks = self.blocks[stay]
-
-    def _apply(self) -> None:
-        self.T.addmm_(self._pending, self._pending.t(), alpha=-1)
-        self._pending = self._pending.new_empty(len(self.T), 0)
+        self.U, self.penalty, self.size = self.U[rows], self.penalty[neurons], len(neurons)
+        self.blocks = self.blocks[neurons]

@@ -1,107 +1,115 @@
-"""Which neurons to keep when the readers are solved anew for them: two greedy directions, and exchanges.
+"""Which neurons to keep when the readers' weights are solved for them: stepwise selection, refined by swaps.
 
-Letting neurons in is simultaneous orthogonal matching pursuit (Tropp, Gilbert, Strauss 2006) on blocks of columns;
-taking them out is structured optimal brain surgeon (Hassibi and Stork 1993). Both give every n of a path.
+Forward selection is simultaneous orthogonal matching pursuit (Tropp, Gilbert, Strauss 2006, Algorithms for Simultaneous
+Sparse Approximation, part I) on blocks of columns. Backward elimination is a structured optimal brain surgeon (Hassibi
+and Stork 1993, Second Order Derivatives for Network Pruning). Either gives a set for every number of neurons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from zoo.prune.reconstruct.pivoted_cholesky import PivotedCholesky
-from zoo.prune.reconstruct.sweep_operator import SweepTableau
+from zoo.prune.reconstruct.sweep_operator import QuadraticProblem, SweepTableau
 
-COMPACT_BELOW = 0.9  # a neuron that has moved does not move again: it is forgotten when so few are left
+COMPACT_BELOW = 0.9  # past pivots are dropped from the factorisation when at most this fraction of it is left
 MAX_SWAPS = 16
-Problem = tuple[Tensor, Tensor, int, Tensor]
 
 
+@dataclass(frozen=True, eq=False)
 class SubsetPath:
-    """For every n, which neurons to keep, and the error that is left.
+    """Which n neurons to keep, and the error that is left, for every n.
 
     order   (N,) the neurons from the most to the least needed; the first n are kept
-    errors  (N + 1,) the error with the first n, n = 0 ... N, the readers solved anew
+    errors  (N + 1,) the error with n = 0 ... N neurons after the readers' weights are solved
     """
 
-    def __init__(self, order: Tensor, errors: Tensor) -> None:
-        self.order, self.errors = order, errors
+    order: Tensor
+    errors: Tensor
 
     def kept(self, n: int) -> Tensor:
-        """(N,) bool"""
+        """(N,) bool, which neurons are kept when n are."""
         inside = torch.zeros(len(self.order), dtype=torch.bool)
         inside[self.order[:n]] = True
         return inside
 
 
-def stepwise_selection(problems: Sequence[Problem], none: float, direction: str = "backward") -> SubsetPath:
-    """The path over every n of a group.
+def stepwise_selection(
+    problems: Sequence[QuadraticProblem], error_of_none: float, direction: str = "backward"
+) -> SubsetPath:
+    """The subsets of every size along one greedy direction.
 
-    problems   (A, B, m, saving) of each reader (`Tableau`); their errors are added
-    none       the error with no neuron
-    direction  forward lets in, one by one, the neuron that lowers the error most; backward starts with all and takes
-               out the one that raises it least
+    problems       of each reader of the group; their errors are added
+    error_of_none  the error with no neuron
+    direction      forward adds, one by one, the neuron that lowers the error most; backward removes, one by one, the
+                   neuron that raises it least
     """
     backward = direction == "backward"
-    pivots = [PivotedCholesky(*problem, backward=backward) for problem in problems]
-    N = pivots[0].size
-    names = torch.arange(N)  # of the neurons that are still held
-    free = torch.ones(N, dtype=torch.bool)
+    factors = [PivotedCholesky(*problem, backward=backward) for problem in problems]
+    N = factors[0].size
+    neurons = torch.arange(N)  # those still in the factorisations
+    is_free = torch.ones(N, dtype=torch.bool)  # of `neurons`, those that have not been pivots
     order, changes = [], []
     for _ in range(N):
-        if int(free.sum()) <= COMPACT_BELOW * len(free):
-            stay = free.nonzero().squeeze(1)
-            for each in pivots:
-                each.keep_only(stay.to(each.T.device))
-            names, free = names[stay], free[stay]
-        change = total_error_change(pivots)
-        change[~free] = torch.inf if backward else -torch.inf
+        if int(is_free.sum()) <= COMPACT_BELOW * len(is_free):
+            free = is_free.nonzero().squeeze(1)
+            for factor in factors:
+                factor.keep_only(free.to(factor.T.device))
+            neurons, is_free = neurons[free], is_free[free]
+        change = total_error_change(factors)
+        change[~is_free] = torch.inf if backward else -torch.inf
         i = int(change.argmin() if backward else change.argmax())
-        order.append(int(names[i]))
+        order.append(int(neurons[i]))
         changes.append(float(change[i]))
-        free[i] = False
-        for each in pivots:
-            each.move(i)
+        is_free[i] = False
+        for factor in factors:
+            factor.pivot(i)
     if backward:
         order.reverse()
         changes.reverse()
-    fall = torch.tensor(changes, dtype=torch.float64).cumsum(0)
-    errors = torch.cat([torch.zeros(1, dtype=torch.float64), -fall]) + none
+    falls = torch.tensor(changes, dtype=torch.float64).cumsum(0)
+    errors = torch.cat([torch.zeros(1, dtype=torch.float64), -falls]) + error_of_none
     return SubsetPath(torch.tensor(order), errors.clamp_min(0))
 
 
 def swap_refinement(
-    problems: Sequence[Problem], kept: Tensor, *, most: int = MAX_SWAPS
+    problems: Sequence[QuadraticProblem], kept: Tensor, *, max_swaps: int = MAX_SWAPS
 ) -> tuple[Tensor, float]:
-    """A set of as many neurons with a lower error, and by how much it is lower: as long as it helps, the neuron inside
-    that is needed least gives way to the one outside that then helps most, at most `most` times. kept (N,) bool."""
+    """A set of as many neurons as `kept` (N,) bool with a lower error, and by how much the error is lower.
+
+    As long as that lowers the error, the kept neuron that is needed least is replaced by the one that helps most in its
+    place, at most `max_swaps` times.
+    """
     tableaus = [SweepTableau(*problem) for problem in problems]
     for tableau in tableaus:
-        tableau.put(kept)
-    inside, gained = kept.clone(), 0.0
-    for _ in range(most):
-        out = int(total_error_change(tableaus).masked_fill(~inside, torch.inf).argmin())
+        tableau.sweep_in(kept)
+    inside, total_gain = kept.clone(), 0.0
+    for _ in range(max_swaps):
+        removed = int(total_error_change(tableaus).masked_fill(~inside, torch.inf).argmin())
         for tableau in tableaus:
-            tableau.move(out)
-        inside[out] = False
+            tableau.sweep(removed)
+        inside[removed] = False
         change = total_error_change(tableaus).masked_fill(inside, -torch.inf)
         best = int(change.argmax())
-        gain = float(change[best] - change[out])
-        better = gain > 1e-9 * float(change[out])
+        gain = float(change[best] - change[removed])
+        improves = gain > 1e-9 * float(change[removed])
+        added = best if improves else removed
         for tableau in tableaus:
-            tableau.move(best if better else out)
-        inside[best if better else out] = True
-        if not better:
+            tableau.sweep(added)
+        inside[added] = True
+        if not improves:
             break
-        gained += gain
-    return inside, gained
+        total_gain += gain
+    return inside, total_gain
 
 
 def total_error_change(problems: Sequence[SweepTableau | PivotedCholesky]) -> Tensor:
-    """(N,) the readers' changes together, on the CPU."""
-    total = problems[0].change()
-    for each in problems[1:]:
-        total = total + each.change()
+    """(N,) the sum of the readers' error changes, on the CPU."""
+    total = problems[0].error_change()
+    for problem in problems[1:]:
+        total = total + problem.error_change()
     return total.cpu()

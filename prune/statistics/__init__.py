@@ -2,6 +2,7 @@
 
 from zoo.prune.statistics.fisher import fisher_matrices
 from zoo.prune.statistics.gram import check_finite, contributions, gram_matrix
+from zoo.prune.statistics.input_matrix import observe_inputs
 from zoo.prune.statistics.moments import VAL_EVERY, Moments, ReaderMoments
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "contributions",
     "fisher_matrices",
     "gram_matrix",
+    "observe_inputs",
 ]

@@ -1,15 +1,17 @@
-"""What an error at a reader's output does at the network's output: the second moment of the loss's gradient there.
+"""The Fisher information at a reader's output: what an error there does at the network's output.
 
-A small change d of a reader's output at one position raises the divergence of the class probabilities by d' F d / 2, F
-the Fisher information. Gamma (O, O) is F summed over the positions of a sample, its mean over samples: W^T Gamma W in
-place of W^T W brings the local discrepancy (Ye, Wu, Liu 2020, section 2.1) to the unit of the global one, nats for a
-sample, up to what positions do together. It needs no labels: they are drawn from the network's own probabilities.
+A small change d of a reader's output at one position raises the divergence of the class probabilities by d' F d / 2,
+where F is the Fisher information, the second moment E[g g'] of the gradient g of the loss there. Gamma (O, O) is F
+summed over the positions of a sample and averaged over samples. With W' Gamma W in place of W' W, the local discrepancy
+(Ye et al. 2020, section 2.1) is in the unit of the global one, nats per sample, up to interactions between positions.
+No labels are needed: they are drawn from the network's own class probabilities.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from types import TracebackType
 
 import torch
 import torch.nn.functional as F
@@ -31,99 +33,120 @@ def fisher_matrices(
     labels: Iterable[Tensor] | None = None,
     label_weight: float = 0.0,
 ) -> dict[str, list[Tensor]]:
-    """Group name -> Gamma (O, O), float64, of each of its readers, from one backward pass over the batches.
+    """Group name -> Gamma (O, O), float64, of each of its readers, from one pass over the batches.
 
-    kind            the discrepancy at the output (zoo.prune.engine.discrepancy). For the squared error, whose second
-                    derivative is 2 J'J, the gradient is that of the outputs with random signs (Hutchinson's estimator)
-    label_weight  the part of Gamma that comes from the gradients of the loss with the true `labels` (a list of (b,)):
-                    directions that tell the true class count, whatever the network thinks (after Zhuang et al. 2018,
-                    Discrimination-aware Channel Pruning)
+    batches       inputs, tensors (b, ...)
+    generator     draws the labels
+    kind          the discrepancy at the network's output (`zoo.prune.engine.discrepancy`)
+    labels        the true classes (b,) of each batch; needed for label_weight above 0
+    label_weight  the fraction of Gamma that comes from the gradients of the cross-entropy with the true labels, which
+                  favours directions that tell the true class from others (after Zhuang et al. 2018,
+                  Discrimination-aware Channel Pruning)
     """
     if label_weight and labels is None:
         raise ZooError("The discrimination-aware weighting needs the labels of the pruning samples.")
     readers = {id(reader.module): reader for group in groups for reader in group.readers}
-    total: dict[int, Tensor] = {}
-    part = 1.0
-    handles = [
-        reader.module.register_forward_hook(lambda module, inputs, output: _listen(module, output, add))
-        for reader in readers.values()
-    ]
-
-    def add(module: nn.Module, gradient: Tensor, output: Tensor) -> None:
-        reader = readers[id(module)]
-        rows = _rows(reader, gradient, output)
-        key = id(module)
-        total[key] = total.get(key, 0) + part * (rows.t() @ rows).double()
-
     samples = 0
-    given = iter(labels) if labels is not None else None
-    try:
+    true_labels = iter(labels) if labels is not None else None
+    with _GradientMoments(list(readers.values())) as moments:
         for batch in batches:
             samples += len(batch)
-            own = distributed.shard(len(batch))
-            mine = batch[own]
+            shard = distributed.shard(len(batch))
+            local = batch[shard]
             with torch.enable_grad():
-                # Without a sample of its own a process runs one all the same, and the gradients are 0.
-                logits = model(mine if len(mine) else batch[:1])[: len(mine)]
-                part = 1 - label_weight
-                if part:
-                    _back(_drawn(kind, logits, len(batch), generator), again=bool(label_weight))
-                if label_weight and given is not None:
-                    part = label_weight
-                    _back(F.cross_entropy(logits, next(given)[own], reduction="sum"))
-    finally:
-        for handle in handles:
-            handle.remove()
-    zero = {key: reader.weight.new_zeros(len(reader.weight), len(reader.weight), dtype=torch.float64)
-            for key, reader in readers.items()}  # fmt: skip
-    total = {key: distributed.all_reduce(total.get(key, zero[key])) for key in readers}
-    return {
-        group.name: [total[id(r.module)] / max(samples, 1) for r in group.readers]
-        for group in groups
-    }
+                # A process with an empty shard runs one sample all the same, and its gradients are 0.
+                logits = model(local if len(local) else batch[:1])[: len(local)]
+                if label_weight < 1:
+                    moments.weight = 1 - label_weight
+                    loss = _sampled_loss(kind, logits, len(batch), generator)
+                    loss.backward(retain_graph=bool(label_weight))  # type: ignore[no-untyped-call]
+                if label_weight and true_labels is not None:
+                    moments.weight = label_weight
+                    loss = F.cross_entropy(logits, next(true_labels)[shard], reduction="sum")
+                    loss.backward()  # type: ignore[no-untyped-call]
+    total = {key: distributed.all_reduce(gamma) for key, gamma in moments.total.items()}
+    return {group.name: [total[id(r.module)] / max(samples, 1) for r in group.readers] for group in groups}
 
 
-def _drawn(kind: str, logits: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """A random scalar whose gradient has the discrepancy's second derivative at the output as its second moment.
+class _GradientMoments:
+    """A context manager in which every backward pass adds weight g g' to the total of each reader, for the gradient g
+    (O,) at each position of its output.
 
-    logits (b, C) are this process's own of a batch of `size`; what is drawn is drawn for all, by all alike.
+    total   id of the reader's module -> (O, O) float64
+    weight  factor of the next backward pass
     """
-    own = distributed.shard(size)
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self.weight = 1.0
+        self.total = {id(reader.module): _zeros(reader) for reader in readers}
+        self._handles = [
+            reader.module.register_forward_hook(
+                lambda module, inputs, output, reader=reader: self._observe(reader, output)
+            )
+            for reader in readers
+        ]
+
+    def __enter__(self) -> _GradientMoments:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+                 ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _observe(self, reader: Reader, output: Tensor) -> Tensor:
+        # Weights take no gradients, so the graph begins at the first reader; cloned, as the output may be changed in
+        # place.
+        if not output.requires_grad:
+            output = output.detach().requires_grad_().clone()
+        value = output.detach()
+
+        def add(gradient: Tensor) -> None:
+            rows = _gradient_rows(reader, gradient, value)
+            self.total[id(reader.module)] += self.weight * (rows.t() @ rows).double()
+
+        output.register_hook(add)  # type: ignore[no-untyped-call]
+        return output
+
+
+def _zeros(reader: Reader) -> Tensor:
+    return reader.weight.new_zeros(len(reader.weight), len(reader.weight), dtype=torch.float64)
+
+
+def _sampled_loss(kind: str, logits: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random scalar, the second moment of whose gradient is the second derivative of the discrepancy at the output.
+
+    For the cross-entropy the scalar is that with labels drawn from softmax(logits). For the squared error, whose second
+    derivative is 2 J'J, it is sqrt(2) times the sum of the outputs with random signs (Hutchinson's estimator).
+
+    logits (b, C) are those of this process's shard of `size` samples; every process draws for all.
+    """
+    shard = distributed.shard(size)
     if kind == "squared_error":
-        signs = torch.randint(0, 2, (size, logits.shape[1]), generator=generator)[own].mul(2).sub(1).to(logits)
+        signs = torch.randint(0, 2, (size, logits.shape[1]), generator=generator)[shard].mul(2).sub(1).to(logits)
         return 2**0.5 * (logits * signs).sum()
-    every = distributed.all_gather_rows(logits.detach(), size)
-    labels = torch.multinomial(every.softmax(1).cpu(), 1, generator=generator).squeeze(1)[own]
+    all_logits = distributed.all_gather_rows(logits.detach(), size)
+    labels = torch.multinomial(all_logits.softmax(1).cpu(), 1, generator=generator).squeeze(1)[shard]
     return F.cross_entropy(logits, labels.to(logits.device), reduction="sum")
 
 
-def _back(loss: Tensor, *, again: bool = False) -> None:
-    loss.backward(retain_graph=again)  # type: ignore[no-untyped-call]
+def _gradient_rows(reader: Reader, gradient: Tensor, output: Tensor) -> Tensor:
+    """The gradient at the reader's layer as rows (P, O), one per position, from the gradient at its module's output.
 
-
-def _listen(module: nn.Module, output: Tensor, add: Callable[[nn.Module, Tensor, Tensor], None]) -> Tensor:
-    """Hear of the gradient at a module's output. Weights being still, the graph begins at the first one listened to: a
-    clone, for what follows may change its input in place."""
-    if not output.requires_grad:
-        output = output.detach().requires_grad_().clone()
-    value = output.detach()
-    output.register_hook(lambda gradient: add(module, gradient, value))  # type: ignore[no-untyped-call]
-    return output
-
-
-def _rows(reader: Reader, gradient: Tensor, output: Tensor) -> Tensor:
-    """The gradient at the module's output as rows (P, O), taken back to the layer's own output.
-
-    A module that is more than its layer, EdgeConv, gives its output behind batch norm, the maximum over k edges and a
-    leaky ReLU: the slope and the batch norm's gain are undone, and each of the k edges gets a k-th of the row.
+    They are the same but for a module that is more than its layer: the output of EdgeConv is behind batch norm, the
+    maximum over k edges and a leaky ReLU. The slope and the gain of the batch norm are undone, and each of the k edges
+    gets 1/k of the row's square.
     """
-    mixing = isinstance(reader.module, CustomReader)
-    if mixing:
+    custom = isinstance(reader.module, CustomReader)
+    if custom:
         gradient = torch.where(output < 0, gradient * float(getattr(reader.module, "slope", 1.0)), gradient)
-    rows = gradient.flatten(2).transpose(1, 2).reshape(-1, gradient.shape[1]) if gradient.dim() > 2 else gradient
     if gradient.dim() > 2 and reader.channel_dim == -1:
         rows = gradient.reshape(-1, gradient.shape[-1])
-    if not mixing:
+    elif gradient.dim() > 2:
+        rows = gradient.flatten(2).transpose(1, 2).reshape(-1, gradient.shape[1])
+    else:
+        rows = gradient
+    if not custom:
         return rows
     if isinstance(reader.norm, _BatchNorm) and reader.norm.running_var is not None:
         rows = rows * (reader.norm.weight * torch.rsqrt(reader.norm.running_var + reader.norm.eps)).detach()

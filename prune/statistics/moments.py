@@ -1,8 +1,9 @@
-"""What least squares needs to know of a reader: the second moments of its input, with a constant column.
+"""The second moments of a reader's input with a constant column, from which least squares solves its weight and bias.
 
-With Phi the reader's input as a matrix (P, K) (`zoo.prune.statistics.input_matrix`) and W (O, K) its weight, every error
-||Phi V' + 1 b' - Phi W'||^2 and every solution follows from [Phi 1]'[Phi 1]. These are the statistics of local
-imitation (Ye, Wu, Liu 2020, section 2.1), with a constant column, and for all columns of the reader.
+With Phi (P, K) the reader's input as a matrix (`zoo.prune.statistics.input_matrix`) and W (O, K) its weight, the error
+||Phi V' + 1 b' - Phi W'||^2 of any weight V and bias change b, and the V and b that minimise it, follow from
+[Phi 1]'[Phi 1]. These are the statistics of local imitation (Ye et al. 2020, section 2.1), with a constant column and
+over all columns of the reader.
 """
 
 from __future__ import annotations
@@ -16,19 +17,16 @@ from zoo.models import Reader
 from zoo.prune.statistics.gram import gram_of
 from zoo.prune.statistics.input_matrix import iter_rows
 
-# One sample in so many is held out, for the choice of the ridge.
-VAL_EVERY = 5
-# Of a column's mean square: below it float32 cannot tell whether the column varies.
-NOISE = 1e-12
-# Columns of a reader: H takes 8 bytes for each pair of them, and a few of its like are alive at a time.
-MAX_COLUMNS = 16384
+VAL_EVERY = 5  # every fifth sample is held out, to choose the ridge on
+RELATIVE_NOISE = 1e-12  # of a column's mean square: below it float32 cannot tell whether the column varies
+MAX_COLUMNS = 16384  # of a reader: H takes 8 bytes per pair of columns, and a few matrices of its size exist at a time
 
 
 class Moments:
-    """H (K+1, K+1) = [X 1]'[X 1], float64, of P rows X = Phi - c.
+    """H (K+1, K+1) = [X 1]'[X 1], float64, of the P rows of X = Phi - centre.
 
-    centre  c (K,), anything near the mean: products are taken in float32, and of columns with a mean far from 0 they
-            would keep little of what varies
+    centre  (K,) anything near the mean of Phi. The products are taken in float32, and in columns with a mean far from 0
+            they would lose what varies
     """
 
     def __init__(self, H: Tensor, centre: Tensor) -> None:
@@ -37,11 +35,11 @@ class Moments:
 
     @property
     def rows(self) -> int:
-        """P"""
+        """P, the number of rows."""
         return int(self.H[-1, -1])
 
     def add(self, phi: Tensor) -> None:
-        """Take in rows: phi (p, K)."""
+        """Add rows Phi (p, K)."""
         X = phi.to(torch.promote_types(phi.dtype, torch.float32)) - self.centre.to(phi.device, torch.float32)
         self.H[:-1, :-1] += gram_of(X)
         total = X.sum(0, dtype=torch.float64)
@@ -50,31 +48,32 @@ class Moments:
         self.H[-1, -1] += len(phi)
 
     def centred(self) -> Tensor:
-        """(K, K) the moments of Phi about its mean: what a weight is solved from where the bias is free."""
+        """(K, K) the moments of Phi about its mean: with a free bias the weight is solved from these."""
         total = self.H[:-1, -1]
         moments = self.H[:-1, :-1] - total.outer(total) / max(1, self.rows)
-        # A column that is constant varies by rounding alone, and what is solved would be divided by that.
-        moments.diagonal().add_(NOISE * (moments.diagonal() + self.rows * self.mean().square()))
+        # A constant column varies by rounding alone, and the solution would be divided by that.
+        moments.diagonal().add_(RELATIVE_NOISE * (moments.diagonal() + self.rows * self.mean().square()))
         return moments
 
     def raw(self) -> Tensor:
-        """(K, K) Phi'Phi, not about its mean."""
+        """(K, K) Phi'Phi, about 0: without a free bias the weight is solved from these."""
         return self.centred() + self.rows * self.mean().outer(self.mean())
 
     def mean(self) -> Tensor:
-        """(K,) of Phi"""
+        """(K,) the mean of the rows of Phi."""
         return self.centre + self.H[:-1, -1] / max(1, self.rows)
 
     def error(self, change: Tensor, shift: Tensor) -> Tensor:
-        """(O,) the squared error of each output when the weight changes by `change` (O, K), the bias by `shift`."""
+        """(O,) the squared error of each output, summed over the rows, when the weight changes by `change` (O, K) and
+        the bias by `shift` (O,)."""
         full = torch.cat([change, (shift + change @ self.centre).unsqueeze(1)], 1)
         return ((full @ self.H) * full).sum(1)
 
 
 class ReaderMoments:
-    """The moments of one reader, in two parts: `fit`, and `held` for every fifth sample.
+    """The moments of one reader's inputs in two parts: `train`, and `val` of every fifth sample.
 
-    Raises ZooError for a reader with more columns than `MOST`.
+    Raises ZooError for a reader with more columns than `MAX_COLUMNS`.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -93,35 +92,37 @@ class ReaderMoments:
             for _ in range(2)
         )
         self._first = self._size = 0
-        self._begun = False
+        self._centred = False
 
     @property
     def all(self) -> Moments:
+        """The moments over train and val together."""
         return Moments(self.train.H + self.val.H, self.train.centre)
 
     def start_batch(self, size: int) -> None:
-        """The inputs that follow are of the next `size` samples; of several processes, of this one's own of them."""
+        """The inputs added from now on are of the next `size` samples; of several processes, of this one's shard of
+        them."""
         self._first, self._size = self._first + self._size, size
 
-    def total(self) -> None:
-        """Take in what the other processes have."""
+    def all_reduce(self) -> None:
+        """Add up the moments of all processes."""
         for part in (self.train, self.val):
             distributed.all_reduce(part.H)
 
     @torch.no_grad()
     def add(self, x: Tensor) -> None:
-        """One input of the reader: as many entries for each of the samples, sample after sample."""
-        if not self._begun:
-            self._begun = True
+        """Add one input of the reader's module: equally many rows of x for each sample, sample after sample."""
+        if not self._centred:
+            self._centred = True
             first = distributed.all_reduce(next(iter_rows(self.reader, x)).mean(0)) / distributed.world_size()
-            self.train.centre = self.val.centre = first.float().double()  # as `add` takes it off
-        own = distributed.shard(self._size)
-        if own.start == own.stop:
+            self.train.centre = self.val.centre = first.float().double()  # `Moments.add` subtracts it in float32
+        shard = distributed.shard(self._size)
+        if shard.start == shard.stop:
             return
-        entries = max(1, len(x) // (own.stop - own.start))  # of one sample
-        number = self._first + own.start + torch.arange(len(x), device=x.device) // entries
-        held = (number + 1) % VAL_EVERY == 0
-        for part, choice in ((self.train, ~held), (self.val, held)):
-            if bool(choice.any()):
-                for phi in iter_rows(self.reader, x[choice]):
+        rows_per_sample = max(1, len(x) // (shard.stop - shard.start))
+        sample = self._first + shard.start + torch.arange(len(x), device=x.device) // rows_per_sample
+        is_val = (sample + 1) % VAL_EVERY == 0
+        for part, inside in ((self.train, ~is_val), (self.val, is_val)):
+            if bool(inside.any()):
+                for phi in iter_rows(self.reader, x[inside]):
                     part.add(phi)

@@ -15,7 +15,7 @@ from zoo.prune import Budget, Options, Repair, Runtime, prune, recalibrate
 from zoo.prune.budget import LatencyTable, allocate, find_eps, macs_of, measure_latency, parameters_of
 from zoo.prune.budget.allocation import allowed_widths
 from zoo.prune.engine import PruningSession
-from zoo.prune.engine.partial_sums import RunningMean
+from zoo.prune.engine.running_mean import RunningMean
 from zoo.prune.options import MethodConfig
 from zoo.prune.postprocess import distil
 

@@ -1,4 +1,4 @@
-"""Cut against gated: the smaller network's logits are those of the whole one with scales on its neurons."""
+"""Cut against gated: the smaller network's logits are those of the unpruned one with scales on its neurons."""
 
 import copy
 
@@ -37,24 +37,24 @@ def random_scales(group, generator):
 
 
 def gated(model, x, scales):
-    whole = copy.deepcopy(model)
-    with Gates(groups_of(whole)) as gates, torch.no_grad():
+    unpruned = copy.deepcopy(model)
+    with Gates(groups_of(unpruned)) as gates, torch.no_grad():
         for name, scale in scales.items():
             gates.set(name, scale)
-        return whole(x)
+        return unpruned(x)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_cut_equals_gated_for_every_group(arch):
     model, x = network(arch)
     generator = torch.Generator().manual_seed(1)
-    whole = model(x).detach()
+    unpruned = model(x).detach()
     for group in groups_of(model):
         scales = {group.name: random_scales(group, generator)}
         small = cut(model, scales)
         expected = gated(model, x, scales)
         torch.testing.assert_close(small(x).detach(), expected, rtol=1e-8, atol=1e-10)
-        assert not torch.allclose(expected, whole, rtol=1e-8, atol=1e-10)
+        assert not torch.allclose(expected, unpruned, rtol=1e-8, atol=1e-10)
         assert dict(small.widths)[group.name] == int(torch.count_nonzero(scales[group.name]))
 
 
@@ -68,9 +68,9 @@ def test_cut_equals_gated_for_all_groups_at_once_and_is_the_same_class_with_othe
     torch.testing.assert_close(small(x).detach(), gated(model, x, scales), rtol=1e-8, atol=1e-10)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     options = {"k": 6} if arch == "dgcnn" else {}
-    again = build(arch, num_classes=5, widths=small.widths, **options).double().eval()
-    again.load_state_dict(small.state_dict(), strict=True)
-    assert torch.equal(again(x), small(x))
+    rebuilt = build(arch, num_classes=5, widths=small.widths, **options).double().eval()
+    rebuilt.load_state_dict(small.state_dict(), strict=True)
+    assert torch.equal(rebuilt(x), small(x))
 
 
 def test_what_cannot_be_cut_is_refused():
@@ -92,7 +92,7 @@ def test_a_scale_goes_to_the_samples_device_once():
     with Gates([group]) as gates:
         gates.set("first", torch.ones(4, dtype=torch.float64))
         reader(torch.ones(3, 4, device="meta"))
-        there = gates.get("first")
-        assert there.device.type == "meta"
+        scale = gates.get("first")
+        assert scale.device.type == "meta"
         reader(torch.ones(3, 4, device="meta"))
-        assert gates.get("first") is there
+        assert gates.get("first") is scale

@@ -28,7 +28,7 @@ def layer():
     groups = groups_of(model)
     logits = model(x)
     with Gates(groups) as gates:
-        chain = ActivationCache(stages_of(model), list(x.split(20)), memory=2**30)
+        chain = ActivationCache(stages_of(model), list(x.split(20)), cache_bytes=2**30)
         chain.advance(1)
         target = Target("cross_entropy", logits, logits.argmax(1))
         yield GroupEvaluator(groups[0], chain, gates, target, MethodConfig(batch_size=M)), model, x
@@ -60,7 +60,7 @@ def test_several_candidates_at_once_are_the_same_for_every_kind_of_reader():
         model.eval().requires_grad_(False)
         groups = groups_of(model)
         with Gates(groups) as gates, torch.no_grad():
-            chain = ActivationCache(stages_of(model), [x], memory=2**30)
+            chain = ActivationCache(stages_of(model), [x], cache_bytes=2**30)
             target = Target("squared_error", torch.zeros(3, 5), None)
             for group in (groups[0], groups[len(groups) // 2], groups[-1]):
                 chain.advance(chain.stage_range(group)[0])
@@ -76,11 +76,11 @@ def test_several_candidates_at_once_are_the_same_for_every_kind_of_reader():
 
 
 def test_a_gap_that_is_surely_too_large_is_told_early_and_any_other_exactly(layer, monkeypatch):
-    monkeypatch.setattr("zoo.prune.engine.partial_sums.MIN_SAMPLES", 20)
+    monkeypatch.setattr("zoo.prune.engine.running_mean.MIN_SAMPLES", 20)
     layer, *_ = layer
     seen = []
-    rest = layer.chain.run_from
-    monkeypatch.setattr(layer.chain, "run_from", lambda state: seen.append(len(state)) or rest(state))
+    rest = layer.activations.run_from
+    monkeypatch.setattr(layer.activations, "run_from", lambda state: seen.append(len(state)) or rest(state))
     whole = torch.ones(N, dtype=torch.float64)
     near = whole.clone()
     near[3] = 0.9
@@ -255,7 +255,7 @@ def test_no_step_waits_for_a_gpu(arch, refresh):
     before, group = groups_of(model)[:2]
     with Gates(groups_of(model)) as gates, torch.no_grad():
         gates.set(before.name, torch.ones(before.size, dtype=torch.float64))  # on the host
-        chain = ActivationCache(stages_of(model), list(x.split(16)), memory=2**30)
+        chain = ActivationCache(stages_of(model), list(x.split(16)), cache_bytes=2**30)
         logits = model(x)
         target = Target("cross_entropy", logits, logits.argmax(1))
         layer = GroupEvaluator(group, chain, gates, target, MethodConfig(batch_size=16))

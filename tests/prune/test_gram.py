@@ -58,17 +58,17 @@ def test_rows_times_weight_is_what_the_reader_computes(case):
         output = output - reader.layer.bias.view(shape)
     if not isinstance(reader.module, nn.Linear):
         output = output.movedim(1, -1)
-    mine = input_matrix(reader, x) @ reader.layer.weight.flatten(1).t()
-    torch.testing.assert_close(mine, output.reshape(-1, output.shape[-1]))
+    product = input_matrix(reader, x) @ reader.layer.weight.flatten(1).t()
+    torch.testing.assert_close(product, output.reshape(-1, output.shape[-1]))
 
 
-def test_pieces_are_the_rows(case, monkeypatch):
+def test_chunks_are_the_rows(case, monkeypatch):
     reader, x = case
-    whole = input_matrix(reader, x)
+    all_rows = input_matrix(reader, x)
     monkeypatch.setattr("zoo.prune.statistics.input_matrix.CHUNK_ELEMENTS", 1)
     parts = list(iter_rows(reader, x))
     assert len(parts) == len(x)
-    assert torch.equal(torch.cat(parts), whole)
+    assert torch.equal(torch.cat(parts), all_rows)
 
 
 def test_batches_add_up_and_readers_add_their_normalised_statistics():
@@ -107,20 +107,20 @@ CONVS = {
 
 
 @pytest.mark.parametrize("name", CONVS)
-@pytest.mark.parametrize("piece", [1, 10**9])
-def test_sampled_positions_are_rows_and_none_is_drawn_twice(name, piece, monkeypatch):
-    monkeypatch.setattr("zoo.prune.statistics.input_matrix.CHUNK_ELEMENTS", piece)
+@pytest.mark.parametrize("chunk", [1, 10**9])
+def test_sampled_positions_are_rows_and_none_is_drawn_twice(name, chunk, monkeypatch):
+    monkeypatch.setattr("zoo.prune.statistics.input_matrix.CHUNK_ELEMENTS", chunk)
     conv, shape = CONVS[name]
     x = torch.randn(shape, dtype=torch.float64)
     reader = Reader.of(conv.double(), 4)
     halves = list(iter_sampled_rows(reader, x, 0.7, torch.Generator().manual_seed(0)))
     assert all(len(first) == len(second) for first, second in halves)
     phi = torch.cat([half for pair in halves for half in pair])
-    whole = input_matrix(reader, x)
-    assert 0.5 * len(whole) < len(phi) < 0.9 * len(whole)
-    found = {tuple(row) for row in phi.tolist()}
-    assert found < {tuple(row) for row in whole.tolist()}
-    assert len(found) == len(phi)
+    all_rows = input_matrix(reader, x)
+    assert 0.5 * len(all_rows) < len(phi) < 0.9 * len(all_rows)
+    drawn = {tuple(row) for row in phi.tolist()}
+    assert drawn < {tuple(row) for row in all_rows.tolist()}
+    assert len(drawn) == len(phi)
 
 
 def test_a_map_of_few_positions_is_used_whole():
@@ -133,20 +133,20 @@ def test_a_map_of_few_positions_is_used_whole():
         torch.testing.assert_close(G, gram_matrix(group, [lambda x=x: conv(x)])[0])
 
 
-def test_the_error_told_for_sampled_positions_is_that_of_many_draws():
+def test_the_standard_error_for_sampled_positions_is_that_of_many_draws():
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 5, 3, padding=1)
     x = torch.nn.functional.avg_pool2d(torch.randn(4, 6, 40, 40), 5, 1).relu()
     group = NeuronGroup("g", (), (Reader.of(conv, 6),))
-    truth, none = gram_matrix(group, [lambda: conv(x)])
-    assert none is None
-    told, real = [], []
+    truth, no_error = gram_matrix(group, [lambda: conv(x)])
+    assert no_error is None
+    estimates, errors = [], []
     for seed in range(40):
         G, error = gram_matrix(group, [lambda: conv(x)], fraction=0.1, generator=torch.Generator().manual_seed(seed))
-        told.append(error**2)
-        real.append(float((G - truth).norm() / truth.norm()) ** 2)
-    assert 0.6 < (sum(told) / sum(real)) ** 0.5 < 1.6
-    assert sum(real) / 40 > 1e-6
+        estimates.append(error**2)
+        errors.append(float((G - truth).norm() / truth.norm()) ** 2)
+    assert 0.6 < (sum(estimates) / sum(errors)) ** 0.5 < 1.6
+    assert sum(errors) / 40 > 1e-6
 
 
 def test_a_reader_of_single_columns_is_never_sampled():
@@ -158,7 +158,7 @@ def test_a_reader_of_single_columns_is_never_sampled():
     torch.testing.assert_close(G, gram_matrix(group, [lambda: linear(x)])[0])
 
 
-def test_blocks_above_the_diagonal_and_their_mirror_are_the_square(monkeypatch):
+def test_blocks_above_the_diagonal_and_their_transposes_are_the_gram_matrix(monkeypatch):
     monkeypatch.setattr("zoo.prune.statistics.gram.BLOCKED_FROM", 4)
     for K in (4, 7, 8, 33):
         phi = torch.randn(20, K, dtype=torch.float64)

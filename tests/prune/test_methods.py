@@ -25,8 +25,8 @@ def largest_mean_activation():
         means = []
         module = evaluator.group.readers[0].module
         handle = module.register_forward_pre_hook(lambda module, inputs: means.append(inputs[0].abs().mean(0)))
-        for state in evaluator.chain.states():
-            evaluator.chain.run_from(state)
+        for state in evaluator.activations.states():
+            evaluator.activations.run_from(state)
         handle.remove()
         return PruningPath.from_ranking(torch.stack(means).mean(0).argsort(descending=True))
 

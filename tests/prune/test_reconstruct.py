@@ -1,4 +1,4 @@
-"""Readers solved anew: against a generic solver on explicit rows, every n of a path against one from scratch."""
+"""Reconstructed readers against a generic solver on explicit rows, and every n of a path against one from scratch."""
 
 import copy
 import itertools
@@ -57,8 +57,8 @@ def test_the_closed_form_is_what_a_generic_solver_finds(kind, ridge):
     eye = torch.eye(len(columns), **DOUBLE)
     tall = torch.cat([torch.cat([part, torch.ones(len(phi), 1, **DOUBLE)], 1),
                       torch.cat([d.sqrt() * eye, torch.zeros(len(columns), 1, **DOUBLE)], 1)])  # fmt: skip
-    wanted = torch.cat([phi @ W.t() + b, d.sqrt() * W[:, columns].t()])
-    expected = torch.linalg.lstsq(tall, wanted, driver="gelsd").solution
+    target = torch.cat([phi @ W.t() + b, d.sqrt() * W[:, columns].t()])
+    expected = torch.linalg.lstsq(tall, target, driver="gelsd").solution
     change, shift = solve(moments.all, W, columns, ridge)
     V = (W + change)[:, columns]
     tolerance = 1e-6 if ridge > 1e-6 else 1e-4  # the smallest ridge on repeated columns: 7 digits are gone
@@ -71,7 +71,7 @@ def test_the_closed_form_is_what_a_generic_solver_finds(kind, ridge):
     torch.testing.assert_close(moments.all.error(change, shift), error, rtol=1e-6, atol=1e-9)
 
 
-def test_an_endless_ridge_leaves_the_weights_and_without_a_constant_the_bias_stays():
+def test_an_infinite_ridge_leaves_the_weights_and_without_fit_bias_the_bias_stays():
     phi = inputs("plain", torch.Generator().manual_seed(0))
     reader, moments = linear(phi)
     kept = torch.arange(8)
@@ -83,25 +83,25 @@ def test_an_endless_ridge_leaves_the_weights_and_without_a_constant_the_bias_sta
     torch.testing.assert_close((reader.weight + change)[:, kept].t(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_ridge_is_the_best_on_the_rows_held_out():
+def test_the_ridge_is_the_best_on_the_validation_rows():
     """Few rows to fit on ask for a large one, many for a small one; each is the best of all on explicit rows."""
-    found = []
+    ridges = []
     for count in (30, 3000):
         generator = torch.Generator().manual_seed(3)
         phi = inputs("plain", generator, rows_=count, columns=20) @ torch.randn(20, 20, generator=generator, **DOUBLE)
         reader, moments = linear(phi)
         kept = torch.arange(14)
         W, b = reader.weight, reader.layer.bias.detach()
-        held = torch.arange(count) % 5 == 4
+        val = torch.arange(count) % 5 == 4
         errors = []
         for ridge in RIDGES:
             change, shift = solve(moments.train, W, kept, ridge)
-            y = phi[held] @ (W + change).t() + b + shift
-            errors.append(float((y - phi[held] @ W.t() - b).square().sum()))
-        found.append(choose_ridge(moments.train, moments.val, W, kept))
-        assert errors[RIDGES.index(found[-1])] == pytest.approx(min(errors))
-        assert choose_ridge(moments.train, moments.val, W, kept, start=RIDGES[0]) == found[-1]
-    assert found[0] > found[1]
+            y = phi[val] @ (W + change).t() + b + shift
+            errors.append(float((y - phi[val] @ W.t() - b).square().sum()))
+        ridges.append(choose_ridge(moments.train, moments.val, W, kept))
+        assert errors[RIDGES.index(ridges[-1])] == pytest.approx(min(errors))
+        assert choose_ridge(moments.train, moments.val, W, kept, start=RIDGES[0]) == ridges[-1]
+    assert ridges[0] > ridges[1]
 
 
 READERS = {
@@ -113,7 +113,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_moments_are_those_of_the_explicit_rows_and_every_fifth_sample_is_held_out(name):
+def test_moments_are_those_of_the_explicit_rows_and_every_fifth_sample_is_for_validation(name):
     module, channels, shape = READERS[name]
     reader = Reader(module.double().eval(), channels)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), **DOUBLE)
@@ -121,8 +121,8 @@ def test_moments_are_those_of_the_explicit_rows_and_every_fifth_sample_is_held_o
     for batch in torch.split(x, 4):
         moments.start_batch(len(batch))
         moments.add(batch)
-    held = torch.arange(len(x)) % 5 == 4
-    for part, chosen in ((moments.train, ~held), (moments.val, held), (moments.all, held | ~held)):
+    val = torch.arange(len(x)) % 5 == 4
+    for part, chosen in ((moments.train, ~val), (moments.val, val), (moments.all, val | ~val)):
         phi = input_matrix(reader, x[chosen])
         torch.testing.assert_close(part.raw(), phi.t() @ phi)
         torch.testing.assert_close(part.mean(), phi.mean(0))
@@ -132,7 +132,7 @@ def test_moments_are_those_of_the_explicit_rows_and_every_fifth_sample_is_held_o
 
 
 def problem(kind, m, seed, N=8, outputs=3, ridge=1e-5):
-    """A tableau's problem, its error with no neuron, and the error of any set from its definition: the least that
+    """A quadratic problem, its error with no neuron, and the error of any set from its definition: the least that
     ||Phi_S V' - Phi W'||^2 + ridge ||V - W_S||^2 can be."""
     generator = torch.Generator().manual_seed(seed)
     phi = inputs(kind, generator, columns=N * m)
@@ -140,29 +140,29 @@ def problem(kind, m, seed, N=8, outputs=3, ridge=1e-5):
     H = phi.t() @ phi
     strength = ridge * H.diagonal().mean()
     A = H + strength * torch.eye(N * m, **DOUBLE)
-    saving = strength * W.square().sum(0).view(N, m).sum(1)
+    penalty = strength * W.square().sum(0).view(N, m).sum(1)
 
     def error(inside):
         kept = inside.repeat_interleave(m)
         used = torch.cat([phi[:, kept], strength.sqrt() * torch.eye(int(kept.sum()), **DOUBLE)])
-        wanted = torch.cat([phi @ W.t(), strength.sqrt() * W[:, kept].t()])
-        return float((wanted - used @ torch.linalg.lstsq(used, wanted, driver="gelsd").solution).square().sum())
+        target = torch.cat([phi @ W.t(), strength.sqrt() * W[:, kept].t()])
+        return float((target - used @ torch.linalg.lstsq(used, target, driver="gelsd").solution).square().sum())
 
-    return (A, A @ W.t(), m, saving), error(torch.zeros(N, dtype=torch.bool)), error
+    return (A, A @ W.t(), m, penalty), error(torch.zeros(N, dtype=torch.bool)), error
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 @pytest.mark.parametrize("m", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_n_of_a_path_is_the_solution_from_scratch_and_every_step_the_best_of_all(kind, m, direction):
-    case, none, error = problem(kind, m, 0)
-    sets = stepwise_selection([case], none, direction)
-    near = pytest.approx
-    assert [float(e) for e in sets.errors[1:]] == near([error(sets.kept(n)) for n in range(1, 9)], abs=1e-6 * none)
+    case, error_of_none, error = problem(kind, m, 0)
+    subsets = stepwise_selection([case], error_of_none, direction)
+    expected = [error(subsets.kept(n)) for n in range(1, 9)]
+    assert subsets.errors[1:].tolist() == pytest.approx(expected, abs=1e-6 * error_of_none)
     for n in range(1, 8):
-        before, after = (sets.kept(n - 1), sets.kept(n)) if direction == "forward" else (sets.kept(n + 1), sets.kept(n))
+        before, after = subsets.kept(n - 1 if direction == "forward" else n + 1), subsets.kept(n)
         others = [before ^ (torch.arange(8) == i) for i in range(8) if bool(before[i]) == (direction == "backward")]
-        assert error(after) <= min(error(other) for other in others if other.any()) + 1e-6 * none
+        assert error(after) <= min(error(other) for other in others if other.any()) + 1e-6 * error_of_none
 
 
 @pytest.mark.parametrize("m", [1, 2])
@@ -170,18 +170,18 @@ def test_moving_in_and_out_again_is_the_identity_and_many_at_once_are_one_by_one
     case, _, _ = problem("plain", m, 1)
     one, many = SweepTableau(*case), SweepTableau(*case)
     inside = torch.tensor([1, 0, 1, 1, 0, 0, 1, 0], dtype=torch.bool)
-    many.put(inside)
+    many.sweep_in(inside)
     for i in inside.nonzero().flatten().tolist():
-        one.move(i)
+        one.sweep(i)
     torch.testing.assert_close(one.T, many.T)
     torch.testing.assert_close(one.U, many.U)
     for i in inside.nonzero().flatten().tolist():
-        one.move(i)
+        one.sweep(i)
     torch.testing.assert_close(one.T, case[0])
     torch.testing.assert_close(one.U, case[1])
 
 
-def test_exchanges_end_where_no_swap_of_the_least_needed_helps_and_gain_what_they_say():
+def test_swaps_end_where_none_of_the_least_needed_helps_and_the_gain_is_that_of_the_error():
     helped = 0
     for seed in range(12):
         case, _, error = problem("plain", 1, seed, N=10)
@@ -207,9 +207,9 @@ def case_of(weights):
     group = NeuronGroup("g", (), readers)
     pooled = x[:, 2:8].mean(2)
     moments = [ReaderMoments(reader) for reader in readers]
-    for each, given in zip(moments, (x, pooled), strict=True):
-        each.start_batch(len(given))
-        each.add(given)
+    for statistics, inputs_ in zip(moments, (x, pooled), strict=True):
+        statistics.start_batch(len(inputs_))
+        statistics.add(inputs_)
     gammas = [torch.randn(20, n, **DOUBLE) for n in (5, 3)]
     gammas = [g.t() @ g for g in gammas] if weights else None
     return group, ReaderReconstruction(group, moments, gammas, 50), gammas, (x, pooled), norm
@@ -218,8 +218,8 @@ def case_of(weights):
 @pytest.mark.parametrize("weights", [True, False])
 def test_the_error_of_a_path_is_that_of_the_solved_readers_on_the_rows(weights):
     """With Gamma in nats a sample, else in parts of each reader's energy; columns of other groups are solved too."""
-    group, repairer, gammas, data, _ = case_of(weights)
-    path = repairer.path("backward", swap=False)
+    group, reconstruction, gammas, data, _ = case_of(weights)
+    path = reconstruction.path("backward", swap=False)
     for n in range(1, 7):
         kept = path.scale(n) > 0
         total = 0.0
@@ -236,14 +236,14 @@ def test_the_error_of_a_path_is_that_of_the_solved_readers_on_the_rows(weights):
         assert path.local_error(n) == pytest.approx(total, rel=0.1, abs=1e-6 + 0.02 * path.local_error(1))
 
 
-def test_a_solved_reader_gives_what_the_rows_say_and_its_constant_goes_into_bias_or_batch_norm():
-    group, repairer, _, (x, pooled), norm = case_of(False)
+def test_a_reconstructed_reader_is_closer_and_its_constant_goes_into_bias_or_batch_norm():
+    group, reconstruction, _, (x, pooled), norm = case_of(False)
     before = [norm(group.readers[0].module(x)), group.readers[1].module(pooled)]
     kept = torch.tensor([1, 1, 0, 1, 0, 1], dtype=torch.bool)
     state = [tensor.clone() for tensor in (*group.readers[0].module.parameters(), norm.running_mean)]
     gated, gated_pooled = x.clone(), pooled * kept
     gated[:, 2:8] *= kept.view(1, 6, 1)
-    with repairer.applied(kept), torch.no_grad():
+    with reconstruction.applied(kept), torch.no_grad():
         after = [norm(group.readers[0].module(gated)), group.readers[1].module(gated_pooled)]
         assert torch.equal(group.readers[0].weight[:, 2:8][:, ~kept], torch.zeros(5, 2, **DOUBLE))
     plain = [norm(group.readers[0].module(gated)), group.readers[1].module(gated_pooled)]
@@ -255,15 +255,15 @@ def test_a_solved_reader_gives_what_the_rows_say_and_its_constant_goes_into_bias
     assert all(torch.equal(a, b) for a, b in zip(state, now, strict=True))
 
 
-def test_the_gram_of_the_repairer_is_that_of_the_explicit_contributions():
-    group, repairer, gammas, data, _ = case_of(True)
+def test_the_gram_of_the_reconstruction_is_that_of_the_explicit_contributions():
+    group, reconstruction, gammas, data, _ = case_of(True)
     total = torch.zeros(6, 6, **DOUBLE)
     for k, reader in enumerate(group.readers):
         phi = input_matrix(reader, data[k])
         c = [phi[:, reader.columns(i)] @ reader.weight[:, reader.columns(i)].t() for i in range(6)]
         for i, j in itertools.product(range(6), range(6)):
             total[i, j] += 0.5 / 50 * ((c[i].t() @ c[j]) * gammas[k]).sum()
-    torch.testing.assert_close(repairer.gram_matrix(), total)
+    torch.testing.assert_close(reconstruction.gram_matrix(), total)
 
 
 def test_gamma_is_the_second_moment_of_the_gradients():
@@ -304,7 +304,7 @@ def test_labels_drawn_from_the_network_give_the_fisher_information():
     torch.testing.assert_close(squared["hidden2"][0], 2 * torch.eye(3, **DOUBLE), rtol=0, atol=0.06)
 
 
-def test_the_whole_pass_ends_with_the_solution_on_what_is_kept():
+def test_a_pass_ends_with_the_solution_on_what_is_kept():
     """One group: the cut network's next layer is the ridge solution on the kept neurons, from explicit rows."""
     model, (x, y) = trained(samples=300)
     before = copy.deepcopy(model.state_dict())
@@ -317,21 +317,22 @@ def test_the_whole_pass_ends_with_the_solution_on_what_is_kept():
     phi = torch.cat([hidden[:, kept], torch.ones(300, 1, **DOUBLE)], 1)
     y_ = hidden @ model.out.weight.double().t() + model.out.bias.double()
     best = phi @ torch.linalg.lstsq(phi, y_).solution
-    mine = hidden[:, kept] @ small.out.weight.double().t() + small.out.bias.double()
+    reconstructed = hidden[:, kept] @ small.out.weight.double().t() + small.out.bias.double()
     scaled = hidden[:, kept] @ model.out.weight.double()[:, kept].t() + model.out.bias.double()
     least = float((best - y_).square().sum())
-    assert float((mine - y_).square().sum()) == pytest.approx(least, rel=0.05)
+    assert float((reconstructed - y_).square().sum()) == pytest.approx(least, rel=0.05)
     assert least < 0.2 * float((scaled - y_).square().sum())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_repair_betters_every_choice_and_repaired_choices_are_best():
+def test_reconstruction_improves_every_choice_and_its_own_choice_is_best():
     """The same widths: repaired readers under local imitation's choice, L1's, and their own choice."""
     model, (x, y) = trained(samples=300)
     widths = {"hidden1": 25, "hidden2": 15}
 
     def discrepancy(method, repair=None):
-        return prune(model, (x, y), widths=widths, method=method, options=Options(repair=repair))[1].steps[0].discrepancy
+        report = prune(model, (x, y), widths=widths, method=method, options=Options(repair=repair))[1]
+        return report.steps[0].discrepancy
 
     on = Repair(weighting="none")
     for method in ("local", "l1", "gfs"):

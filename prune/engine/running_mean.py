@@ -1,37 +1,38 @@
-"""The running mean of a gap over batches, and the test that ends an evaluation early."""
+"""The running mean of the gap over batches, and the sequential test that ends an evaluation early."""
 
 from __future__ import annotations
 
 import math
 
-# A mean of fewer samples than this says too little about its own error.
+# The standard error of the mean of fewer samples is itself too uncertain.
 MIN_SAMPLES = 32
 
 
 class RunningMean:
-    """Of the gaps of the samples seen so far: how many, their sum, and that of their squares."""
+    """The mean of one value per sample over the samples seen so far, of `total` in all, which come in random order."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.count = self.sum = self.squares = 0.0
 
     def add(self, count: float, sum_: float, squares: float) -> None:
-        """One more batch."""
+        """Add a batch: the number of its values, their sum and the sum of their squares."""
         self.count, self.sum, self.squares = self.count + count, self.sum + sum_, self.squares + squares
 
     @property
     def complete(self) -> bool:
+        """Whether all samples were seen."""
         return self.count == self.total
 
     @property
     def mean(self) -> float:
-        """Infinite where it is not a number."""
+        """The mean over the samples seen; infinite where it is not finite."""
         mean = self.sum / self.count
         return mean if math.isfinite(mean) else math.inf
 
     def surely_above(self, eps: float) -> bool:
-        """Whether the samples seen leave no doubt that the mean of all is above eps: theirs lies above it by 4 standard
-        errors, or is not finite."""
+        """Whether the mean of all samples is above eps by a sequential test: the mean of those seen lies above eps by 4
+        standard errors (sampling without replacement), or is not finite."""
         if not math.isfinite(self.sum):
             return True
         if not MIN_SAMPLES <= self.count < self.total:

@@ -1,0 +1,89 @@
+"""Forward passes of a network in which the neurons of one group are scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.models import NeuronGroup
+from zoo.prune.engine.activation_cache import ActivationCache, take_samples
+from zoo.prune.engine.discrepancy import Target
+from zoo.prune.engine.gates import Gates
+
+
+class GatedGroup:
+    """One neuron group of a network that is being pruned; every forward pass starts in front of its first reader.
+
+    group        the N neurons
+    activations  the states of all samples in front of the stage that holds the group's first reader
+    gates        scales of all groups; only those of this group change here
+    target       the reference logits, and the labels
+    batch_size   samples of a mini-batch
+    """
+
+    def __init__(
+        self, group: NeuronGroup, activations: ActivationCache, gates: Gates, target: Target, *, batch_size: int
+    ) -> None:
+        self.group = group
+        self.activations = activations
+        self.gates = gates
+        self.target = target
+        self.batch_size = batch_size
+        # Many samples fill a GPU; on a CPU few stay in its caches.
+        self.max_forward_samples = 16 * batch_size if target.reference.is_cuda else batch_size
+
+    @property
+    def size(self) -> int:
+        """N, the number of neurons."""
+        return self.group.size
+
+    @property
+    def num_samples(self) -> int:
+        """M, the number of pruning samples of all processes."""
+        return sum(self.activations.sizes)
+
+    def forward(self, state: Any, scale: Tensor) -> Tensor:
+        """Logits (b, C) from a state of b samples, with the group scaled by s (N,), or by s (b, N) sample by sample."""
+        with self._gates_set(scale):
+            logits: Tensor = self.activations.run_from(state)
+        return logits
+
+    def iter_logits(self, scale: Tensor) -> Iterator[Tensor]:
+        """Logits (b, C) of one batch after another, of all processes, with the group scaled by s (N,)."""
+        for batch in range(len(self.activations.sizes)):
+            with self._gates_set(scale):
+                logits = self.activations.outputs(batch)
+            yield logits
+
+    def iter_states(self, samples: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        """The states of this process's part of some samples (b,), ascending indices on the CPU, batch by batch; and the
+        indices of that part on the device of the data."""
+        for batch, local in enumerate(self.activations.local_samples):
+            inside = samples[(samples >= local.start) & (samples < local.stop)]
+            if len(inside):
+                rows, inside = self._to_device(inside - local.start), self._to_device(inside)
+                yield take_samples(self.activations.state(batch), rows), inside
+
+    @torch.no_grad()
+    def run_readers(self, batch: int) -> None:
+        """Run one batch up to the end of the stage that holds the group's last reader, with no gate on the group."""
+        self.gates.set(self.group.name, None)
+        end = self.activations.stage_range(self.group)[1]
+        self.activations.run_from(self.activations.state(batch), until=end)
+
+    @contextmanager
+    def _gates_set(self, scale: Tensor) -> Iterator[None]:
+        self.gates.set(self.group.name, scale)
+        try:
+            yield
+        finally:
+            self.gates.set(self.group.name, None)
+
+    def _to_device(self, indices: Tensor) -> Tensor:
+        """Indices (b,) from the CPU on the device of the data; a copy from pinned memory does not wait for a GPU."""
+        device = self.target.reference.device
+        return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
