@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from zoo import distributed, store
 from zoo.cards import Card, Value
-from zoo.datasets import LabelledDataset, load, train_val_split
+from zoo.datasets import LabelledDataset, dataset_info, load, train_val_split
 from zoo.errors import ZooError
 from zoo.half_precision import HELD_OUT
 
@@ -49,7 +50,7 @@ class DataSpec:
             changed["validation"] = changes.validation
         form: dict[str, Any] = {"dataset": card.dataset}
         if changed.get("dataset", card.dataset) == card.dataset:
-            form["points" if len(card.sample_shape) == 2 else "size"] = card.sample_shape[-1]
+            form |= _shape_option(card.dataset, card.sample_shape)
             form |= {key: card.recipe[key] for key in ("mean", "std", "validation") if key in card.recipe}
         form |= changed
         if not card.recipe.get("validation"):
@@ -83,10 +84,15 @@ class DataSpec:
 
         `data_dir` is left out: it differs between machines.
         """
-        form = "points" if len(loaded.sample_shape) == 2 else "size"
-        settings: dict[str, Value] = {"dataset": self.dataset, form: loaded.sample_shape[-1]}
+        settings: dict[str, Value] = {"dataset": self.dataset, **_shape_option(self.dataset, loaded.sample_shape)}
         settings |= {"mean": self.mean, "std": self.std, "validation": self.validation}
         return {key: value for key, value in settings.items() if value is not None}
+
+
+def _shape_option(dataset: str, sample_shape: Sequence[int]) -> dict[str, int]:
+    """The option that gives samples of this shape; none where the data set has one shape only."""
+    option = "points" if len(sample_shape) == 2 else "size"
+    return {option: sample_shape[-1]} if option in dataset_info(dataset).options else {}
 
 
 @dataclass(frozen=True)
