@@ -54,4 +54,5 @@ def bench(entries: tuple[str, ...], as_json: bool, **options: Any) -> None:
     with plugins_loaded():
         from zoo.workflows import bench_entries
 
-        print_result(bench_entries(entries, **options), as_json)
+        run = run_options(options)
+        print_result(bench_entries(entries, run=run, **options), as_json)

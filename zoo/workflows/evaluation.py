@@ -99,33 +99,29 @@ class BenchmarkResult:
 
 
 def bench_entries(
-    entries: Sequence[str],
-    *,
-    batch: int = 32,
-    dtype: str = "float32",
-    mode: str = "eager",
-    repeats: int = 50,
-    device: str | None = None,
-) -> BenchmarkResult:
+    entries: Sequence[str], *, batch: int = 32, dtype: str = "float32", mode: str = "eager", repeats: int = 50,
+    run: RunOptions | None = None,
+) -> BenchmarkResult:  # fmt: skip
     """Time the forward pass of entries on random samples, interleaved; a single entry is timed beside its parent.
 
     batch, dtype, mode, repeats  as of `zoo.evaluate.forward_times`; `batch` is the number of samples of a pass
+    run                          of which the device counts
 
     Milliseconds are given on a GPU only: those of a processor depend on its other work, ratios hardly do.
 
     Raises ZooError for an unknown entry, entries that take samples of different shapes, and as `forward_times`.
     """
-    chosen = choose_device(device)
+    device = choose_device((run or RunOptions()).device)
     cards = _with_parent({card.name: card for _, card in map(store.fetch, entries)})
     shapes = {card.sample_shape for card in cards.values()}
     if len(shapes) > 1:
         raise ZooError(f"entries can be compared on samples of one shape only; these take {sorted(shapes)}")
-    models = {name: checkpoint.load(store.download(name), device=chosen) for name in cards}
-    x = torch.randn(batch, *shapes.pop(), generator=torch.Generator().manual_seed(0)).to(chosen)
+    models = {name: checkpoint.load(store.download(name), device=device) for name in cards}
+    x = torch.randn(batch, *shapes.pop(), generator=torch.Generator().manual_seed(0)).to(device)
     warmup = max(3, repeats // 5)
     times = forward_times(models, x, repeats=repeats, warmup=warmup, dtype=dtype, mode=mode)
     return BenchmarkResult(
-        {name: forward_record(record, chosen, batch=batch, dtype=dtype, mode=mode) for name, record in times.items()}
+        {name: forward_record(record, device, batch=batch, dtype=dtype, mode=mode) for name, record in times.items()}
     )
 
 
