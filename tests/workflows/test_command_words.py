@@ -16,9 +16,8 @@ from click.testing import CliRunner
 from zoo.cli import main
 from zoo.cli import reprune as reprune_command
 from zoo.cli import train as train_command
-from zoo.errors import ZooError
 from zoo.prune import PLAIN, Options, Repair, Search
-from zoo.utils import parse_setting, setting_types, settings_of, with_settings
+from zoo.utils import settings_of
 from zoo.workflows import command_line, current_words
 from zoo.workflows.command_words import same_command, settings_on_card
 from zoo.workflows.pruning import _budget_settings
@@ -120,29 +119,6 @@ def test_presets_and_settings_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = parsed("zoo reprune dgcnn --eps 1 --preset paper -O search.refine=yes -O batch_size=8", monkeypatch)
     search = Search(exhaustive_below=25, gradient_reuse=0.0)
     assert settings["options"] == Options(search=search, repair=PLAIN, batch_size=8)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("search.eps_tolerence=1", "did you mean search.eps_tolerance"),
-        ("search.eps_tolerance=much", "search.eps_tolerance takes a number; got 'much'"),
-        ("batch_size=0.5", "batch_size takes a whole number; got '0.5'"),
-        ("repair.swap=perhaps", "true or false"),
-        ("repair.swap", "'repair.swap' is no setting"),
-    ],
-)
-def test_a_setting_that_is_none_says_why(text: str, message: str) -> None:
-    with pytest.raises(ZooError, match=message):
-        parse_setting(text, setting_types(Options))
-
-
-def test_records_to_settings_and_back() -> None:
-    options = Options(search=Search(eps_tolerance=0.5), repair=Repair(swap=False), batch_size=3)
-    assert with_settings(Options(repair=PLAIN), settings_of(options)) == options
-    types = setting_types(Options)
-    assert settings_of(options).keys() == types.keys()
-    assert all(parse_setting(f"{name}={value}", types) == (name, value) for name, value in settings_of(options).items())
 
 
 @pytest.mark.parametrize("command", ["reprune", "train", "finetune"])
