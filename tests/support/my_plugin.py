@@ -1,4 +1,4 @@
-"""A user's own criterion, data set and network, registered as a plugin does it (tests/cli/test_plugins.py)."""
+"""A user's own criterion, data set and network, registered as a plugin does it (tests/utils/test_plugins.py)."""
 
 from __future__ import annotations
 
