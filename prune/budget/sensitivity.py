@@ -37,6 +37,8 @@ def sensitivity_curves(
     reference  (M, C) logits of the unpruned network
     cache      curves of an earlier run, which are not computed again
     fisher     group name -> Fisher information at each reader's output, or None
+
+    The pass that follows gathers every group's statistics again, for the groups before it are pruned by then.
     """
     curves: dict[str, Tensor] = {}
     activations = session.activation_cache()
