@@ -19,7 +19,8 @@ def setting_types(record: type, prefix: str = "") -> dict[str, type]:
     for field in fields(record):
         kind = next((arg for arg in get_args(hints[field.name]) if arg is not type(None)), hints[field.name])
         name = f"{prefix}{field.name}"
-        types |= setting_types(kind, f"{name}.") if is_dataclass(kind) else {name: kind}
+        nested = isinstance(kind, type) and is_dataclass(kind)
+        types |= setting_types(kind, f"{name}.") if nested else {name: kind}
     return types
 
 
