@@ -29,16 +29,16 @@ from zoo.workflows import SETTING_TYPES
 _TARGETS = {"target_macs": "macs", "target_params": "parameters", "target_latency": "milliseconds"}
 
 
-class _Setting(click.ParamType):
-    """`name=value`, a setting of `zoo.prune.Options`."""
-
-    name = "setting"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+def _settings(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, Any]:
+    """Every `name=value`, a setting of `zoo.prune.Options`, by its name."""
+    settings: dict[str, Any] = {}
+    for word in words:
         try:
-            return parse_setting(value, SETTING_TYPES)
+            name, value = parse_setting(word, SETTING_TYPES)
         except ZooError as error:
-            raise ZooError(f"-O {value}: {error}") from None
+            raise ZooError(f"-O {word}: {error}") from None
+        settings[name] = value
+    return settings
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -76,7 +76,7 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
     click.option("--exclude", callback=_names, help="Names of groups that stay as they are, with commas between."),
     click.option("--samples", type=int, metavar="N", help="Training samples to prune on [128 clouds or 256 images]."),
     click.option("--preset", callback=_preset, help=f"How thoroughly neurons are searched: {', '.join(PRESETS)}."),
-    click.option("-O", "settings", type=_Setting(), multiple=True, metavar="NAME=VALUE",
+    click.option("-O", "settings", callback=_settings, multiple=True, metavar="NAME=VALUE",
                  help="A setting of search or repair: search.eps_tolerance=0.1, repair.swap=false. May be repeated."),
 )  # fmt: skip
 @section(
@@ -106,7 +106,7 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     zoo reprune dgcnn.modelnet40 --target-macs 0.5 --finetune-epochs 8
     """
     budget = budget_of(options)
-    search, settings = options.pop("preset") or Search(), dict(options.pop("settings"))
+    search, settings = options.pop("preset") or Search(), options.pop("settings")
     fields = take(options, "update_weights recalibrate distil_epochs")
     settings |= {f"repair.{name}": value for name, value in fields.items()}
     with process_group():

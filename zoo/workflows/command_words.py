@@ -42,7 +42,7 @@ _OPTIONS_OF_TODAY = {
 
 def _translations() -> dict[str, str]:
     """Old option -> its setting: `name=true`, `name=false`, or `name={}` where the value is the next word."""
-    table = {}
+    table: dict[str, str] = {}
     for name, option in _FIRST_OPTIONS.items():
         word = option.replace("_", "-")
         if SETTING_TYPES[name] is bool:
