@@ -231,8 +231,8 @@ def measure(job: Job, *, device: torch.device, folders: Sequence[Path], repeats:
 
 def network(card: Card, folders: Sequence[Path], device: torch.device) -> nn.Module:
     """The entry's network from its verified checkpoint in these folders or the zoo; with random weights without one."""
-    files = (folder / card.saved.name for folder in folders)
-    file = next((file for file in files if file.is_file()), None) or store.find_local(card)
+    places = (*folders, store.user_dir(), store.cache_dir(), store.package_dir())
+    file = next((place / card.saved.name for place in places if (place / card.saved.name).is_file()), None)
     if file is None:
         model = create_model(card.arch, num_classes=card.num_classes, widths=card.widths, **card.options)
         return model.to(device).eval()

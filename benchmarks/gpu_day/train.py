@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,8 @@ def main(
     }  # fmt: skip
     command = [sys.executable, "-m", "zoo", "train", arch, *(f"--{key}={value}" for key, value in options.items())]
     process = subprocess.Popen(command, env={**os.environ, "ZOO_HOME": str(home)})
+    # When it is stopped it saves its state, and the same command goes on from there.
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     stopped = False
     while (code := process.poll()) is None:
         try:
@@ -98,7 +101,7 @@ def main(
         except subprocess.TimeoutExpired:
             copy_state(home, out)
             if time.monotonic() >= end and not stopped:
-                process.terminate()  # it saves its state, and the same command goes on from there
+                process.terminate()
                 stopped, end = True, end + GRACE
             elif stopped and time.monotonic() >= end:
                 process.kill()

@@ -6,7 +6,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from click.testing import CliRunner
 from scripts import BENCHMARKS, script
 from store_entries import make, plain
-from timed_cards import PARENT, by_name, child, record
+from timed_cards import PARENT, by_name, child, entries_with_weights, record
 
 from zoo import ZooError, store
 from zoo.cards import Card
@@ -24,20 +23,6 @@ from zoo.evaluate import Times
 forward, common, card_times = script("gpu_day.forward"), script("gpu_day.common"), script("card_times")
 TIMES = Times(100, 0.002, 0.0019, 0.0025, 1.5, 1.4, 1.6)
 EVERYTHING = {"device": "cuda: X", "modes": list(forward.MODES), "dtypes": forward.DTYPES, "batches": (32, 1)}
-
-
-def entries_with_weights(folder: Path) -> list[Card]:
-    """A parent and a pruned child, with checkpoints that load."""
-    from zoo.models import mlp
-    from zoo.workflows import save_entry
-
-    cards = []
-    for name, widths in (("net.shapes", (7, 4)), ("net-small.shapes", (3, 2))):
-        card = child(name, "net.shapes") if cards else plain(name)
-        card = replace(card, widths=dict(zip(card.widths, widths, strict=True)), macs=sum(widths))
-        model = mlp(num_classes=3, widths=card.widths, **card.options)
-        cards.append(save_entry(model, card, folder))
-    return cards
 
 
 # -- what is timed, and in which order -----------------------------------------------------------------------

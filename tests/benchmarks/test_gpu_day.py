@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from scripts import BENCHMARKS, script
+from timed_cards import entries_with_weights
 
 from zoo import datasets, store
 from zoo.datasets.modelnet import MODELNET10
@@ -84,26 +85,27 @@ def test_every_step_has_time_and_all_together_end_in_nine_minutes(monkeypatch: A
     assert "no step 'x'" in CliRunner().invoke(run.main, [str(tmp_path), "--device=cpu", "--steps=x"]).output
 
 
-def day(*arguments: object, home: Path) -> "subprocess.CompletedProcess[str]":
+def day(*arguments: object, home: Path) -> "subprocess.Popen[str]":
+    """gpu_day.sh with these arguments."""
     here = {"PYTHON": sys.executable, "ZOO_HOME": str(home), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = ["bash", str(BENCHMARKS / "gpu_day.sh"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **here})
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **here}
+    )
 
 
 @long
 def test_a_rehearsal_of_every_step(tmp_path: Path) -> None:
     cards, out = tmp_path / "cards", tmp_path / "out"
-    cards.mkdir()
-    for path in store.package_dir().glob("dgcnn*.shapes*"):
-        shutil.copy(path, cards)
+    entries_with_weights(cards)
     before = {path.name: path.read_bytes() for path in cards.iterdir()}
-    done = day("run", out, "--scale", 0.01, "--cards", cards, home=tmp_path / "home")
+    output, _ = day("run", out, "--scale", 0.01, "--cards", cards, home=tmp_path / "home").communicate()
     assert {path.name for path in out.iterdir()} == {
         "log.txt", "summary.txt", "kernels.jsonl", "forward.jsonl", "networks.jsonl", "pruning.jsonl",
     }  # fmt: skip
     summary = (out / "summary.txt").read_text()
     for step in run.STEPS:
-        assert f"{step.name}: exit code 0 " in summary, done.stdout
+        assert f"{step.name}: exit code 0 " in summary, output
     assert "search (1, 3, 32), k 4" in summary
     assert "WRONG" not in summary
     assert "OTHER" not in summary
@@ -143,21 +145,27 @@ def test_what_is_packed_is_the_data_in_half_precision(tmp_path: Path) -> None:
             assert (packed[i][0] - whole[i][0]).abs().max() < 1e-3
 
 
-@long
-def test_a_training_goes_on_from_what_came_back(tmp_path: Path) -> None:
+def test_a_training_that_is_stopped_goes_on_from_what_came_back(tmp_path: Path) -> None:
     modelnet(tmp_path / "carry" / "modelnet10", 40, 64)
-    options = ["--carry", tmp_path / "carry", "--scale", 0.01, "--epochs", 100_000, "--workers", 0]
-    stopped = day("train", tmp_path / "one", *options, "--minutes", 0.6, home=tmp_path / "home")
-    (state,) = (tmp_path / "one").glob("train-*.pt")
-    assert stopped.returncode == 1, stopped.stdout + stopped.stderr
-    first = (tmp_path / "one" / "train.jsonl").read_text().splitlines()
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ["--carry", tmp_path / "carry", "--scale", 0.01, "--epochs", 2000, "--workers", 0]  # 20 epochs
+    with day("train", one, *options, home=tmp_path / "home") as stopped:
+        while stopped.poll() is None and not ((one / "train.jsonl").exists() and (one / "train.jsonl").read_text()):
+            time.sleep(0.05)
+        stopped.terminate()
+        output, _ = stopped.communicate()
+    assert stopped.returncode not in (0, -15), output
+    assert "the same command goes on from here" in output
+    (state,) = one.glob("train-*.pt")
+    first = (one / "train.jsonl").read_text().splitlines()
     shutil.rmtree(tmp_path / "carry" / "home")
     shutil.move(state, tmp_path / "carry")
-    done = day("train", tmp_path / "two", *options, "--minutes", 9, home=tmp_path / "home")
-    assert done.returncode == 0, done.stdout + done.stderr
-    second = (tmp_path / "two" / "train.jsonl").read_text().splitlines()
-    assert 0 < len(first) < len(second) == 1000
+    with day("train", two, *options, home=tmp_path / "home") as done:
+        output, _ = done.communicate()
+    assert done.returncode == 0, output
+    second = (two / "train.jsonl").read_text().splitlines()
+    assert 0 < len(first) < len(second) == 20
     assert second[: len(first)] == first
-    (card,) = (tmp_path / "two" / "entry").glob("*.json")
-    assert store.read_card(card).recipe["epochs"] == 1000
-    assert not list((tmp_path / "two").glob("train-*.pt"))
+    (card,) = (two / "entry").glob("*.json")
+    assert store.read_card(card).recipe["epochs"] == 20
+    assert not list(two.glob("train-*.pt"))
