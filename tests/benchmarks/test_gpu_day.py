@@ -145,6 +145,7 @@ def test_what_is_packed_is_the_data_in_half_precision(tmp_path: Path) -> None:
             assert (packed[i][0] - whole[i][0]).abs().max() < 1e-3
 
 
+@long
 def test_a_training_that_is_stopped_goes_on_from_what_came_back(tmp_path: Path) -> None:
     modelnet(tmp_path / "carry" / "modelnet10", 40, 64)
     one, two = tmp_path / "one", tmp_path / "two"
