@@ -44,14 +44,15 @@ def run_once(
         started = time.perf_counter()
         small, report = prune_at_ratio(model, importance, ratio, x, y), {"ratio": ratio}
     else:
-        options = Options(search=Search(position_fraction=position_fraction, eps_tolerance=eps_tolerance, eval_dtype=eval_dtype))
+        search = Search(position_fraction=position_fraction, eps_tolerance=eps_tolerance, eval_dtype=eval_dtype)
+        options = Options(search=search)
         started = time.perf_counter()
         small, pruned = prune(model, (x, y), eps=eps, method=method, options=options)
         report = pruned.to_dict()
     seconds, shape = time.perf_counter() - started, tuple(x.shape[1:])
     peak, result, cost = peak_bytes(), evaluate(small.eval(), test), count(small, shape)
-    return {"arch": arch, "method": method, "images": images, "eps": eps, "position_fraction": position_fraction, "eps_tolerance": eps_tolerance,
-            "eval_dtype": eval_dtype, "device": device, "seconds": seconds, "peak_bytes": peak,
+    return {"arch": arch, "method": method, "images": images, "eps": eps,
+            "position_fraction": position_fraction, "eps_tolerance": eps_tolerance, "eval_dtype": eval_dtype, "device": device, "seconds": seconds, "peak_bytes": peak,
             "macs": count(model, shape).macs, "macs_after": cost.macs, "parameters": cost.parameters,
             "correct": result.correct, "total": result.total, "cross_entropy": result.cross_entropy,
             "report": report}  # fmt: skip

@@ -143,7 +143,7 @@ def groups_of(model: nn.Module) -> list[NeuronGroup]:
     if not callable(neuron_groups):
         raise ZooError(
             f"{type(model).__name__} cannot be pruned: it has no method neuron_groups() that returns a list of "
-            f"zoo.models.NeuronGroup (README, 'a network of your own')."
+            f"zoo.models.NeuronGroup (docs/own-network.md)."
         )
     groups: list[NeuronGroup] = list(neuron_groups())
     names = [group.name for group in groups]
