@@ -51,11 +51,12 @@ def run_once(
         report = pruned.to_dict()
     seconds, shape = time.perf_counter() - started, tuple(x.shape[1:])
     peak, result, cost = peak_bytes(), evaluate(small.eval(), test), count(small, shape)
-    return {"arch": arch, "method": method, "images": images, "eps": eps,
-            "position_fraction": position_fraction, "eps_tolerance": eps_tolerance, "eval_dtype": eval_dtype, "device": device, "seconds": seconds, "peak_bytes": peak,
-            "macs": count(model, shape).macs, "macs_after": cost.macs, "parameters": cost.parameters,
-            "correct": result.correct, "total": result.total, "cross_entropy": result.cross_entropy,
-            "report": report}  # fmt: skip
+    return {
+        "arch": arch, "method": method, "images": images, "eps": eps, "position_fraction": position_fraction,
+        "eps_tolerance": eps_tolerance, "eval_dtype": eval_dtype, "device": device, "seconds": seconds,
+        "peak_bytes": peak, "macs": count(model, shape).macs, "macs_after": cost.macs, "parameters": cost.parameters,
+        "correct": result.correct, "total": result.total, "cross_entropy": result.cross_entropy, "report": report,
+    }  # fmt: skip
 
 
 @click.command()
