@@ -76,7 +76,19 @@ def command_of(
     """What runs a step."""
     if step.module == "pytest":
         files = [str(path) for path in sorted(TESTS.rglob("test_*.py")) if "cuda.is_available()" in path.read_text()]
-        return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "gpu or cuda_graph", *files]
+        return [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "",
+            "-k",
+            "gpu or cuda_graph",
+            *files,
+        ]
     command = [sys.executable, "-m", "gpu_day", step.module, str(out), f"--seconds={seconds:.0f}", f"--scale={scale}"]
     command += [f"--device={device}"] if device else []
     folders = [f"--cards={folder}" for folder in cards] if step.module == "forward" else []

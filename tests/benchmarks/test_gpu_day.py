@@ -21,7 +21,6 @@ from zoo.datasets.modelnet import MODELNET10
 
 run = script("gpu_day.run")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is a shell script")
-long = pytest.mark.skipif(not os.environ.get("ZOO_LONG_TESTS"), reason="minutes: ZOO_LONG_TESTS=1 asks for it")
 SECONDS = "import time\nprint('began', flush=True)\ntime.sleep(60)"
 
 
@@ -94,7 +93,7 @@ def day(*arguments: object, home: Path) -> "subprocess.Popen[str]":
     )
 
 
-@long
+@pytest.mark.slow
 def test_a_rehearsal_of_every_step(tmp_path: Path) -> None:
     cards, out = tmp_path / "cards", tmp_path / "out"
     entries_with_weights(cards)
@@ -145,7 +144,7 @@ def test_what_is_packed_is_the_data_in_half_precision(tmp_path: Path) -> None:
             assert (packed[i][0] - whole[i][0]).abs().max() < 1e-3
 
 
-@long
+@pytest.mark.slow
 def test_a_training_that_is_stopped_goes_on_from_what_came_back(tmp_path: Path) -> None:
     modelnet(tmp_path / "carry" / "modelnet10", 40, 64)
     one, two = tmp_path / "one", tmp_path / "two"
