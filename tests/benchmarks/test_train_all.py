@@ -164,7 +164,7 @@ def test_the_cards_of_this_clone_are_recognised_as_made_by_the_small_list() -> N
     assert not any(train_all.made_by(words, known[name], known) for name, words in FULL.items())
 
 
-def test_the_card_of_a_real_command_is_recognised(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_of_a_real_command_is_recognised(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo.workflows.training.train", lambda *given, **options: None)
 
     def made(typed: str, name: str, *how: str) -> bool:
@@ -174,14 +174,14 @@ def test_the_card_of_a_real_command_is_recognised(empty_home: Path, monkeypatch:
         known = store.cards()
         return bool(train_all.made_by(typed.split(), known[name], known))
 
-    trained = "train dgcnn --dataset shapes --points 32 --epochs 1"
-    assert made(trained, "dgcnn.shapes", "--device", "cpu")
-    assert not made(trained.replace("--epochs 1", "--epochs 2"), "dgcnn.shapes")
-    pruned = "reprune dgcnn.shapes --method l1 --eps 1000 --groups edge1 --finetune-epochs 0 --name p.shapes"
+    trained = "train dgcnn --dataset shapes --points 24 --epochs 12 --width 0.25"
+    assert made(trained, "dgcnn-0.25x.shapes")
+    assert not made(trained.replace("--epochs 12", "--epochs 2"), "dgcnn-0.25x.shapes")
+    pruned = "reprune dgcnn-0.25x.shapes --method l1 --eps 1000 --groups edge1 --finetune-epochs 0 --name p.shapes"
     assert made(pruned, "p.shapes", "--device", "cpu")
     assert not made(pruned.replace("edge1", "edge2"), "p.shapes")
     assert not made(pruned.replace("--groups edge1 ", ""), "p.shapes")
-    assert made(f"{trained} --seed 1", "dgcnn.shapes", "--device", "cpu", "--overwrite")
+    assert made(f"{trained} --seed 1", "dgcnn-0.25x.shapes", "--device", "cpu", "--overwrite")
     assert not made(pruned, "p.shapes")  # its parent is another one now
 
 
