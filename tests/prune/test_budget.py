@@ -166,7 +166,7 @@ def test_a_budget_and_the_methods_it_goes_with(case):
         prune(model, (x, None), budget=Budget(macs=0.5), eps=0.1, method="local")
 
 
-@pytest.mark.parametrize("method", ["combined", "uniform"])
+@pytest.mark.parametrize("method", [pytest.param("combined", marks=pytest.mark.slow), "uniform"])
 def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp_path):
     model, x = case
     runtime = Runtime(resume_file=tmp_path / "journal")

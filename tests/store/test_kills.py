@@ -21,7 +21,7 @@ from zoo.cards import Card
 from zoo.store import bundles as bundle
 from zoo.store import publishing as publish
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the signal is POSIX's")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="the signal is POSIX's")]
 KILLS = 50 if os.environ.get("ZOO_LONG_TESTS") else 6
 
 # What a child does first: its own ZOO_HOME comes from the environment; nothing is shipped but what the test says.

@@ -1,6 +1,6 @@
 """The entries that come with the package: every number on their cards that can be counted again is.
 
-ZOO_LONG_TESTS=1 with ZOO_DATA_DIR counts all right answers again on the real data, those of mirror/ too.
+`pytest -m slow` counts all right answers again, those of mirror/ too, on the data that ZOO_DATA_DIR has.
 """
 
 import os
@@ -31,7 +31,6 @@ SHIPPED = (*SHAPES, *MODELNET10)
 PRUNED = tuple(name for name in SHIPPED if "-pruned-" in name)
 MIRROR = Path(__file__).resolve().parents[2] / "mirror"
 EVERY = (*SHIPPED, *sorted(path.name.rpartition("-")[0] for path in MIRROR.glob("*.safetensors")))
-LONG = bool(os.environ.get("ZOO_LONG_TESTS"))
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +107,7 @@ def test_weights_are_stored_as_the_card_says_and_in_half_precision_only_where_th
     assert asked or card.saved.weights is None
 
 
-@pytest.mark.skipif(not LONG, reason="minutes for every entry: ZOO_LONG_TESTS=1 and ZOO_DATA_DIR ask for it")
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_all_right_answers_are_counted_again(name):
     """On other processors sums are rounded in another order, which may turn an answer or two."""
