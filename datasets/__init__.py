@@ -39,17 +39,6 @@ else:
 record = dataset_info
 
 __all__ = [
-    "DatasetInfo",
-    "LabelledDataset",
-    "Source",
-    "Subset",
-    "dataset_info",
-    "dataset_title",
-    "datasets_by_difficulty",
-    "default_dir",
-    "list_datasets",
-    "load",
-    "record",
-    "register_dataset",
-    "train_val_split",
-]
+    "DatasetInfo", "LabelledDataset", "Source", "Subset", "dataset_info", "dataset_title", "datasets_by_difficulty",
+    "default_dir", "list_datasets", "load", "record", "register_dataset", "train_val_split",
+]  # fmt: skip

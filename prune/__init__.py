@@ -37,34 +37,11 @@ if TYPE_CHECKING:
     METHODS: tuple[str, ...]
 
 __all__ = [
-    "METHODS",
-    "PAPER",
-    "PLAIN",
-    "PRESETS",
-    "REPAIR_ALIASES",
-    "SEARCH_ALIASES",
-    "WEIGHTING_ALIASES",
-    "Budget",
-    "GroupEvaluator",
-    "GroupReport",
-    "Options",
-    "PruneReport",
-    "PruningPath",
-    "Repair",
-    "Runtime",
-    "Search",
-    "StepReport",
-    "check_goal",
-    "cut",
-    "default_method",
-    "default_repair",
-    "get_method",
-    "list_methods",
-    "prune",
-    "recalibrate",
-    "register_method",
-    "resolve_config",
-]
+    "METHODS", "PAPER", "PLAIN", "PRESETS", "REPAIR_ALIASES", "SEARCH_ALIASES", "WEIGHTING_ALIASES", "Budget",
+    "GroupEvaluator", "GroupReport", "Options", "PruneReport", "PruningPath", "Repair", "Runtime", "Search",
+    "StepReport", "check_goal", "cut", "default_method", "default_repair", "get_method", "list_methods", "prune",
+    "recalibrate", "register_method", "resolve_config",
+]  # fmt: skip
 
 _LAZY = {
     "GroupEvaluator": "engine", "GroupReport": "report", "PruneReport": "report", "PruningPath": "path",

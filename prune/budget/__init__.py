@@ -8,15 +8,6 @@ from zoo.prune.budget.latency_table import LatencyTable, measure_latency
 from zoo.prune.budget.sensitivity import sensitivity_curves
 
 __all__ = [
-    "CostModel",
-    "Costs",
-    "EpsTrials",
-    "LatencyTable",
-    "allocate",
-    "costs_of",
-    "find_eps",
-    "macs_of",
-    "measure_latency",
-    "parameters_of",
-    "sensitivity_curves",
-]
+    "CostModel", "Costs", "EpsTrials", "LatencyTable", "allocate", "costs_of", "find_eps", "macs_of",
+    "measure_latency", "parameters_of", "sensitivity_curves",
+]  # fmt: skip

@@ -7,11 +7,4 @@ from zoo.prune.engine.group_evaluator import GroupEvaluator
 from zoo.prune.engine.running_mean import MIN_SAMPLES
 from zoo.prune.engine.session import PruningSession
 
-__all__ = [
-    "MIN_SAMPLES",
-    "ActivationCache",
-    "Gates",
-    "GroupEvaluator",
-    "PruningSession",
-    "Target",
-]
+__all__ = ["MIN_SAMPLES", "ActivationCache", "Gates", "GroupEvaluator", "PruningSession", "Target"]

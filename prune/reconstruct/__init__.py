@@ -2,6 +2,4 @@
 
 from zoo.prune.reconstruct.reconstruction import ReaderReconstruction
 
-__all__ = [
-    "ReaderReconstruction",
-]
+__all__ = ["ReaderReconstruction"]

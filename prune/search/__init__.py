@@ -18,25 +18,8 @@ from zoo.prune.search.registry import (
 )
 
 __all__ = [
-    "Criterion",
-    "GroupGoal",
-    "GroupSearch",
-    "Proposals",
-    "PruningMethod",
-    "choose_neurons",
-    "default_repair",
-    "forward_selection",
-    "geometric_median",
-    "get_method",
-    "l1_norm",
-    "list_methods",
-    "local_discrepancy",
-    "local_imitation",
-    "random_order",
-    "refined_weights",
-    "register_method",
-    "register_search",
-    "resolve_config",
-    "taylor",
-    "uniform",
-]
+    "Criterion", "GroupGoal", "GroupSearch", "Proposals", "PruningMethod", "choose_neurons", "default_repair",
+    "forward_selection", "geometric_median", "get_method", "l1_norm", "list_methods", "local_discrepancy",
+    "local_imitation", "random_order", "refined_weights", "register_method", "register_search", "resolve_config",
+    "taylor", "uniform",
+]  # fmt: skip

@@ -6,12 +6,6 @@ from zoo.prune.statistics.input_matrix import observe_inputs
 from zoo.prune.statistics.moments import VAL_EVERY, Moments, ReaderMoments
 
 __all__ = [
-    "VAL_EVERY",
-    "Moments",
-    "ReaderMoments",
-    "check_finite",
-    "contributions",
-    "fisher_matrices",
-    "gram_matrix",
+    "VAL_EVERY", "Moments", "ReaderMoments", "check_finite", "contributions", "fisher_matrices", "gram_matrix",
     "observe_inputs",
-]
+]  # fmt: skip

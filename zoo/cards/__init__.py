@@ -6,18 +6,6 @@ from zoo.cards.licences import LICENCE_TITLES, NO_PARENT, UNKNOWN, licences_of_t
 from zoo.cards.names import check_name_text, parse_name, resolve_name
 
 __all__ = [
-    "LICENCE_TITLES",
-    "NO_PARENT",
-    "UNKNOWN",
-    "Accuracy",
-    "Card",
-    "File",
-    "Forward",
-    "Value",
-    "check_name_text",
-    "licences_of_trained",
-    "paired_difference_ci",
-    "parse_name",
-    "resolve_name",
-    "wilson_interval",
-]
+    "LICENCE_TITLES", "NO_PARENT", "UNKNOWN", "Accuracy", "Card", "File", "Forward", "Value", "check_name_text",
+    "licences_of_trained", "paired_difference_ci", "parse_name", "resolve_name", "wilson_interval",
+]  # fmt: skip

@@ -2,6 +2,4 @@
 
 from zoo.cli.app import main
 
-__all__ = [
-    "main",
-]
+__all__ = ["main"]

@@ -16,19 +16,6 @@ from zoo.display.format import (
 from zoo.display.query import Query
 
 __all__ = [
-    "COLUMNS",
-    "DEFAULT_COLUMNS",
-    "Query",
-    "card_page",
-    "card_row",
-    "card_table",
-    "comparison_row",
-    "comparison_table",
-    "interval",
-    "parse_columns",
-    "percent",
-    "quantity",
-    "speedup",
-    "table",
-    "timing_setup",
-]
+    "COLUMNS", "DEFAULT_COLUMNS", "Query", "card_page", "card_row", "card_table", "comparison_row",
+    "comparison_table", "interval", "parse_columns", "percent", "quantity", "speedup", "table", "timing_setup",
+]  # fmt: skip

@@ -6,23 +6,7 @@ from zoo.evaluate.macs import Counts, count, count_layers
 from zoo.evaluate.metrics import Evaluation, check_logits, eval_mode, evaluate
 
 __all__ = [
-    "MODES",
-    "Counts",
-    "Evaluation",
-    "Samples",
-    "Times",
-    "as_dataset",
-    "batch_indices",
-    "batches",
-    "check_logits",
-    "count",
-    "count_layers",
-    "device_name",
-    "eval_mode",
-    "evaluate",
-    "forward_times",
-    "model_device",
-    "num_samples",
-    "prepare_call",
-    "time_calls",
-]
+    "MODES", "Counts", "Evaluation", "Samples", "Times", "as_dataset", "batch_indices", "batches", "check_logits",
+    "count", "count_layers", "device_name", "eval_mode", "evaluate", "forward_times", "model_device", "num_samples",
+    "prepare_call", "time_calls",
+]  # fmt: skip

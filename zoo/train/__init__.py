@@ -5,11 +5,4 @@ from zoo.train.loop import train
 from zoo.train.losses import distillation_loss
 from zoo.train.recipe import Recipe, read_recipe, recipe_for
 
-__all__ = [
-    "Recipe",
-    "check_log",
-    "distillation_loss",
-    "read_recipe",
-    "recipe_for",
-    "train",
-]
+__all__ = ["Recipe", "check_log", "distillation_loss", "read_recipe", "recipe_for", "train"]

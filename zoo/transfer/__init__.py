@@ -6,12 +6,5 @@ from zoo.transfer.http import redact
 from zoo.transfer.sources import offline
 
 __all__ = [
-    "DAMAGED",
-    "FetchError",
-    "NoSuchFileError",
-    "download_bytes",
-    "download_file",
-    "offline",
-    "quarantine",
-    "redact",
-]
+    "DAMAGED", "FetchError", "NoSuchFileError", "download_bytes", "download_file", "offline", "quarantine", "redact",
+]  # fmt: skip

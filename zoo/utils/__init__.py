@@ -9,22 +9,7 @@ from zoo.utils.seeds import MAX_SEED, check_seed, derive_seed, generator_for
 from zoo.utils.settings import parse_setting, setting_types, settings_of, with_settings
 
 __all__ = [
-    "MAX_SEED",
-    "check_folder",
-    "check_seed",
-    "decorator_calls",
-    "derive_seed",
-    "expand_path",
-    "generator_for",
-    "keep_freed_memory",
-    "load_plugins",
-    "locked",
-    "new_file",
-    "parse_setting",
-    "remove_stale_files",
-    "setting_types",
-    "settings_of",
-    "sha256_of",
-    "sync_folder",
-    "with_settings",
-]
+    "MAX_SEED", "check_folder", "check_seed", "decorator_calls", "derive_seed", "expand_path", "generator_for",
+    "keep_freed_memory", "load_plugins", "locked", "new_file", "parse_setting", "remove_stale_files", "setting_types",
+    "settings_of", "sha256_of", "sync_folder", "with_settings",
+]  # fmt: skip

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "SETTING_TYPES", "BenchmarkResult", "DataSpec", "EntryResult", "EvaluationResult", "Finetune", "Measurement",
     "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "choose_device", "command_line", "current_words",
-    "draw", "evaluate_entry", "finetune_entry", "forward_record", "holdout_split", "measure",
-    "reprune", "save_entry", "train_entry",
+    "draw", "evaluate_entry", "finetune_entry", "forward_record", "holdout_split", "measure", "reprune", "save_entry",
+    "train_entry",
 ]  # fmt: skip
 
 _LAZY = {
