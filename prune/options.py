@@ -82,7 +82,7 @@ PAPER = Search(exhaustive_below=25, topk_candidates=5, gradient_reuse=0.0, refin
 PRESETS = {
     "paper": PAPER,
     "fast": Search(topk_candidates=3, gradient_reuse=1.0, eps_tolerance=0.1),
-    "thorough": Search(topk_candidates=10, gradient_reuse=0.0),
+    "thorough": Search(topk_candidates=10, gradient_reuse=0.2),
 }
 
 
