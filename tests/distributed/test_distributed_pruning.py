@@ -1,6 +1,7 @@
 """Pruning by several processes, against the same by one: equal choices, statistics to rounding."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ for network, runs in RUNS.items():
 
 RESUME = """
 from pruning_runs import results
-for name, result in results("vgg", ["combined", "repaired"], folder):
+for name, result in results("vgg", RUNS["vgg"], folder):
     torch.save(result, folder / f"{name} {distributed.rank()}.pt")
 """
 
@@ -74,18 +75,23 @@ def assert_all_prune_alike(folder: Path, n: int, expected: dict[str, dict[str, A
 
 
 @pytest.fixture(scope="module")
-def one() -> dict[str, dict[str, Any]]:
-    return by_one(FAST)
+def resume_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which `one` writes the resume files of its runs of VGG."""
+    return tmp_path_factory.mktemp("resume")
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one(resume_files: Path) -> dict[str, dict[str, Any]]:
+    vgg = {f"vgg {name}": actual for name, actual in results("vgg", FAST["vgg"], resume_files)}
+    return {**vgg, **by_one({"dgcnn": FAST["dgcnn"]})}
+
+
+@pytest.fixture(scope="module")
+def two(one: Any, resume_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one run of all texts by two processes."""
     folder = tmp_path_factory.mktemp("two")
-    interrupted = folder / "resume"
-    interrupted.mkdir()
-    list(results("vgg", ["combined", "repaired"], interrupted))
-    for name in ("combined", "repaired"):
+    interrupted = Path(shutil.copytree(resume_files, folder / "resume"))
+    for name in FAST["vgg"]:
         journal = interrupted / f"{name}.json"
         content = json.loads(journal.read_text())
         content["groups"] = content["groups"][:2]  # as if killed after two groups
@@ -99,7 +105,7 @@ def test_several_processes_prune_the_network_that_one_does(one: Any, two: Path) 
 
 
 def test_a_run_that_one_process_began_goes_on_in_two(one: Any, two: Path) -> None:
-    for name in ("combined", "repaired"):
+    for name in FAST["vgg"]:
         assert_same(torch.load(two / "resume" / f"{name} 1.pt"), one[f"vgg {name}"], name)
         journal = json.loads((two / "resume" / f"{name}.json").read_text())
         assert len(journal["groups"]) == len(one[f"vgg {name}"]["gaps"])
