@@ -17,12 +17,12 @@ from zoo.prune.resume import ResumeFile
 from zoo.prune.search import GroupGoal, choose_neurons, get_method
 from zoo.utils import generator_for
 
-REPORT_SAMPLES = 256  # samples that a group's report is of where the widths are given
+REPORT_SAMPLES = 256  # samples used for reports when the widths are given
 
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass did.
+    """The result of one pass over the groups.
 
     scales  (N,) of the groups that changed
     groups  their reports, those of unchanged groups included
@@ -43,7 +43,7 @@ class LayerwisePass:
     """Prunes group after group of the session's network; the next group sees the network with all before it pruned.
 
     eps, widths  the tolerance for every group, or the number of neurons of each (a group that is not named stays
-                 whole); one of the two
+                 unpruned); one of the two
     fisher       group name -> Fisher information at each reader's output, or None
     """
 
@@ -69,15 +69,15 @@ class LayerwisePass:
             started = time.perf_counter()
             neurons = None if self.widths is None else self.widths.get(group.name, group.size)
             finished = resume.groups[index] if index < len(resume.groups) else None
-            whole = finished[0].winner == "whole" if finished else neurons == group.size
+            is_unpruned = finished[0].winner == "whole" if finished else neurons == group.size
             evaluator = self.session.evaluator(
                 group, activations, reference, fisher=self.fisher,
-                reconstruct=self.session.config.repair.update_weights and not whole,
+                reconstruct=self.session.config.repair.update_weights and not is_unpruned,
             )  # fmt: skip
             if finished is None:
                 generator = generator_for(self.session.seed, index)
-                found = choose_neurons(evaluator, GroupGoal(self.eps, neurons), generator)
-                report, scale = distributed.broadcast_object(found)  # the same on all ranks
+                report_and_scale = choose_neurons(evaluator, GroupGoal(self.eps, neurons), generator)
+                report, scale = distributed.broadcast_object(report_and_scale)  # the same on all ranks
             else:
                 report, scale = finished
             if report.winner != "whole":
@@ -91,16 +91,16 @@ class LayerwisePass:
         return replace(result, logits=reference)
 
     def _apply(self, evaluator: GroupEvaluator, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Prune the group for the rest of the pass. Returns its gate (N,), and the network's logits, of as many samples
+        """Prune the group for the rest of the pass. Returns its gate (N,), and the network's logits of as many samples
         as the reference has."""
         samples = len(evaluator.target.reference)
         if evaluator.reconstruction is None:
-            every = samples == evaluator.num_samples
-            logits = evaluator.logits(scale) if every else evaluator.first_logits(scale, samples)
+            uses_all_samples = samples == evaluator.num_samples
+            logits = evaluator.logits(scale) if uses_all_samples else evaluator.first_logits(scale, samples)
         else:
-            kept = scale > 0
-            scale = kept.double()
-            evaluator.reconstruction.apply(evaluator.reconstruction.solve(kept, warm_start=False))
+            mask = scale > 0
+            scale = mask.double()
+            evaluator.reconstruction.apply(evaluator.reconstruction.solve(mask, warm_start=False))
             logits = evaluator.first_logits(scale, samples)
         self.session.gates.set(evaluator.group.name, scale)
         return scale, logits

@@ -38,8 +38,8 @@ class Search:
     topk_candidates    global imitation: from then on the gradient ranks the neurons, and so many with the largest
                        predicted decrease are tried exactly (the paper: 5)
     gradient_reuse     global imitation: one gradient serves so many steps for each neuron picked so far (the paper: 0,
-                       one gradient a step). Step k moves the layer by 1/(1+k), so a gradient ages slowly; where one
-                       serves several steps, the best-ranked neurons are taken without trial
+                       one gradient a step). Step k moves the layer by 1/(1+k), so a gradient stays accurate for several
+                       steps; where one serves several, the best-ranked neurons are taken without trial
     refine             both: the weights of the chosen neurons are optimised until they converge, with no neuron added
                        (the fully corrective step of Frank-Wolfe methods); False is the search of the paper
     eps_tolerance      with eps: the search of a group ends at a gap from (1 - eps_tolerance) eps to eps; with 0 it ends
@@ -195,10 +195,10 @@ class Options:
         if self.repair is None or not self.repair.update_weights:
             return
         if self.search.position_fraction < 1:
-            raise ZooError("The repair looks at all positions: leave position_fraction at 1.")
+            raise ZooError("The repair uses all positions: leave position_fraction at 1.")
         if self.search.eval_dtype != "float32":
             raise ZooError(
-                "The repair solves for what it sees, in float32: leave eval_dtype out, or take method local."
+                "The repair fits to measured inputs, in float32: leave eval_dtype out, or take method local."
             )
 
 

@@ -61,15 +61,16 @@ def recalibrate(model: nn.Module, inputs: Tensor, *, batch_size: int = 64) -> No
 
 @torch.enable_grad()
 def distil(
-    model: nn.Module, teacher: nn.Module, inputs: Tensor, *, epochs: int, seed: int, kind: str = "cross_entropy",
+    model: nn.Module, teacher: nn.Module, inputs: Tensor, *, epochs: int, seed: int, discrepancy: str = "cross_entropy",
     progress: bool = False,
 ) -> None:  # fmt: skip
     """Train `model`, in place, towards the teacher's class probabilities on inputs (M, ...), without labels
-    (`zoo.train.distillation_loss`); for kind "squared_error" (`zoo.prune.engine.discrepancy`) towards its outputs.
+    (`zoo.train.distillation_loss`); with discrepancy "squared_error" (`zoo.prune.engine.discrepancy`) towards its
+    outputs.
 
     The optimiser is AdamW with a short warm-up and cosine decay. Batch norms keep their statistics. Images are flipped
-    at random, and half of the batches carry a patch of another image (CutMix, Yun et al. 2019): the teacher tells what
-    they show, so that few images last longer.
+    at random, and half of the batches carry a patch of another image (CutMix, Yun et al. 2019): the teacher labels
+    the mix; this augments a small set.
 
     Raises ZooError if the weights are not finite afterwards, and restores them.
     """
@@ -95,7 +96,7 @@ def distil(
                 batch = _augmented(batch, generator).contiguous(memory_format=torch.channels_last)
             optimiser.zero_grad()
             chunks = torch.split(batch[distributed.shard(size)], chunk_size)
-            losses = [_add_gradient(model, teacher, chunk, size, kind) for chunk in chunks if len(chunk)]
+            losses = [_add_gradient(model, teacher, chunk, size, discrepancy) for chunk in chunks if len(chunk)]
             divergence = _all_reduce_gradients(parameters, sum(losses))
             optimiser.step()
             schedule.step()
@@ -107,15 +108,15 @@ def distil(
         parameter.requires_grad_(required)
     if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
         model.load_state_dict(before)
-        raise ZooError("Distillation diverged: the weights are no numbers any more. Leave it out for this network.")
+        raise ZooError("Distillation diverged: the weights became NaN or infinite. Leave it out for this network.")
 
 
-def _add_gradient(model: nn.Module, teacher: nn.Module, chunk: Tensor, size: int, kind: str) -> float:
+def _add_gradient(model: nn.Module, teacher: nn.Module, chunk: Tensor, size: int, discrepancy: str) -> float:
     """Add the gradient of a chunk of a batch of `size` samples. Returns what it adds to the batch's mean loss."""
     with torch.no_grad():
         teacher_logits = teacher(chunk)
     logits = model(chunk)
-    if kind == "squared_error":
+    if discrepancy == "squared_error":
         loss = F.mse_loss(logits, teacher_logits, reduction="sum") / size
     else:
         loss = distillation_loss(logits, teacher_logits, reduction="sum") / size

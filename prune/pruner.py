@@ -220,7 +220,7 @@ class _Run:
             teacher = copy.deepcopy(session.original).eval().requires_grad_(False)
             distil(
                 small, teacher, session.inputs, epochs=repair.distil_epochs, seed=session.seed,
-                kind=self.config.discrepancy, progress=self.runtime.progress,
+                discrepancy=self.config.discrepancy, progress=self.runtime.progress,
             )  # fmt: skip
             self.network_report.record("distilled", small)
 

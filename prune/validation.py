@@ -77,7 +77,7 @@ def checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[
         raise ZooError("There are no pruning samples: give at least one.")
     if not bool(torch.isfinite(inputs).all()):
         bad = int(torch.isfinite(inputs).flatten(1).all(1).logical_not().nonzero()[0])
-        raise ZooError(f"Pruning sample {bad} holds NaN or infinite values: mend or remove it.")
+        raise ZooError(f"Pruning sample {bad} holds NaN or infinite values: fix or remove it.")
     if labels is not None and len(labels) != len(inputs):
         raise ZooError(f"{len(inputs)} pruning samples came with {len(labels)} labels: give one label for each.")
     device = next((parameter.device for parameter in model.parameters()), inputs.device)

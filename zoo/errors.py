@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class ZooError(Exception):
-    """Something the user can mend: the message says what came, what was expected and what to type.
+    """Something the user can fix: the message says what came, what was expected and what to type.
 
     The command line prints the message alone and leaves with exit code 2.
     """

@@ -71,7 +71,7 @@ def allocate(curves: Mapping[str, Tensor], costs: Costs, budget: Budget) -> dict
             low = middle
         else:
             high, best = middle, widths
-    return _exchange(_fill(best, curves, costs, allowed, bound), curves, costs, allowed, bound)
+    return _exchange(_spend_remaining_budget(best, curves, costs, allowed, bound), curves, costs, allowed, bound)
 
 
 def _exchange(
@@ -87,11 +87,11 @@ def _exchange(
     for _ in range(len(widths)):
         trials = []
         for name, n in allowed.items():
-            below = n[n < widths[name]]
-            if len(below):
-                fewer = {**widths, name: int(below[-1])}
+            smaller_widths = n[n < widths[name]]
+            if len(smaller_widths):
+                candidate = {**widths, name: int(smaller_widths[-1])}
                 others = {other: allowed[other] for other in allowed if other != name}
-                trials.append(_fill(fewer, curves, costs, others, bound))
+                trials.append(_spend_remaining_budget(candidate, curves, costs, others, bound))
         best = min(trials, key=total, default=widths)
         if not total(best) < least:
             break
@@ -99,24 +99,24 @@ def _exchange(
     return widths
 
 
-def _fill(
+def _spend_remaining_budget(
     widths: dict[str, int], curves: Mapping[str, Tensor], costs: Costs, allowed: Mapping[str, Tensor], bound: float
 ) -> dict[str, int]:
-    """Use what is left of the budget: the next larger width of the group whose divergence falls most for its cost, as
-    long as one fits."""
+    """Spend the remaining budget greedily: as long as one fits, take the next larger width of the group whose
+    divergence falls most for its cost."""
     widths = dict(widths)
     while True:
         best, best_gain = None, -1.0  # so that neurons without a cost are kept even where the curve is flat
         cost = costs(widths)
         for name, n in allowed.items():
-            above = n[n > widths[name]]
-            if not len(above):
+            larger_widths = n[n > widths[name]]
+            if not len(larger_widths):
                 continue
-            wider = {**widths, name: int(above[0])}
-            extra = costs(wider) - cost
-            gain = float(curves[name][widths[name]] - curves[name][wider[name]]) / max(extra, 1e-12)
+            candidate = {**widths, name: int(larger_widths[0])}
+            extra = costs(candidate) - cost
+            gain = float(curves[name][widths[name]] - curves[name][candidate[name]]) / max(extra, 1e-12)
             if cost + extra <= bound and gain > best_gain:
-                best, best_gain = wider, gain
+                best, best_gain = candidate, gain
         if best is None:
             return widths
         widths = best

@@ -85,7 +85,10 @@ def _stage_range(stages: Sequence[Stage], group: NeuronGroup) -> tuple[int, int]
     """The first stage that holds a writer or reader of the group, and the one after the last; all stages where a writer
     or reader is in none of them."""
     stage_of = {
-        id(module): index for index, stage in enumerate(stages) for top in stage.modules for module in top.modules()
+        id(module): index
+        for index, stage in enumerate(stages)
+        for stage_module in stage.modules
+        for module in stage_module.modules()
     }
     modules = [*group.writers, *(reader.module for reader in group.readers)]
     indices = [stage_of.get(id(module), -1) for module in modules]

@@ -2,7 +2,7 @@
 
 The network is a sequence of stages (`zoo.models.groups.Stage`). Pruning goes from input to output, so everything before
 the current stage is final and runs once. Its outputs, the states, are kept for all batches up to a limit of memory.
-Past the limit they stay where they last fitted, and the stages since then run again whenever a state is read.
+Past the limit they are kept at the last stage that fit in memory, and the stages from there on run again at each read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from zoo.models import NeuronGroup, Stage, run
 class ActivationCache:
     """The states of all batches in front of stage `position`.
 
-    stages       the whole network
+    stages       all stages of the network
     batches      its inputs, a list of tensors (b, ...)
     cache_bytes  the most that the kept states may take
     precision    dtype of products (torch.autocast), and so of most states. The last of several stages runs in float32,
@@ -39,7 +39,7 @@ class ActivationCache:
         self._device = batches[0].device.type
         self.sizes = [len(batch) for batch in batches]  # of all processes
         self.position = 0
-        self._kept_at = 0  # the stage in front of which the states are kept
+        self._cached_at = 0  # the stage in front of which the states are cached
         self.local_samples: list[range] = []  # indices of this process's samples, batch by batch
         self._states: list[Any] = []
         for first, batch in zip(accumulate(self.sizes, initial=0), batches, strict=False):
@@ -49,14 +49,14 @@ class ActivationCache:
         self._stage_of = {
             id(module): index
             for index, stage in enumerate(self.stages)
-            for called in stage.modules
-            for module in called.modules()
+            for stage_module in stage.modules
+            for module in stage_module.modules()
         }
 
     def stage_range(self, group: NeuronGroup) -> tuple[int, int]:
         """The index of the first stage that reads a group, and one past that of the last.
 
-        A reader that no stage lists may be called anywhere: the range is then the whole network.
+        A reader that no stage lists may be called anywhere: the range is then all stages.
         """
         stages = [self._stage_of.get(id(reader.module), -1) for reader in group.readers]
         if min(stages) < 0:
@@ -65,17 +65,17 @@ class ActivationCache:
 
     @torch.no_grad()
     def advance(self, position: int) -> None:
-        """Move the states in front of stage `position`; an earlier one than now changes nothing."""
+        """Move the states in front of stage `position`; a position before the current one changes nothing."""
         if position <= self.position:
             return
         self.position = position
-        between = self.stages[self._kept_at : position]
+        between = self.stages[self._cached_at : position]
         first = self._run(between, self._states[0])
         if _num_bytes(first) * len(self._states) <= self.cache_bytes:
             # One by one, so that old and new states are never all in memory.
             for index, state in enumerate(self._states):
                 self._states[index] = self._run(between, state)
-            self._kept_at = position
+            self._cached_at = position
 
     def states(self) -> Iterator[Any]:
         """The states in front of the current stage of all batches in which this process has samples."""
@@ -86,7 +86,7 @@ class ActivationCache:
     @torch.no_grad()
     def state(self, batch: int) -> Any:
         """This process's state of one batch in front of the current stage."""
-        return self._run(self.stages[self._kept_at : self.position], self._states[batch])
+        return self._run(self.stages[self._cached_at : self.position], self._states[batch])
 
     def outputs(self, batch: int) -> Tensor:
         """Logits (b, C) of one batch, gathered from all processes."""
@@ -100,12 +100,12 @@ class ActivationCache:
     def _run(self, stages: Sequence[Stage], state: Any) -> Any:
         if self.precision == torch.float32 or not stages:
             return run(stages, state)
-        to_output, several = stages[-1] is self.stages[-1], len(self.stages) > 1
+        includes_last_stage, has_many_stages = stages[-1] is self.stages[-1], len(self.stages) > 1
         with torch.autocast(self._device, self.precision):
-            state = run(stages[:-1] if to_output and several else stages, state)
-        if to_output:
+            state = run(stages[:-1] if includes_last_stage and has_many_stages else stages, state)
+        if includes_last_stage:
             state = _to_float32(state)
-        return run(stages[-1:], state) if to_output and several else state
+        return run(stages[-1:], state) if includes_last_stage and has_many_stages else state
 
 
 def _to_float32(state: Any) -> Any:

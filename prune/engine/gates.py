@@ -46,7 +46,7 @@ class Gates:
             if scale.device != x.device or channels.device != x.device:
                 channels = channels.to(x.device)
                 scale = self._scales[group] = scale.to(x.device)
-            return ((spread(channels, reader.channel_dim, scale, x) * x).to(x.dtype), *inputs[1:])
+            return ((channel_factor(channels, reader.channel_dim, scale, x) * x).to(x.dtype), *inputs[1:])
 
         return multiply
 
@@ -59,7 +59,7 @@ class Gates:
             handle.remove()
 
 
-def spread(channels: Tensor, channel_dim: int, scale: Tensor, x: Tensor) -> Tensor:
+def channel_factor(channels: Tensor, channel_dim: int, scale: Tensor, x: Tensor) -> Tensor:
     """The scale of the neurons as a factor for a reader's input x: 1 in channels that are no neuron of the group.
 
     channels     (N, m), the channels of each neuron (`zoo.models.groups.Reader`), on the device of x
@@ -69,8 +69,8 @@ def spread(channels: Tensor, channel_dim: int, scale: Tensor, x: Tensor) -> Tens
     The factor broadcasts against x and is in float32 at least.
     """
     dim = channel_dim % x.dim()
-    exact = torch.promote_types(x.dtype, torch.float32)  # bfloat16 rounds 1.003 to 1
-    factor = torch.ones((*scale.shape[:-1], x.shape[dim]), dtype=exact, device=x.device)
+    factor_dtype = torch.promote_types(x.dtype, torch.float32)  # bfloat16 rounds 1.003 to 1
+    factor = torch.ones((*scale.shape[:-1], x.shape[dim]), dtype=factor_dtype, device=x.device)
     values = scale.to(factor).repeat_interleave(channels.shape[1], -1)
     factor = factor.index_copy(-1, channels.flatten(), values)
     shape = [-1 if d == dim else 1 for d in range(x.dim())]

@@ -31,7 +31,7 @@ class GroupEvaluator(MinibatchLosses):
     There are two ways to evaluate scales. Without `reconstruct` the gates multiply the neurons by them. With it, the
     readers' weights are first solved for the neurons with a scale above 0 (`zoo.prune.reconstruct`), and the gates are
     1 for these neurons and 0 for the others. The losses and gradients of the global search (`MinibatchLosses`) always
-    take the first way: their many candidates differ in the scales.
+    use gates, never reconstruction: their many candidates differ in the scales.
 
     config       the method with its settings
     fisher       Gamma (O, O) of each reader (`zoo.prune.statistics.fisher`) that weights local errors, or None
@@ -50,21 +50,21 @@ class GroupEvaluator(MinibatchLosses):
             self.reconstruction = ReaderReconstruction(group, self._reader_moments(), fisher, self.num_samples)
         self.gram_rel_stderr: float | None = None  # of G, once `gram` has sampled positions
         self._gram: Tensor | None = None
-        self._samples: tuple[Tensor, list[tuple[Any, Tensor]]] | None = None  # the last of `sample_discrepancy`
+        self._cached_sample_states: tuple[Tensor, list[tuple[Any, Tensor]]] | None = None
         self._logits: dict[bytes, Tensor] = {}
 
     @torch.no_grad()
     def logits(self, scale: Tensor) -> Tensor:
-        """Logits (M, C) of all pruning samples with the group scaled by s (N,); kept for the next call."""
+        """Logits (M, C) of all pruning samples with the group scaled by s (N,); cached for the next call."""
         key = _key(scale)
         if key not in self._logits:
-            with self._gated(scale) as gate:
+            with self._evaluation_gate(scale) as gate:
                 self._logits[key] = torch.cat(list(self.iter_logits(gate)))
         return self._logits[key]
 
     @torch.no_grad()
     def first_logits(self, scale: Tensor, samples: int) -> Tensor:
-        """Logits (samples, C) of the first pruning samples with the group scaled by s (N,), its readers as they are."""
+        """Logits (samples, C) of the first pruning samples with the group scaled by s (N,), without reconstruction."""
         batches = next(k for k, seen in enumerate(accumulate(self.activations.sizes), 1) if seen >= samples)
         return torch.cat(list(islice(self.iter_logits(scale), batches)))[:samples]
 
@@ -77,13 +77,13 @@ class GroupEvaluator(MinibatchLosses):
         """The gap with the group scaled by s (N,): exact, or the mean over the first batches as soon as these show that
         it is above eps (`RunningMean.surely_above`).
 
-        Most scales that a search tries are far above eps, so most passes over the data end after a few batches.
+        Most scales of a search have a gap far above eps, so most passes over the data end after a few batches.
         """
         key = _key(scale)
         if key in self._logits:
             return self.gap_and_discrepancy(scale)[0]
         mean, outputs = RunningMean(self.num_samples), []
-        with self._gated(scale) as gate:
+        with self._evaluation_gate(scale) as gate:
             for logits in self.iter_logits(gate):
                 outputs.append(logits)
                 samples = int(mean.count) + torch.arange(len(logits), device=logits.device)
@@ -98,7 +98,7 @@ class GroupEvaluator(MinibatchLosses):
     @torch.no_grad()
     def first_batch_discrepancy(self, scale: Tensor) -> float:
         """The mean discrepancy of the first batch with the group scaled by s (N,)."""
-        with self._gated(scale) as gate:
+        with self._evaluation_gate(scale) as gate:
             logits = next(self.iter_logits(gate))
         return float(self.target.mean_discrepancy(logits, torch.arange(len(logits), device=logits.device)))
 
@@ -108,20 +108,20 @@ class GroupEvaluator(MinibatchLosses):
 
         split  the samples that readers are reconstructed from (`ReaderReconstruction.solve`)
 
-        The states of the samples are kept for the next call with the same ones.
+        The states of the samples are cached for the next call with the same samples.
         """
-        if self._samples is None or not torch.equal(self._samples[0], samples):
-            self._samples = samples, list(self.iter_states(samples))
-        with self._gated(scale, split) as gate:
+        if self._cached_sample_states is None or not torch.equal(self._cached_sample_states[0], samples):
+            self._cached_sample_states = samples, list(self.iter_states(samples))
+        with self._evaluation_gate(scale, split) as gate:
             sums = [
                 float(self.target.sample_discrepancies(self.forward(state, gate), indices).double().sum())
-                for state, indices in self._samples[1]
+                for state, indices in self._cached_sample_states[1]
             ]
         return float(distributed.all_reduce(torch.tensor(sum(sums), dtype=torch.float64))) / len(samples)
 
     def smallest_within_eps(self, path: PruningPath, eps: float) -> Tensor | None:
         """The scales (N,) on a path with the smallest number of neurons whose gap is below eps; None where only the
-        unpruned group meets eps. The number is exact up to N / 64 neurons and the settings' `eps_tolerance`.
+        unpruned group meets eps. The number is within N / 64 of the smallest, up to the settings' `eps_tolerance`.
 
         Along one path the discrepancy at the output is nearly proportional to the local one (MobileNetV2: within a
         factor of two while both fall a hundredfold), and the gap is mostly one to four times the discrepancy. So the
@@ -175,14 +175,15 @@ class GroupEvaluator(MinibatchLosses):
         return moments
 
     @contextmanager
-    def _gated(self, scale: Tensor, split: str = "all") -> Iterator[Tensor]:
-        """A context with the readers reconstructed for the neurons with s > 0, if they are to be; the gate (N,)."""
+    def _evaluation_gate(self, scale: Tensor, split: str = "all") -> Iterator[Tensor]:
+        """A context with the readers reconstructed for the neurons with s > 0 if reconstruction is on; yields the
+        gate (N,)."""
         if self.reconstruction is None:
             yield scale
             return
-        kept = scale > 0
-        with self.reconstruction.applied(kept, split=split):
-            yield kept.to(scale)
+        mask = scale > 0
+        with self.reconstruction.applied(mask, split=split):
+            yield mask.to(scale)
 
 
 def _key(scale: Tensor) -> bytes:

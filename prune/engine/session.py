@@ -77,7 +77,7 @@ class PruningSession:
         logits = torch.cat([activations.outputs(batch) for batch in range(len(activations.sizes))])
         if not bool(torch.isfinite(logits).all()):
             raise ZooError(
-                "The network's outputs on the pruning data are not all finite numbers: mend the weights first."
+                "The network's outputs on the pruning data are not all finite numbers: fix the weights first."
             )
         return logits
 
@@ -122,12 +122,13 @@ class PruningSession:
         if repair.weighting == "none":
             return None
         # A backward pass keeps every activation, so it takes a quarter of the samples of a forward pass.
-        few = max(1, self.forward_batch // 4)
-        batches = [part for batch in self.batches for part in torch.split(batch, few)][: -(-FISHER_SAMPLES // few)]
+        backward_batch = max(1, self.forward_batch // 4)
+        batches = [part for batch in self.batches for part in torch.split(batch, backward_batch)]
+        batches = batches[: -(-FISHER_SAMPLES // backward_batch)]
         labels = None
         if self.labels is not None:
             forward_batches = torch.split(self.labels, self.forward_batch)
-            labels = [part for batch in forward_batches for part in torch.split(batch, few)]
+            labels = [part for batch in forward_batches for part in torch.split(batch, backward_batch)]
         return fisher_matrices(
             self.model, self.groups, batches, torch.Generator().manual_seed(self.seed), kind=self.config.discrepancy,
             labels=labels, label_weight=repair.label_weight,

@@ -1,7 +1,7 @@
 """One greedy direction over all neurons, as a block Cholesky factorisation that chooses its pivots.
 
-Adding neurons works on (T, U) = (A, B) of a `QuadraticProblem`, removing them on (A^-1, A^-1 B). From there on both are
-the same: pivot i changes the error by tr(U_i' T_ii^-1 U_i), and then
+Adding neurons works on (T, U) = (A, B) of a `QuadraticProblem`, removing them on (A^-1, A^-1 B). Both then use
+the same update: pivot i changes the error by tr(U_i' T_ii^-1 U_i), and then
 
     T <- T - T_.i T_ii^-1 T_i.        U <- U - T_.i T_ii^-1 U_i
 """
@@ -33,12 +33,12 @@ class PivotedCholesky:
         self._pending = A.new_empty(len(A), 0)  # T - pending pending' is the up-to-date T
 
     def error_change(self) -> Tensor:
-        """(N,) by how much the error falls if a neuron is added, or rises if it is removed; undefined for pivots of the
-        past."""
+        """(N,) by how much the error falls if a neuron is added, or rises if it is removed; undefined for neurons
+        already pivoted."""
         return block_error_change(self.blocks, self.U) - self.penalty
 
     def pivot(self, i: int) -> None:
-        """Add neuron i, or remove it; it can not be pivoted again."""
+        """Add neuron i, or remove it; it cannot be pivoted again."""
         N, m = self.size, self.m
         rows = slice(i * m, (i + 1) * m)
         column = self.T[:, rows] - self._pending @ self._pending[rows].t()

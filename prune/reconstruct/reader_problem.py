@@ -1,4 +1,4 @@
-"""What the choice of neurons needs to know of one reader: its error for any set of them, as a quadratic problem."""
+"""The error of one reader for any set of kept neurons, as a quadratic problem."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def reader_problem(
     """The problem of a reader in the neurons of its group, and its error with none of them.
 
     With H the moments of Phi, r = ridge mean(diag H) and R R' = W' Gamma W (R = W' without Gamma), A = H + r and
-    B = A R. The set S then leaves the error of the weights that `zoo.prune.reconstruct.least_squares.solve` finds. The
-    columns F that belong to no neuron of the group are solved for whatever is kept, and therefore eliminated first:
+    B = A R. error(S) is the residual of `zoo.prune.reconstruct.least_squares.solve` on the set S. The columns F that
+    belong to no neuron of the group are always in the regression, and therefore eliminated first:
 
         A <- A - A_.F A_FF^-1 A_F.        B <- B - A_.F A_FF^-1 B_F
     """
@@ -41,10 +41,10 @@ def reader_problem(
     free = is_free.nonzero().squeeze(1)
     if len(free):
         factor = cholesky_with_jitter(A[free][:, free])
-        across = torch.cholesky_solve(A[free][:, columns], factor)
+        A_FF_inv_A_F = torch.cholesky_solve(A[free][:, columns], factor)
         error_of_none -= float((B[free] * torch.cholesky_solve(B[free], factor)).sum())
-        A, B = A.index_put((columns[:, None], columns), -A[columns][:, free] @ across, accumulate=True), B.index_add(
-            0, columns, -across.t() @ B[free])  # fmt: skip
+        A = A.index_put((columns[:, None], columns), -A[columns][:, free] @ A_FF_inv_A_F, accumulate=True)
+        B = B.index_add(0, columns, -A_FF_inv_A_F.t() @ B[free])
     return QuadraticProblem(A[columns][:, columns], B[columns], m, penalty), error_of_none
 
 

@@ -54,14 +54,14 @@ class SweepTableau:
         index = inside.repeat_interleave(self.m).nonzero().squeeze(1)
         rest = (~inside).repeat_interleave(self.m).nonzero().squeeze(1)
         factor = cholesky_with_jitter(self.T[index][:, index])
-        across = torch.cholesky_solve(self.T[index][:, rest], factor)  # A_SS^-1 A_SR
+        A_SS_inv_A_SR = torch.cholesky_solve(self.T[index][:, rest], factor)
         weights = torch.cholesky_solve(self.U[index], factor)
         A_RS = self.T[rest][:, index]
         self.U[rest] -= A_RS @ weights
         self.U[index] = weights
-        self.T[rest[:, None], rest] -= A_RS @ across
-        self.T[index[:, None], rest] = across
-        self.T[rest[:, None], index] = across.t()
+        self.T[rest[:, None], rest] -= A_RS @ A_SS_inv_A_SR
+        self.T[index[:, None], rest] = A_SS_inv_A_SR
+        self.T[rest[:, None], index] = A_SS_inv_A_SR.t()
         self.T[index[:, None], index] = -torch.cholesky_inverse(factor)
         self.inside = inside.clone()
 

@@ -64,7 +64,7 @@ def uniform_widths(
     session: PruningSession, groups: Sequence[NeuronGroup], target: Target, eps: float
 ) -> dict[str, int]:
     """The widths at the smallest fraction of every group whose gap is below eps times the number of groups, with all
-    groups pruned at once. The gates are left as they were found."""
+    groups pruned at once. The gates are restored."""
     activations, gates = session.activation_cache(), session.gates
     paths = {group.name: _l1_path(group) for group in groups}
     before = {name: gates.get(name) for name in paths}

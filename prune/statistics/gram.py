@@ -130,7 +130,7 @@ def check_finite(group: NeuronGroup, reader: Reader, *statistics: Tensor) -> Non
     if not all(bool(torch.isfinite(tensor).all()) for tensor in statistics):
         raise ZooError(
             f"A {type(reader.module).__name__} that reads group {group.name} sees values that are not finite, or too "
-            f"large to square: mend the weights, scale the inputs, or use float32."
+            f"large to square: fix the weights, scale the inputs, or use float32."
         )
 
 

@@ -192,9 +192,9 @@ def test_a_column_that_is_constant_takes_over_nothing_and_is_not_chosen(dtype):
     y = phi[:, 1:].double() @ layer.weight.detach()[:, 1:].double().t()
     torch.testing.assert_close(change[:, 0] * 0.1 + shift, y.mean(0), rtol=1e-3, atol=1e-4)
     group = NeuronGroup("a", (nn.Linear(2, 4).to(dtype),), (Reader.of(layer, 4),))
-    repairer = ReaderReconstruction(group, [moments], None, 41)
+    reconstruction = ReaderReconstruction(group, [moments], None, 41)
     for direction in ("forward", "backward"):
-        path = repairer.path(direction)
+        path = reconstruction.path(direction)
         assert all(float(path.scale(n)[0]) == 0 for n in (1, 2, 3)), direction
 
 
@@ -301,7 +301,7 @@ def test_distillation_follows_the_discrepancy_and_leaves_the_network_as_it_found
     x = drawn(64, 6)
     before = F.mse_loss(model(x), teacher(x))
     with torch.no_grad():
-        distil(model, teacher, x, epochs=20, seed=0, kind="squared_error")
+        distil(model, teacher, x, epochs=20, seed=0, discrepancy="squared_error")
     assert F.mse_loss(model(x), teacher(x)) < before
     assert model.weight.requires_grad
     assert not model.bias.requires_grad

@@ -172,7 +172,7 @@ def test_bad_arguments_are_one_sentence(case, change, words):
 def test_options_that_do_not_exist_are_named():
     with pytest.raises(ZooError, match="no discrepancy 'hinge'"):
         Options(discrepancy="hinge")
-    with pytest.raises(ZooError, match="The repair looks at all positions"):
+    with pytest.raises(ZooError, match="The repair uses all positions"):
         Options(search=Search(position_fraction=0.5), repair=Repair())
 
 

@@ -68,7 +68,7 @@ def batches(
         finite = torch.isfinite(inputs).flatten(1).all(1)
         if not finite.all():
             first = indices[int(finite.logical_not().nonzero()[0])]
-            raise ZooError(f"sample {first} of the data holds NaN or infinite values: mend or remove it")
+            raise ZooError(f"sample {first} of the data holds NaN or infinite values: fix or remove it")
         yield inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
 
