@@ -43,7 +43,7 @@ RUNS: dict[str, tuple[str, Repair, str]] = {
     "repaired, recalibrated": ("repaired", Repair(recalibrate=True), "budget"),
     "repaired": ("repaired", Repair(), "budget"),
     "repaired, forward": ("repaired", Repair(selection="forward"), "budget"),
-    "repaired, no exchanges": ("repaired", Repair(swap=False), "budget"),
+    "repaired, no swaps": ("repaired", Repair(swap=False), "budget"),
     "repaired, no weighting": ("repaired", UNWEIGHTED, "budget"),
     "repaired, same part": ("repaired", Repair(), "fraction"),
     "repaired, no weighting, same part": ("repaired", UNWEIGHTED, "fraction"),

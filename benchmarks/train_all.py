@@ -65,23 +65,23 @@ def commands(size: str, seed: int) -> dict[str, list[str]]:
     listed = tomllib.loads(LIST.read_text(encoding="utf-8"))
     values: dict[str, Any] = {**listed[size], "dense_macs": DenseMacs(listed[size]["points"])}
     values["seed"] = f"-seed{seed}" if seed else ""
-    found = {}
+    command_of = {}
     for entry in listed["entry"]:
         if seed == 0 or "{seed}" in entry["name"]:
             name = entry["name"].format(**values)
             words = shlex.split(entry["command"].format(**values))
             words += ["--seed", str(seed)] if seed else []
-            found[name] = words if words[0] == "train" and not seed else [*words, "--name", name]
-    return found
+            command_of[name] = words if words[0] == "train" and not seed else [*words, "--name", name]
+    return command_of
 
 
-def made_by(words: Sequence[str], card: Card, known: Mapping[str, Card]) -> bool:
+def made_by(words: Sequence[str], card: Card, cards: Mapping[str, Card]) -> bool:
     """Whether this command made a card's entry.
 
     The command on the card must set every option that `words` set to the same value, and others only where a command
-    fills them in; and the parent's card in `known` must have the checkpoint that was pruned.
+    fills them in; and the parent's card in `cards` must have the checkpoint that was pruned.
     """
-    parent, parent_sha256 = known.get(words[1]), card.recipe.get("parent_sha256")
+    parent, parent_sha256 = cards.get(words[1]), card.recipe.get("parent_sha256")
     if parent is not None and parent_sha256 not in (None, parent.saved.sha256):
         return False
     try:
@@ -97,8 +97,8 @@ def options(words: Sequence[str]) -> dict[str, Any]:
     name, command, rest = zoo_group.resolve_command(click.Context(zoo_group), list(words))
     assert command is not None
     context = command.make_context(name, rest)
-    given = {option for option in context.params if context.get_parameter_source(option) is ParameterSource.COMMANDLINE}
-    return {"command": name, **{option: context.params[option] for option in given}}
+    typed = {option for option in context.params if context.get_parameter_source(option) is ParameterSource.COMMANDLINE}
+    return {"command": name, **{option: context.params[option] for option in typed}}
 
 
 class Runner:
@@ -127,14 +127,14 @@ class Runner:
 
 def make(name: str, words: Sequence[str], run: Runner, *, small: bool) -> str:
     """Make one entry unless it is there: 'made', 'there', 'failed', or 'other' where another command's is kept."""
-    known = store.cards(store.configured_mirrors())
-    card, replace = known.get(name), list[str]()
-    if card is not None and made_by(words, card, known):
+    cards = store.cards(store.configured_mirrors())
+    card, replace = cards.get(name), list[str]()
+    if card is not None and made_by(words, card, cards):
         with suppress(ZooError):  # a mirror may hold its card alone
             store.download(name)
             return "there"
     if store.is_shipped(name):
-        replace = ["--overwrite", "--out", str(ROOT / "zoo" / "checkpoints")]
+        replace = ["--overwrite", "--output-dir", str(ROOT / "zoo" / "checkpoints")]
     elif (store.user_dir() / f"{name}.json").exists():
         replace = ["--overwrite"]
     if replace and small:

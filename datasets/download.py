@@ -58,17 +58,17 @@ def unzip(archive: Path, folder: Path) -> None:
             members = [member for member in source.infolist() if not member.filename.startswith("__MACOSX/")]
             for member in members:
                 _check_member(archive, member)
-            tops = sorted({PurePosixPath(member.filename).parts[0] for member in members})
-            for top in tops:
-                if os.path.lexists(folder / top):
-                    raise ZooError(f"{folder / top} exists already; move it away, then {archive} can be unpacked")
+            top_level_names = sorted({PurePosixPath(member.filename).parts[0] for member in members})
+            for name in top_level_names:
+                if os.path.lexists(folder / name):
+                    raise ZooError(f"{folder / name} exists already; move it away, then {archive} can be unpacked")
             folder.mkdir(parents=True, exist_ok=True)
             # In a hidden folder first, so that an interrupted run leaves nothing that looks complete.
             scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".unpack-"))
             for member in tqdm(members, desc=f"unpacking {archive.name}", unit=" files", disable=None):
                 source.extract(member, scratch)
-        for top in tops:
-            os.rename(scratch / top, folder / top)
+        for name in top_level_names:
+            os.rename(scratch / name, folder / name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ZooError(f"{archive} is no readable zip archive: {error}; nothing was unpacked") from error
     except OSError as error:
@@ -79,7 +79,7 @@ def unzip(archive: Path, folder: Path) -> None:
 
 
 def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:
-    # zipfile turns backslashes into slashes on Windows only; as written they are never what an honest archive has.
+    # zipfile turns backslashes into slashes on Windows only; a well-formed archive has none in the names as written.
     path = PureWindowsPath(member.orig_filename)  # sees drives and backslashes beside what POSIX sees
     if not path.parts or path.drive or path.root or ".." in path.parts or "\\" in member.orig_filename:
         raise ZooError(f"{archive} holds {member.orig_filename!r}, which would leave its folder; nothing was unpacked")

@@ -29,7 +29,7 @@ from zoo.datasets.meshes import sample_meshes
 from zoo.datasets.registry import DatasetInfo, Source, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
 
-STORED = 2048  # points sampled from a mesh, as many as Stanford's clouds have
+POINTS_PER_MESH = 2048  # points sampled from a mesh, as many as Stanford's clouds have
 
 MODELNET10 = (
     "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
@@ -78,13 +78,14 @@ def read_hdf5(folder: Path, split: str, classes: tuple[str, ...]) -> tuple[Tenso
     for line in _lines(folder / f"{split}_files.txt"):
         path = folder / Path(line).name  # the lists have paths of the authors' machine
         data, label = _read_file(path)
-        for wrong in label[(label < 0) | (label >= len(names))][:1]:
-            raise ZooError(f"{path} has label {wrong}, but shape_names.txt lists {len(names)} classes")
-        for row in (~np.isfinite(data).all(axis=(1, 2))).nonzero()[0][:1]:
-            raise ZooError(f"{path}, row {row}, holds NaN or infinite coordinates; remove or repair it")
+        if (bad := (label < 0) | (label >= len(names))).any():
+            raise ZooError(f"{path} has label {label[bad][0]}, but shape_names.txt lists {len(names)} classes")
+        if not (finite := np.isfinite(data).all(axis=(1, 2))).all():
+            raise ZooError(f"{path}, row {finite.argmin()}, holds NaN or infinite coordinates; remove or repair it")
         target = label_of[torch.from_numpy(label.astype(np.int64))]
-        kept = target >= 0
-        files.append((point_transforms.normalise(torch.from_numpy(data)[kept].mT.contiguous()), target[kept]))
+        in_classes = target >= 0
+        clouds = point_transforms.normalise(torch.from_numpy(data)[in_classes].mT.contiguous())
+        files.append((clouds, target[in_classes]))
     if not files:
         raise ZooError(f"{folder}/{split}_files.txt lists no file")
     sizes = sorted({cloud.shape[2] for cloud, _ in files})
@@ -114,14 +115,14 @@ def _read_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_off(folder: Path, split: str, classes: tuple[str, ...], *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """As `read_hdf5`, from meshes: STORED points are sampled on the surface of each."""
+    """As `read_hdf5`, from meshes: POINTS_PER_MESH points are sampled on the surface of each."""
     clouds, labels = [], []
     quiet = not sys.stderr.isatty()
     for label, name in enumerate(tqdm(classes, desc=f"sampling {split} meshes", disable=quiet)):
         meshes = sorted((folder / name / split).glob("*.off"))
         if not meshes:
             raise ZooError(f"{folder} has no meshes {name}/{split}/*.off; {len(classes)} class folders were expected")
-        clouds.append(sample_meshes(meshes, STORED, seed=seed))
+        clouds.append(sample_meshes(meshes, POINTS_PER_MESH, seed=seed))
         labels += [label] * len(meshes)
     return torch.cat(clouds), torch.tensor(labels)
 
@@ -139,9 +140,10 @@ def fetch(info: DatasetInfo, root: Path, kind: str | None, *, mirror: str | None
     print(f"{info.name}: {info.terms}. Downloading {url}", file=sys.stderr)
     expected = sha256 or source.sha256
     archive = root / source.url.rsplit("/", 1)[-1]
-    found = download.download(url, archive, sha256=expected)
+    actual_sha256 = download.download(url, archive, sha256=expected)
     if expected is None:
-        print(f"{archive.name}: no checksum is on record to compare with; its SHA-256 is {found}", file=sys.stderr)
+        message = f"{archive.name}: no checksum is on record to compare with; its SHA-256 is {actual_sha256}"
+        print(message, file=sys.stderr)
     try:
         download.unzip(archive, root)
     finally:

@@ -48,11 +48,11 @@ def train_val_split(train: LabelledDataset, fraction: float) -> tuple[Subset, Su
         by_class.setdefault(train.label(index), []).append(index)
     val: list[int] = []
     for label, indices in sorted(by_class.items()):
-        # The words are part of the seed: with others, other samples would be held out.
+        # "held out" seeds the generator: changing it changes the split.
         order = torch.randperm(len(indices), generator=generator_for("held out", label)).tolist()
         val += [indices[i] for i in order[: round(fraction * len(indices))]]
     held_out = set(val)
-    kept = [index for index in range(len(train)) if index not in held_out]
-    if not val or not kept:
+    train_indices = [index for index in range(len(train)) if index not in held_out]
+    if not val or not train_indices:
         raise ZooError(f"{fraction} of {len(train)} training samples leaves nothing on one side: give another part")
-    return Subset(train, kept), Subset(train, sorted(val))
+    return Subset(train, train_indices), Subset(train, sorted(val))

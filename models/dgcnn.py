@@ -91,10 +91,10 @@ class DGCNN(nn.Module):
             features += (x,)
         hooked = any(layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv5, self.bn5))
         if hooked or not (self.bn5.is_pointwise and use_blocks(x)):  # a hook is called once, with the whole batch
-            return self._second(self._first(self._embed(features)))
+            return self._linear2_linear3(self._pool_linear1(self._embed(features)))
         # The output of conv5 is the largest tensor of the network; that of one cloud stays in a CPU's caches.
         clouds = zip(*(torch.split(feature, 1) for feature in features), strict=True)
-        return self._second(self._hidden(torch.cat([self._pool(self._embed(cloud)) for cloud in clouds])))
+        return self._linear2_linear3(self._linear1(torch.cat([self._pool(self._embed(cloud)) for cloud in clouds])))
 
     def _edges(self) -> list[EdgeConv]:
         return [self.get_submodule(name) for name in EDGES]  # type: ignore[misc]
@@ -105,18 +105,18 @@ class DGCNN(nn.Module):
         y = self.conv5(points.transpose(1, 2)).transpose(1, 2).reshape(B * N, -1)
         return F.leaky_relu(self.bn5(y), self.slope, inplace=True).view(B, N, -1).transpose(1, 2)  # B E N
 
-    def _first(self, x: Tensor) -> Tensor:
-        return self._hidden(self._pool(x))
+    def _pool_linear1(self, x: Tensor) -> Tensor:
+        return self._linear1(self._pool(x))
 
     def _pool(self, x: Tensor) -> Tensor:
         # amax is faster without a gradient, max with one.
         maxima = x.max(2).values if torch.is_grad_enabled() and x.requires_grad else x.amax(2)
         return torch.cat([maxima, x.mean(2)], 1)  # B 2E
 
-    def _hidden(self, x: Tensor) -> Tensor:
+    def _linear1(self, x: Tensor) -> Tensor:
         return self.drop(F.leaky_relu(self.bn6(self.linear1(x)), self.slope))  # type: ignore[no-any-return]
 
-    def _second(self, x: Tensor) -> Tensor:
+    def _linear2_linear3(self, x: Tensor) -> Tensor:
         x = self.drop(F.leaky_relu(self.bn7(self.linear2(x)), self.slope))
         return self.linear3(x)  # type: ignore[no-any-return]
 
@@ -135,7 +135,7 @@ class DGCNN(nn.Module):
         return [
             *(Stage(name, append(edge, edge is edges[0]), (edge,)) for name, edge in zip(EDGES, edges, strict=True)),
             Stage("conv5", self._embed, (self.conv5, self.bn5)),
-            Stage("linear1", self._first, (self.linear1, self.bn6, self.drop)),
+            Stage("linear1", self._pool_linear1, (self.linear1, self.bn6, self.drop)),
             Stage("linear2", lambda x: self.drop(F.leaky_relu(self.bn7(self.linear2(x)), self.slope)),
                   (self.linear2, self.bn7, self.drop)),
             Stage("linear3", self.linear3, (self.linear3,)),

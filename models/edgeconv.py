@@ -6,7 +6,7 @@ The authors' code applies W to every edge. Here W = [W1, W2] is split, W [x_j - 
 that it is applied to every point, k times less often. Batch norm is affine in each channel and the activation
 increases, so the maximum over the neighbours j can be taken of W1 x_j alone (of its negative where the gain of the
 batch norm is negative). In training, the mean and variance over all edges follow from sums over each point's
-neighbours. The parameters are those of the form with edges, `edge_conv_on_edges`, with which the tests compare.
+neighbours. The parameters are those of the per-edge formulation, `edge_conv_on_edges`, with which the tests compare.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class EdgeConv(nn.Module):
             return bn.running_mean * sign, bn.running_var
         # Not under autocast: a sum of squares over all edges overflows float16 and loses its digits in bfloat16.
         with torch.autocast(neighbour.device.type, enabled=False):
-            exact = torch.promote_types(neighbour.dtype, torch.float32)
-            return self._batch_statistics(bn, neighbour.to(exact), centre.to(exact), rows, sign)
+            accum_dtype = torch.promote_types(neighbour.dtype, torch.float32)
+            return self._batch_statistics(bn, neighbour.to(accum_dtype), centre.to(accum_dtype), rows, sign)
 
     def _batch_statistics(
         self, bn: nn.BatchNorm2d, neighbour: Tensor, centre: Tensor, rows: Tensor, sign: Tensor
@@ -95,10 +95,11 @@ class EdgeConv(nn.Module):
             shift_n, shift_c = distributed.all_reduce_mean(degree @ neighbour / edges, centre.mean(0))
         n, c = neighbour - shift_n, centre - shift_c
         s = F.embedding_bag(rows, n, mode="sum")
-        first = (degree @ n + self.k * c.sum(0)) / edges
-        second = (degree @ n.square() + (c * torch.add(self.k * c, s, alpha=2)).sum(0)) / edges
-        first, second = distributed.all_reduce_mean(first, second)
-        mean, var = first + (shift_n + shift_c), (second - first.square()).clamp_min(0)
+        centred_mean = (degree @ n + self.k * c.sum(0)) / edges
+        mean_square = (degree @ n.square() + (c * torch.add(self.k * c, s, alpha=2)).sum(0)) / edges
+        centred_mean, mean_square = distributed.all_reduce_mean(centred_mean, mean_square)
+        mean = centred_mean + (shift_n + shift_c)
+        var = (mean_square - centred_mean.square()).clamp_min(0)
         with torch.no_grad():
             edges = distributed.global_count(edges)
             bn.num_batches_tracked.add_(1)
@@ -127,7 +128,7 @@ class EdgeConv(nn.Module):
         return torch.cat([channels, self.conv.in_channels // 2 + channels], 1)
 
     def count_macs(self, x: Tensor) -> tuple[int, int]:
-        """(MACs, batch-norm elements) of the form with edges, a 1 x 1 convolution of every edge.
+        """(MACs, batch-norm elements) of the per-edge formulation, a 1 x 1 convolution of every edge.
 
         The literature counts the cost of DGCNN in this way; what is executed here are 2/k of these MACs.
         """

@@ -46,7 +46,7 @@ class Reader:
     module    nn.Linear, nn.Conv1d/2d with groups=1, or a module with the members of `CustomReader`
     channels  (N, m) the m channels of the module's *input* that hold neuron i; m > 1 where a neuron is read several
               times, for example by a linear layer on [max, mean] or on a flattened feature map
-    norm      the batch norm that follows directly, which takes up a constant where the layer has no bias
+    norm      the batch norm that follows directly, which absorbs the constant term if the layer has no bias
     """
 
     module: nn.Module
@@ -156,7 +156,7 @@ def groups_of(model: nn.Module) -> list[NeuronGroup]:
 
 def _check(group: NeuronGroup) -> None:
     if not group.readers:
-        raise ZooError(f"Group {group.name} has no reader: neurons that nothing reads cannot be weighed or removed.")
+        raise ZooError(f"Group {group.name} has no reader: neurons that nothing reads cannot be scored or removed.")
     for writer in group.writers:
         rows = next(iter(writer.parameters())).shape[0] if len(list(writer.parameters())) else group.size
         if rows != group.size:

@@ -27,22 +27,22 @@ from zoo.models.surgery import set_widths
 
 
 class _Inverted:
-    """The parts of an inverted residual of V2 or V3: `expand` (expansion, depthwise), `gate`, `project`."""
+    """The parts of an inverted residual of V2 or V3: `hidden_convs` (expansion, depthwise), `gate`, `project`."""
 
     def __init__(self, name: str, block: nn.Module) -> None:
         self.name = name
         self.residual = bool(block.use_res_connect)
         v2 = isinstance(block, mobilenetv2.InvertedResidual)
-        inside: Any = block.conv if v2 else block.block
-        parts: list[nn.Module] = list(inside)
+        block_layers: Any = block.conv if v2 else block.block
+        parts: list[nn.Module] = list(block_layers)
         # V2 ends with (conv, bn), V3 with a Conv2dNormActivation without activation.
         self.project: list[nn.Module] = parts[-2:] if v2 else parts[-1:]
         parts = parts[: -len(self.project)]
         self.gate: SqueezeExcitation | None = None
         if isinstance(parts[-1], SqueezeExcitation):
             self.gate = parts.pop()
-        self.expand = parts  # expansion (if there is one), depthwise
-        self.expands = len(parts) == 2
+        self.hidden_convs = parts  # expansion (if there is one), depthwise
+        self.has_expansion = len(parts) == 2
 
     @property
     def project_conv(self) -> nn.Conv2d:
@@ -55,9 +55,9 @@ class _Inverted:
 
     def group(self, stem: nn.Module) -> NeuronGroup | None:
         """The hidden layer, or None if it is the stem and a residual connection reads the stem too."""
-        if not self.expands and self.residual:
+        if not self.has_expansion and self.residual:
             return None
-        convs = self.expand if self.expands else [stem, *self.expand]
+        convs = self.hidden_convs if self.has_expansion else [stem, *self.hidden_convs]
         writers = [layer for conv in convs for layer in (conv[0], conv[1])]  # type: ignore[index]
         size = writers[0].out_channels
         readers = [Reader.of(self.project_conv, size, norm=self.project_norm)]
@@ -66,13 +66,13 @@ class _Inverted:
             readers.insert(0, Reader.of(self.gate.fc1, size))
         return NeuronGroup(self.name, tuple(writers), tuple(readers))
 
-    def _enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _expand(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden = x
-        for layer in self.expand:
+        for layer in self.hidden_convs:
             hidden = layer(hidden)
         return x, hidden
 
-    def _leave(self, state: tuple[Tensor, Tensor]) -> Tensor:
+    def _project(self, state: tuple[Tensor, Tensor]) -> Tensor:
         x, y = state
         for layer in (*self._gate(), *self.project):
             y = layer(y)
@@ -81,8 +81,8 @@ class _Inverted:
     def stages(self) -> list[Stage]:
         """Two stages with the state (block input, hidden layer) between them."""
         return [
-            Stage(f"{self.name}.in", self._enter, tuple(self.expand)),
-            Stage(f"{self.name}.out", self._leave, (*self._gate(), *self.project)),
+            Stage(f"{self.name}.in", self._expand, tuple(self.hidden_convs)),
+            Stage(f"{self.name}.out", self._project, (*self._gate(), *self.project)),
         ]
 
     def _gate(self) -> list[nn.Module]:

@@ -50,7 +50,7 @@ def knn(x: Tensor, k: int) -> Tensor:
     """
     N = x.shape[2]
     if k > N:
-        raise ZooError(f"The cloud has {N} points, the network looks at k = {k} neighbours: give at least {k} points.")
+        raise ZooError(f"The cloud has {N} points, the network needs k = {k} neighbours: give at least {k} points.")
     x = x.detach()
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()

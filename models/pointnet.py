@@ -160,12 +160,12 @@ class PointNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[1] != 3 or x.shape[2] == 0:
             raise ZooError(f"PointNet takes clouds as (B, 3, N) with at least one point; got {tuple(x.shape)}.")
-        return self.fc3(self._second(self._first(self.feat(x))))  # type: ignore[no-any-return]
+        return self.fc3(self._fc2(self._fc1(self.feat(x))))  # type: ignore[no-any-return]
 
-    def _first(self, x: Tensor) -> Tensor:
+    def _fc1(self, x: Tensor) -> Tensor:
         return F.relu(self.bn1(self.fc1(x)))
 
-    def _second(self, x: Tensor) -> Tensor:
+    def _fc2(self, x: Tensor) -> Tensor:
         return F.relu(self.bn2(self.dropout(self.fc2(x))))  # dropout before batch norm, as in both public codes
 
     @property
@@ -177,8 +177,8 @@ class PointNet(nn.Module):
         """One stage per layer; inside the two transforms the state is (x, hidden layer)."""
         return [
             *self.feat.stages(),
-            Stage("fc1", self._first, (self.fc1, self.bn1)),
-            Stage("fc2", self._second, (self.fc2, self.bn2, self.dropout)),
+            Stage("fc1", self._fc1, (self.fc1, self.bn1)),
+            Stage("fc2", self._fc2, (self.fc2, self.bn2, self.dropout)),
             Stage("fc3", self.fc3, (self.fc3,)),
         ]
 

@@ -127,12 +127,12 @@ class PointNet2(nn.Module):
         centres, features = self.sa1(x, None)
         centres, features = self.sa2(centres, features)
         _, features = self.sa3(centres, features)
-        return self.fc3(self._second(self._first(features.flatten(1))))  # type: ignore[no-any-return]
+        return self.fc3(self._fc2(self._fc1(features.flatten(1))))  # type: ignore[no-any-return]
 
-    def _first(self, x: Tensor) -> Tensor:
+    def _fc1(self, x: Tensor) -> Tensor:
         return self.drop(F.relu(self.bn1(self.fc1(x))))  # type: ignore[no-any-return]
 
-    def _second(self, x: Tensor) -> Tensor:
+    def _fc2(self, x: Tensor) -> Tensor:
         return self.drop(F.relu(self.bn2(self.fc2(x))))  # type: ignore[no-any-return]
 
     @property
@@ -146,13 +146,13 @@ class PointNet2(nn.Module):
             *self.sa1.stages("sa1"),
             *self.sa2.stages("sa2"),
             *self.sa3.stages("sa3"),
-            Stage("fc1", lambda state: self._first(state[1].flatten(1)), (self.fc1, self.bn1, self.drop)),
-            Stage("fc2", self._second, (self.fc2, self.bn2, self.drop)),
+            Stage("fc1", lambda state: self._fc1(state[1].flatten(1)), (self.fc1, self.bn1, self.drop)),
+            Stage("fc2", self._fc2, (self.fc2, self.bn2, self.drop)),
             Stage("fc3", self.fc3, (self.fc3,)),
         ]
 
     def neuron_groups(self) -> list[NeuronGroup]:
-        """Every hidden layer; the last one of a set abstraction is read behind the 3 coordinates that the next adds."""
+        """Every hidden layer; after a set abstraction, a reader's channels are offset by the 3 coordinates."""
         convs: list[Any] = [conv for layer in (self.sa1, self.sa2, self.sa3) for conv in layer.mlp_convs]
         norms = [bn for layer in (self.sa1, self.sa2, self.sa3) for bn in layer.mlp_bns]
         groups = []

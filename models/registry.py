@@ -2,8 +2,8 @@
 
 A file of this folder that applies `@register_model(...)` to its builder is all that a new network needs: the names are
 read from the source of the files (`zoo.utils.decorator_calls`), and a file is imported when its network is first built,
-so that a point-cloud network does not wait for torchvision. A network outside this package is known once the file that
-registers it has been imported.
+so that a point-cloud network does not wait for torchvision. A network outside this package can be used by name once the
+file that registers it has been imported.
 """
 
 from __future__ import annotations

@@ -53,16 +53,16 @@ class ResNet34(ResNet):  # type: ignore[misc]
         stages = [Stage("stem", nn.Sequential(*stem), stem)]
         for name, block in self._blocks():
             modules = (block.conv2, block.bn2, *([block.downsample] if block.downsample is not None else []))
-            stages.append(Stage(f"{name}.in", partial(_enter, block), (block.conv1, block.bn1)))
-            stages.append(Stage(f"{name}.out", partial(_leave, block), modules))
+            stages.append(Stage(f"{name}.in", partial(_conv1_stage, block), (block.conv1, block.bn1)))
+            stages.append(Stage(f"{name}.out", partial(_conv2_stage, block), modules))
         return [*stages, Stage("head", lambda x: self.fc(self.avgpool(x).flatten(1)), (self.avgpool, self.fc))]
 
 
-def _enter(block: BasicBlock, x: Tensor) -> tuple[Tensor, Tensor]:
+def _conv1_stage(block: BasicBlock, x: Tensor) -> tuple[Tensor, Tensor]:
     return x, F.relu(block.bn1(block.conv1(x)))
 
 
-def _leave(block: BasicBlock, state: tuple[Tensor, Tensor]) -> Tensor:
+def _conv2_stage(block: BasicBlock, state: tuple[Tensor, Tensor]) -> Tensor:
     x, inner = state
     shortcut = x if block.downsample is None else block.downsample(x)
     return F.relu(block.bn2(block.conv2(inner)) + shortcut)

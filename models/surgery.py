@@ -84,14 +84,14 @@ def _keep_columns(reader: Reader, kept: Tensor, scale: Tensor | None) -> None:
     columns = reader.all_columns
     if scale is not None:
         flat[:, columns[kept].flatten().to(flat.device)] *= scale.to(flat).repeat_interleave(columns.shape[1])
-    stays = torch.ones(flat.shape[1], dtype=torch.bool, device="cpu")
-    stays[columns.flatten()] = False
-    stays[columns[kept].flatten()] = True
-    flat = flat[:, stays.nonzero().squeeze(1).to(flat.device)]
-    area = weight.shape[2:].numel()
-    shaped = flat.reshape(len(weight), flat.shape[1] // area, *weight.shape[2:]).contiguous()
-    layer.weight = nn.Parameter(shaped, requires_grad=weight.requires_grad)
+    kept_columns = torch.ones(flat.shape[1], dtype=torch.bool, device="cpu")
+    kept_columns[columns.flatten()] = False
+    kept_columns[columns[kept].flatten()] = True
+    flat = flat[:, kept_columns.nonzero().squeeze(1).to(flat.device)]
+    kernel_numel = weight.shape[2:].numel()
+    new_weight = flat.reshape(len(weight), flat.shape[1] // kernel_numel, *weight.shape[2:]).contiguous()
+    layer.weight = nn.Parameter(new_weight, requires_grad=weight.requires_grad)
     if isinstance(layer, nn.Linear):
-        layer.in_features = shaped.shape[1]
+        layer.in_features = new_weight.shape[1]
     elif isinstance(layer, (nn.Conv1d, nn.Conv2d)):
-        layer.in_channels = shaped.shape[1]
+        layer.in_channels = new_weight.shape[1]

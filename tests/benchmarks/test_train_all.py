@@ -33,7 +33,7 @@ def ran(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list
 
     def run(self: object, words: Sequence[str]) -> bool:
         ran.append(list(words))
-        folder = Path(words[words.index("--out") + 1]) if "--out" in words else store.user_dir()
+        folder = Path(words[words.index("--output-dir") + 1]) if "--output-dir" in words else store.user_dir()
         if (name := name_of(words)) != os.environ.get("FAIL"):
             record(folder, name, words)
         return name != os.environ.get("FAIL")
@@ -58,7 +58,7 @@ def name_of(words: Sequence[str]) -> str:
 def record(folder: Path, name: str, words: Sequence[str]) -> None:
     """Put an entry there whose card has the command as `zoo` writes it: with defaults, without how it was run."""
     words = [word for word in words if word != "--overwrite"]
-    for other in ("--out", "--workers"):
+    for other in ("--output-dir", "--workers"):
         if other in words:
             del words[words.index(other) : words.index(other) + 2]
     recipe: dict[str, str] = {}
@@ -84,11 +84,11 @@ def test_the_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
         for w in (0.75, 0.5, 0.25)
     ]
     lines = invoke("--dry-run", "--small").output.splitlines()
-    assert lines[0] == "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10 --half"
+    assert lines[0] == "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10 --fp16-weights"
     assert [option(line.split(), "--target-macs") for line in lines[1:5]] == [str(n) for n in (*macs, macs[2])]
     assert lines[1] == (
         f"zoo reprune dgcnn.modelnet10 --method combined --target-macs {macs[0]} --groups edge1,edge2,edge3,edge4 "
-        "--finetune-epochs 8 --half --name dgcnn-pruned-0.75x.modelnet10"
+        "--finetune-epochs 8 --fp16-weights --name dgcnn-pruned-0.75x.modelnet10"
     )
 
 
@@ -219,7 +219,7 @@ def test_what_the_package_ships_is_replaced_in_the_clone_by_the_full_size_alone(
     assert invoke("--small").output.startswith("== dgcnn.modelnet10 is there\n")
     ran.clear()
     assert invoke().exit_code == 0
-    assert ran[0][-3:] == ["--overwrite", "--out", str(train_all.ROOT / "zoo" / "checkpoints")]
+    assert ran[0][-3:] == ["--overwrite", "--output-dir", str(train_all.ROOT / "zoo" / "checkpoints")]
 
 
 def test_what_fails_takes_its_children_with_it_and_nothing_else(

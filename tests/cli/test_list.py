@@ -230,7 +230,7 @@ def test_info_does_not_compare_with_a_parent_that_was_rebuilt(zoo_of_three: Path
 
 def test_info_says_that_a_shipped_entry_is_made_again_in_another_folder(zoo_of_three: Path) -> None:
     again = "to make it again{}\n  zoo "
-    hint = ", in another folder (it is shipped): add --out DIR"
+    hint = ", in another folder (it is shipped): add --output-dir DIR"
     assert again.format("") in run("info", "dgcnn").output
     store.package_dir().mkdir(exist_ok=True)
     shutil.copy(store.user_dir() / "dgcnn.shapes.json", store.package_dir())

@@ -112,13 +112,13 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     with process_group():
         from zoo.prune import default_repair
         from zoo.workflows import Finetune, WeightsFile
-        from zoo.workflows import reprune as library
+        from zoo.workflows import reprune as reprune_entry
 
         method = options.pop("method") or default_method(budget)
         defaults = Options(search=search, repair=default_repair(method))
         finetune = Finetune(options.pop("finetune_epochs"), options.pop("finetune_distil"))
         data, run = data_spec(options), run_options(options)
-        result = library(
+        result = reprune_entry(
             WeightsFile(entry, weights) if weights else entry, budget=budget, method=method,
             options=with_settings(defaults, settings), finetune=finetune, data=data, run=run, **options,
         )  # fmt: skip

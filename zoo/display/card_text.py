@@ -69,7 +69,7 @@ def _numbers(card: Card, parent: Card | None, parent_title: str) -> Iterator[tup
 def _recipe(card: Card, shipped: bool) -> str:
     """The command that makes the entry again, and the other settings of its recipe."""
     settings = [(f"  {k}", _setting(v)) for k, v in card.recipe.items() if k != "command" and v is not None]
-    where = ", in another folder (it is shipped): add --out DIR" if shipped else ""
+    where = ", in another folder (it is shipped): add --output-dir DIR" if shipped else ""
     return f"to make it again{where}\n  {card.recipe['command']}\n{table(settings)}".rstrip()
 
 

@@ -11,8 +11,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 def keep_freed_memory() -> None:
     """Raise the thresholds above which glibc returns freed memory; with another C library nothing happens.
 
-    By default glibc maps every tensor above 32 MiB afresh, and the system zeroes its pages at first touch. On two cores
-    that was 40 % of the processor time of pruning a DGCNN.
+    By default glibc uses a new mmap for every tensor above 32 MiB, and the system zeroes its pages at first touch. On
+    two cores that was 40 % of the processor time of pruning a DGCNN.
     """
     if not sys.platform.startswith("linux"):
         return

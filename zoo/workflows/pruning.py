@@ -156,7 +156,7 @@ def reprune(
         "leave": None if exclude is None else ",".join(exclude),
         "seed": seed,
     }
-    settings.setdefault("no_settle", None)  # part of the identity since the first version
+    settings.setdefault("no_settle", None)  # the first version's name of refine=False, still part of the identity
     stored: dict[str, Value] = {"half": run.fp16_weights or None}
     argument = entry.arch if isinstance(entry, WeightsFile) else parent.name
     command = command_line("reprune", argument, {**settings, **stored, "name": run.name})

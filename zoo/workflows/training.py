@@ -52,11 +52,15 @@ def train_entry(
     base, settings = _recipes("train", arch, data, recipe, changes)
     device = choose_device(run.device)
     splits = Splits.load(data, augment=True, holdout=run.fp16_weights)
-    file: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
-    stated = {**data.recipe(splits.train), **_stated(base, settings), "width": None if width == 1 else width}
-    stated |= {"seed": seed}
-    stored = {**file, "half": run.fp16_weights or None}
-    command = command_line("train", arch, {**stated, **stored, "name": run.name})
+    recipe_setting: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
+    command_settings = {
+        **data.recipe(splits.train),
+        **_recipe_on_command_line(base, settings),
+        "width": None if width == 1 else width,
+        "seed": seed,
+    }
+    storage_settings = {**recipe_setting, "half": run.fp16_weights or None}
+    command = command_line("train", arch, {**command_settings, **storage_settings, "name": run.name})
     name = run.name or f"{arch}{'' if width == 1 else f'-{width:g}x'}.{data.dataset}"
     check_output_dir(run)
     check_name(name, command, run)
@@ -66,10 +70,10 @@ def train_entry(
         widths = models.scaled_widths(arch, width, num_classes=num_classes)
         model = models.create_model(arch, num_classes=num_classes, widths=widths).to(device)
     check_input_shape(model, splits.train)
-    identity = {"arch": arch, **stated, "device": device.type, **file}
+    identity = {"arch": arch, **command_settings, "device": device.type, **recipe_setting}
     with run_folder("train", identity, resume=run.resume) as folder:
         run_training(model, splits, settings, folder / "train.pt", seed=seed, run=run)
-        card_recipe = {"command": command, **stated, **vars(settings), **stored}
+        card_recipe = {"command": command, **command_settings, **vars(settings), **storage_settings}
         return finish_entry(model, EntryDraft(name, arch, card_recipe), splits, run, device)
 
 
@@ -105,27 +109,28 @@ def finetune_entry(
     splits = Splits.load(spec, augment=True, holdout=run.fp16_weights)
     warn_if_trained_on_validation(entry, spec)
     check_num_classes(entry.name, entry.num_classes, spec, splits.train)
-    file: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
-    stated = {**spec.recipe(splits.train), **_stated(base, settings), "seed": seed}
-    stored = {**file, "half": run.fp16_weights or None}
-    command = command_line("finetune", entry.name, {**stated, **stored, "name": run.name})
-    new = run.name or f"{parse_name(entry.name).stem}-finetuned.{spec.dataset}"
+    recipe_setting: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
+    command_settings = {**spec.recipe(splits.train), **_recipe_on_command_line(base, settings), "seed": seed}
+    storage_settings = {**recipe_setting, "half": run.fp16_weights or None}
+    command = command_line("finetune", entry.name, {**command_settings, **storage_settings, "name": run.name})
+    new_name = run.name or f"{parse_name(entry.name).stem}-finetuned.{spec.dataset}"
     parent = _parent_of(entry, path, splits, device, required=settings.distil > 0)
     check_output_dir(run)
-    check_name(new, command, run, parent=parent.name)
+    check_name(new_name, command, run, parent=parent.name)
     model = checkpoint.load(path, device=device)
     check_input_shape(model, splits.train)
-    identity = {"parent": entry.name, "file": entry.saved.sha256, **stated, "device": device.type, **file}
+    identity = {"parent": entry.name, "file": entry.saved.sha256, **command_settings}
+    identity |= {"device": device.type, **recipe_setting}
     identity |= {"teacher": parent.sha256} if settings.distil else {}
     with run_folder("finetune", identity, resume=run.resume) as folder:
         teacher = parent.model if settings.distil else None
         run_training(model, splits, settings, folder / "finetune.pt", seed=seed, run=run, teacher=teacher)
         before = measure(parent.model, splits.test, workers=run.workers, progress=run.progress)
         card_recipe = {
-            "command": command, **stated, **vars(settings), **stored,
+            "command": command, **command_settings, **vars(settings), **storage_settings,
             "parent_sha256": parent.sha256, "start": entry.name, "start_sha256": entry.saved.sha256,
         }  # fmt: skip
-        draft = EntryDraft(new, entry.arch, card_recipe, entry.options, parent, before)
+        draft = EntryDraft(new_name, entry.arch, card_recipe, entry.options, parent, before)
         return finish_entry(model, draft, splits, run, device)
 
 
@@ -177,7 +182,7 @@ def _recipes(
     return recipe, changed
 
 
-def _stated(base: Recipe, recipe: Recipe) -> dict[str, Value]:
+def _recipe_on_command_line(base: Recipe, recipe: Recipe) -> dict[str, Value]:
     """The fields of a recipe that the command states: the first three, and others that differ from the base's."""
     always = ("epochs", "lr", "batch_size")
     others = ("accumulate", "average", "precision", "distil")
