@@ -21,8 +21,9 @@ def reader_problem(
     """The problem of a reader in the neurons of its group, and its error with none of them.
 
     With H the moments of Phi, r = ridge mean(diag H) and R R' = W' Gamma W (R = W' without Gamma), A = H + r and
-    B = A R. error(S) is the residual of `zoo.prune.reconstruct.least_squares.solve` on the set S. The columns F that
-    belong to no neuron of the group are always in the regression, and therefore eliminated first:
+    B = A R. error(S) is the objective, squared residual plus the ridge penalty on the columns that are kept, at the
+    solution of `zoo.prune.reconstruct.least_squares.solve` with the neurons S. The columns F that belong to no neuron
+    of the group are always in the regression, and therefore eliminated first:
 
         A <- A - A_.F A_FF^-1 A_F.        B <- B - A_.F A_FF^-1 B_F
     """
