@@ -112,6 +112,7 @@ def test_a_recipe_of_ones_own_and_what_is_typed_beside_it_make_the_entry_again(h
     assert "none.ini" in result.stderr
 
 
+@pytest.mark.slow
 def test_weights_in_half_precision_are_the_network_that_was_measured(home):
     words = ["reprune", "dgcnn-0.25x.shapes", "--eps", "0.3", "--images", "60", "--finetune-epochs", "1", *SMALL]
     words += ["--validation", "0.2"]

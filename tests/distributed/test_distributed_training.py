@@ -273,6 +273,7 @@ def test_kill_9_of_one_and_sigterm_to_all_then_the_weights_of_a_whole_run(long: 
     assert len(lines) == 3
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_alone_ends_all_and_is_told(long: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     done = torchrun(2, [str(long), "nan", str(tmp_path)])
@@ -281,6 +282,7 @@ def test_an_error_in_one_process_alone_ends_all_and_is_told(long: Path, tmp_path
     assert "of the data holds NaN or infinite values" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_same_entry(images: Path, homes: list[str], tmp_path: Path) -> None:
     """torchrun -m zoo.train, against zoo train."""
     words = [*TRAIN, "--epochs", "2", "--data-dir", str(images)]

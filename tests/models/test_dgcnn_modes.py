@@ -27,6 +27,7 @@ def relative(a, b):
     return float((a.double() - b.double()).norm() / b.double().norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 def test_compile_captures_one_graph_with_the_same_logits_and_gradients(small, training):
     model, x = small
@@ -42,6 +43,7 @@ def test_compile_captures_one_graph_with_the_same_logits_and_gradients(small, tr
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_takes_clouds_of_another_size(small):
     model, _ = small
     torch._dynamo.reset()

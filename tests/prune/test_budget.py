@@ -188,6 +188,7 @@ def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp
     assert macs == max(value for value in cost.values() if value <= 0.5 * whole), "a larger one was tried"
 
 
+@pytest.mark.slow
 def test_another_budget_reuses_what_an_eps_gave(case, tmp_path, monkeypatch):
     model, x = case
     goal = {"budget": Budget(macs=0.5), "method": "combined", "runtime": Runtime(cache_file=tmp_path / "cache.json")}

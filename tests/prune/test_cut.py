@@ -44,7 +44,10 @@ def gated(model, x, scales):
         return unpruned(x)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+SLOW = ("mobilenet_v2", "mobilenet_v3_large", "pointnet2")
+
+
+@pytest.mark.parametrize("arch", [pytest.param(arch, marks=[pytest.mark.slow] * (arch in SLOW)) for arch in ARCHS])
 def test_cut_equals_gated_for_every_group(arch):
     model, x = network(arch)
     generator = torch.Generator().manual_seed(1)

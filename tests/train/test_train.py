@@ -161,6 +161,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_kill_9_at_any_moment_ends_with_the_same_weights(tmp_path):
     script = textwrap.dedent(KILLED).format(tests=os.path.dirname(__file__))
 
