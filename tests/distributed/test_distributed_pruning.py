@@ -13,6 +13,8 @@ from pruning_runs import NETWORKS, RUNS, results
 
 from zoo.prune import Options, prune
 
+pytestmark = pytest.mark.slow
+
 # Sums of float64 in another order.
 CLOSE = {"rtol": 1e-7, "atol": 1e-9}
 FAST = {"vgg": ["combined", "repaired"], "dgcnn": ["combined"]}
@@ -116,14 +118,12 @@ def test_processes_with_different_samples_are_told(two: Path) -> None:
         assert "different networks, samples or settings" in (two / "different" / f"{rank}").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3])
 def test_every_method_prunes_alike_in_several_processes(n: int, tmp_path: Path) -> None:
     run_distributed(n, {"prune": PRUNE}, tmp_path, RUNS=ALL)
     assert_all_prune_alike(tmp_path / "prune", n, by_one(ALL))
 
 
-@pytest.mark.slow
 def test_more_processes_than_samples(tmp_path: Path) -> None:
     run_distributed(3, {"few": FEW}, tmp_path)
     model, (x, y) = NETWORKS["dgcnn"]()
@@ -158,7 +158,6 @@ except ZooError as error:
 """
 
 
-@pytest.mark.slow
 def test_one_that_dies_while_pruning_ends_the_other_and_its_groups_are_kept(one: Any, tmp_path: Path) -> None:
     script = tmp_path / "dies.py"
     script.write_text(DIES.format(support=SUPPORT, folder=str(tmp_path)))

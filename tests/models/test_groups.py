@@ -38,7 +38,12 @@ def test_every_architecture_is_a_case():
     assert {arch for arch, _, _ in CASES.values()} == set(ARCHS)
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ("mobilenet_v2", "mobilenet_v3_large", "vgg11 full")  # as mobilenet_v3_small and vgg11
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES]
+)
 def case(request):
     """A network in float64 and eval mode with batch norms as after training, and an input."""
     arch, options, shape = CASES[request.param]

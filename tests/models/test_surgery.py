@@ -29,7 +29,12 @@ SMALL = {"features.11": 96, "features.15": 80, "features.18": 72, "features.22":
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+SLOW = ("mobilenet_v2", "mobilenet_v3_large", "vgg11 full")  # as mobilenet_v3_small and vgg11
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in CASES]
+)
 def case(request):
     """arch, options, a network in float64 with batch norms as after training, an input."""
     arch, options, shape = CASES[request.param]
