@@ -78,9 +78,9 @@ def loaded(path: Path, format: str) -> tuple[Callable[[Tensor], Tensor], str]:
     return lambda x: torch.from_numpy(session.run(None, {"input": x.numpy()})[0]), card
 
 
-# Up to 30 s each: by default a network that searches neighbours, and the smallest one.
+# Up to 30 s each: by default the smallest network.
 @pytest.mark.parametrize(
-    "arch", [name if name in ("dgcnn", "mlp") else pytest.param(name, marks=pytest.mark.slow)
+    "arch", [name if name == "mlp" else pytest.param(name, marks=pytest.mark.slow)
              for name in models.ARCHS],
 )  # fmt: skip
 def test_every_network_in_every_format_gives_its_logits_at_any_batch(

@@ -86,6 +86,7 @@ def dense_macs(w: float) -> int:
     return count(models.build("dgcnn", num_classes=20, widths=widths), (3, 24)).macs
 
 
+@pytest.mark.slow
 def test_a_run_that_could_not_save_goes_on_where_it_was(home, monkeypatch):
     words = ["reprune", "dgcnn-0.25x", "--eps", "0.02", "--images", "40", "--method", "l1", "--finetune-epochs", "2"]
     before = entries(home)

@@ -346,6 +346,7 @@ def test_light_commands_import_nothing_heavy(zoo_of_three: Path, args: list[str]
     assert (result.returncode, result.stderr) == (0, "[]\n")
 
 
+@pytest.mark.timing
 def test_listing_takes_less_than_150_ms_of_own_time(zoo_of_three: Path, tmp_path: Path) -> None:
     for number in range(40):
         name = f"net{number}.shapes"

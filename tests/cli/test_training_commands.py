@@ -174,6 +174,7 @@ def test_the_validation_part_is_counted_after_every_epoch_and_changes_nothing(ho
         assert made(*words, "--name", "uncounted.shapes")["card"]["file"]["sha256"] == card["file"]["sha256"]
 
 
+@pytest.mark.slow
 def test_a_part_that_the_network_was_trained_on_is_no_validation(home, caplog):
     run("eval", "dgcnn-0.25x", "--validation", "0.2", *SMALL[2:])
     assert "dgcnn-0.25x.shapes was trained on samples of this validation part" in caplog.text

@@ -54,6 +54,7 @@ def test_a_compiled_network_takes_clouds_of_another_size(small):
             assert relative(compiled(x), model(x)) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_inductor_code_of_a_layer_is_right_to_1e_5():
     torch.manual_seed(0)

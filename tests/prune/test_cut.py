@@ -44,7 +44,7 @@ def gated(model, x, scales):
         return unpruned(x)
 
 
-SLOW = ("mobilenet_v2", "mobilenet_v3_large", "pointnet2")
+SLOW = ("mobilenet_v2", "mobilenet_v3_large", "pointnet2", "resnet34")
 
 
 @pytest.mark.parametrize("arch", [pytest.param(arch, marks=[pytest.mark.slow] * (arch in SLOW)) for arch in ARCHS])

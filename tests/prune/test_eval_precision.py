@@ -33,7 +33,8 @@ def tensors(state):
     return [state] if isinstance(state, torch.Tensor) else [tensor for part in state for tensor in tensors(part)]
 
 
-@pytest.mark.parametrize("memory", [2**30, pytest.param(0, marks=pytest.mark.slow)], ids=["kept", "run again"])
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["kept", "run again"])
 def test_all_stages_but_the_last_run_under_autocast(images, memory):
     model, x = images
     stages = stages_of(model)

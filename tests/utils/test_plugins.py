@@ -22,6 +22,7 @@ def zoo(home: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
+@pytest.mark.slow  # the quick tests run the plug-in of CONTRIBUTING.md
 def test_a_network_a_data_set_and_a_criterion_of_a_plugin_are_used_by_name(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.ini"
     recipe.write_text("[train]\nepochs = 3\nlr = 0.1\nbatch_size = 8\n")

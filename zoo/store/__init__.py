@@ -1,14 +1,21 @@
 """The folders, mirrors and bundles of entries, and whether a file is the one of its card. Imports no torch."""
 
-from zoo.store.bundles import bundle, install
-from zoo.store.cache import CacheItem, clean_cache, list_cache, verify_cache
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from zoo.store.folders import cache_dir, home, is_shipped, package_dir, user_dir
 from zoo.store.local_path import checkpoint_at, is_path, locations
 from zoo.store.mirrors import INDEX, configured_mirrors
-from zoo.store.publishing import publish
 from zoo.store.save import copy_entry, write_entry
 from zoo.store.store import cards, download, fetch, info, list_models
 from zoo.store.verify import read_card, verified_path, verify_file
+
+if TYPE_CHECKING:
+    from zoo.store.bundles import bundle, install
+    from zoo.store.cache import CacheItem, clean_cache, list_cache, verify_cache
+    from zoo.store.publishing import publish
 
 __all__ = [
     "INDEX", "CacheItem", "bundle", "cache_dir", "cards", "checkpoint_at", "clean_cache", "configured_mirrors",
@@ -16,3 +23,15 @@ __all__ = [
     "list_models", "locations", "package_dir", "publish", "read_card", "user_dir", "verified_path", "verify_cache",
     "verify_file", "write_entry",
 ]  # fmt: skip
+
+# What `zoo list` does not need is imported on use.
+_LAZY = {
+    "bundle": "bundles", "install": "bundles", "publish": "publishing", "CacheItem": "cache", "clean_cache": "cache",
+    "list_cache": "cache", "verify_cache": "cache",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(f"zoo.store.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
