@@ -68,7 +68,7 @@ def test_counts_and_hash_are_those_of_the_file(name):
     assert (path.stat().st_size, sha256_of(path)) == (card.saved.size, card.saved.sha256)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", [pytest.param("dgcnn.shapes", marks=pytest.mark.slow), "dgcnn-pruned-0.5x.shapes"])
 def test_accuracy_is_counted_again(name):
     """A quarter of the test split, sample by sample against the card's rate; all of it is `zoo eval`.
 
