@@ -163,7 +163,11 @@ def test_folders_and_options_that_do_not_fit(root: Path, tmp_path_factory: pytes
     empty = tmp_path_factory.mktemp("empty")
     for arguments, options, message in [
         (("imagenet", "test"), {"data_dir": empty}, r"val is no folder: looked for train/ and val/"),
-        (("imagenet", "test"), {"data_dir": root, "points": 8}, r"--points \(points=\) does not apply; it takes mean"),
+        (
+            ("imagenet", "test"),
+            {"data_dir": root, "points": 8},
+            r"--points \(points=\) does not apply; it takes mean, size, std",
+        ),
         (("imagenet", "test"), {"data_dir": root, "size": 0}, "1 or more, not 0"),
         (("imagenet", "test"), {"data_dir": root, "mean": (0.5,)}, r"mean takes three numbers .*\[0.5\]"),
         (("imagenet", "test"), {"data_dir": root, "std": (1, 0, 1)}, "std takes three numbers above 0"),
