@@ -347,21 +347,24 @@ def test_light_commands_import_nothing_heavy(zoo_of_three: Path, args: list[str]
 
 
 @pytest.mark.timing
-def test_listing_takes_less_than_150_ms_of_own_time(zoo_of_three: Path, tmp_path: Path) -> None:
+def test_listing_takes_little_more_than_its_imports(zoo_of_three: Path, tmp_path: Path) -> None:
     for number in range(40):
         name = f"net{number}.shapes"
         (store.user_dir() / f"{name}.json").write_text(named(PARENT, name).to_json())
     code = (
-        "import time; before = time.process_time(); import zoo.cli\n"
+        "import time; before = time.process_time()\n"
+        "import click, dataclasses, json, pathlib, re, urllib.parse; imported = time.process_time()\n"
+        "import zoo.cli\n"
         "try: zoo.cli.main()\n"
-        "finally: print(time.process_time() - before, file=open(1, 'w'))"
+        "finally: print(imported - before, time.process_time() - imported, file=open(1, 'w'))"
     )
-    # Processor time, and the best of five: the machine's other work is not the program's. With compiled files, as
-    # an installed program has them, wherever the tests are run.
+    # Processor time, for the machine's other work is not the program's, and against the imports that no command can do
+    # without (about 30 ms), for machines differ. With compiled files, as an installed program has them.
     compiled = {"PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
     runs = [
         process("list", "--sort", "-macs", home=zoo_of_three, code=code, more=compiled).stdout.splitlines()
-        for _ in range(5)
+        for _ in range(7)
     ]
     assert all(len(lines) >= 44 for lines in runs)
-    assert min(float(lines[-1]) for lines in runs) < 0.15
+    imports, own = (min(times) for times in zip(*(map(float, lines[-1].split()) for lines in runs), strict=True))
+    assert own < 5 * imports
