@@ -34,6 +34,9 @@ STD = (0.2470, 0.2435, 0.2616)
         name="cifar10",
         kind="images",
         num_classes=10,
+        classes=(
+            "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+        ),
         sample_shape=(3, 32, 32),
         title="CIFAR-10 (JPEG)",  # numbers on re-encoded images are not those of CIFAR-10
         description="CIFAR-10 (JPEG): 50000 + 10000 images of 32 x 32, re-encoded as JPEG, in train.h5 and test.h5",

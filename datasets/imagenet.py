@@ -136,6 +136,10 @@ class ImageNet(LabelledDataset):
         name="imagenette",
         kind="images",
         num_classes=10,
+        classes=(  # ImageNet's names of the ten folders
+            "tench", "English springer", "cassette player", "chain saw", "church", "French horn", "garbage truck",
+            "gas pump", "golf ball", "parachute",
+        ),
         sample_shape=(3, 128, 128),
         description="Imagenette: 10 easily told classes of ImageNet, in train/ and val/ class folders",
         terms="images under ImageNet's terms: non-commercial research and education only",

@@ -31,16 +31,6 @@ from zoo.errors import ZooError
 
 POINTS_PER_MESH = 2048  # points sampled from a mesh, as many as Stanford's clouds have
 
-MODELNET10 = (
-    "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
-)  # fmt: skip
-MODELNET40 = (
-    "airplane", "bathtub", "bed", "bench", "bookshelf", "bottle", "bowl", "car", "chair", "cone",
-    "cup", "curtain", "desk", "door", "dresser", "flower_pot", "glass_box", "guitar", "keyboard", "lamp",
-    "laptop", "mantel", "monitor", "night_stand", "person", "piano", "plant", "radio", "range_hood", "sink",
-    "sofa", "stairs", "stool", "table", "tent", "toilet", "tv_stand", "vase", "wardrobe", "xbox",
-)  # fmt: skip
-
 
 def layout(folder: Path) -> str | None:
     """The layout of a folder, "hdf5" or "off"; None if it has neither."""
@@ -203,6 +193,12 @@ class _ModelNet(LabelledDataset):
         name="modelnet40",
         kind="points",
         num_classes=40,
+        classes=(
+            "airplane", "bathtub", "bed", "bench", "bookshelf", "bottle", "bowl", "car", "chair", "cone", "cup",
+            "curtain", "desk", "door", "dresser", "flower_pot", "glass_box", "guitar", "keyboard", "lamp", "laptop",
+            "mantel", "monitor", "night_stand", "person", "piano", "plant", "radio", "range_hood", "sink", "sofa",
+            "stairs", "stool", "table", "tent", "toilet", "tv_stand", "vase", "wardrobe", "xbox",
+        ),
         sample_shape=(3, 1024),
         description="12311 CAD models in 40 classes (9843 train, 2468 test); HDF5 clouds or OFF meshes",
         terms="provided for the convenience of academic research only (Princeton and Stanford)",
@@ -231,7 +227,7 @@ class ModelNet40(_ModelNet):
     """
 
     NAME = "modelnet40"
-    CLASSES = MODELNET40
+    CLASSES = dataset_info(NAME).classes
 
 
 @register_dataset(
@@ -239,6 +235,9 @@ class ModelNet40(_ModelNet):
         name="modelnet10",
         kind="points",
         num_classes=10,
+        classes=(
+            "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
+        ),
         sample_shape=(3, 1024),
         description="4899 CAD models in 10 classes (3991 train, 908 test); HDF5 clouds or OFF meshes",
         terms="provided for the convenience of academic research only (Princeton and Stanford)",
@@ -258,4 +257,7 @@ class ModelNet10(_ModelNet):
     """4899 CAD models in 10 classes: 3991 to train, 908 to test. It is also read from the folders of ModelNet40."""
 
     NAME = "modelnet10"
-    CLASSES = MODELNET10
+    CLASSES = dataset_info(NAME).classes
+
+
+MODELNET40, MODELNET10 = ModelNet40.CLASSES, ModelNet10.CLASSES

@@ -39,6 +39,7 @@ class DatasetInfo:
     """The description of a data set, available without loading it.
 
     num_classes      number of classes of the complete data set, None if it depends on the copy
+    classes          their names for people, in the order of the labels; empty if they depend on the copy
     sample_shape     (3, N) for point clouds, (3, H, W) for images, in the default form
     description      one line for people, with the numbers of samples
     terms            the terms of use of the data
@@ -58,6 +59,7 @@ class DatasetInfo:
     description: str
     terms: str
     options: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     title: str | None = None
     folders: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()

@@ -39,6 +39,11 @@ def make_cloud(name: str, points: int, generator: torch.Generator) -> Tensor:
         name="shapes",
         kind="points",
         num_classes=20,
+        classes=(
+            "arch", "box", "capsule", "cone", "cross", "cylinder", "dome", "ellipsoid", "frustum", "helix",
+            "hexagonal_prism", "l_block", "pyramid", "sphere", "stairs", "t_block", "tetrahedron", "torus",
+            "triangular_prism", "tube",
+        ),
         sample_shape=(3, 512),
         description="20 classes of solids, made from a seed: noise, partial views, random proportions; no download",
         terms="generated (no third-party data)",

@@ -37,6 +37,9 @@ def get(
     num_classes  another number than the entry's gives the network a new, untrained head, with a warning
     mirror       where an entry that is not on this machine is downloaded from; by default the mirrors of ``ZOO_MIRROR``
 
+    The names of the classes, in the order of the outputs, are the network's attribute ``classes``, a tuple; it is None
+    where no card states them, and of a new head.
+
     The SHA-256 of the file is compared with the one on its card.
 
     Raises:

@@ -111,7 +111,7 @@ TERMS = json.loads(CARD.to_json())["licences"]
         ({"sample_shape": []}, "sample_shape is empty"),
         ({"sample_shape": [3, -1]}, r"sample_shape\[1\] is -1"),
         ({"sample_shape": "3x512"}, "sample_shape: expected a list"),
-        ({"sample_shape": [1] * 65}, "at most 64"),
+        ({"sample_shape": [1] * 1001}, "at most 1000"),
         ({"widths": {"edge1": 0}}, "widths: edge1 is 0"),
         ({"widths": {"edge1": "31"}}, "widths: edge1: expected int"),
         ({"widths": [31]}, "widths: expected an object"),

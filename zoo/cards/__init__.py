@@ -1,11 +1,11 @@
 """Cards: the JSON record of a checkpoint and of all that was measured of it. Imports no torch."""
 
 from zoo.cards.accuracy import Accuracy, paired_difference_ci, wilson_interval
-from zoo.cards.card import Card, File, Forward, Value
+from zoo.cards.card import MAX_CLASS_NAMES, Card, File, Forward, Value
 from zoo.cards.licences import LICENCE_TITLES, NO_PARENT, UNKNOWN, licences_of_trained
 from zoo.cards.names import check_name_text, parse_name, resolve_name
 
 __all__ = [
-    "LICENCE_TITLES", "NO_PARENT", "UNKNOWN", "Accuracy", "Card", "File", "Forward", "Value", "check_name_text",
-    "licences_of_trained", "paired_difference_ci", "parse_name", "resolve_name", "wilson_interval",
+    "LICENCE_TITLES", "MAX_CLASS_NAMES", "NO_PARENT", "UNKNOWN", "Accuracy", "Card", "File", "Forward", "Value",
+    "check_name_text", "licences_of_trained", "paired_difference_ci", "parse_name", "resolve_name", "wilson_interval",
 ]  # fmt: skip

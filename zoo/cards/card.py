@@ -16,10 +16,11 @@ from typing import TypeAlias
 from zoo.cards import json_schema, names
 from zoo.cards.accuracy import Accuracy
 from zoo.cards.licences import Licences, check_parent
-from zoo.datasets import list_datasets
+from zoo.datasets import dataset_info, list_datasets
 from zoo.errors import ZooError
 
 SCHEMA = 2
+MAX_CLASS_NAMES = json_schema.MAX_LIST
 TASKS = {2: "point-cloud classification", 3: "image classification"}  # by the number of axes of one input
 
 # A setting: a scalar of JSON, or a short list of them.
@@ -105,6 +106,8 @@ class Card:
     ``zoo.models.build(arch, num_classes=num_classes, widths=widths, **options)`` builds the network, and
     ``recipe["command"]`` is the exact command that makes the entry again.
 
+    classes       names of the classes, in the order of the outputs, where they are not those of a data set of the zoo
+                  (`class_names` gives either)
     sample_shape  of one input: (3, N) for clouds, (3, H, W) for images
     parent        name of the entry that this one was made from and is compared with
     macs          multiply-accumulates of one forward pass: convolutions and linear layers
@@ -117,6 +120,7 @@ class Card:
     arch: str
     dataset: str
     num_classes: int
+    classes: tuple[str, ...] | None = None
     sample_shape: tuple[int, ...]
     options: dict[str, Value] = field(default_factory=dict)
     widths: dict[str, int]
@@ -190,6 +194,14 @@ class Card:
         """What the network is for, such as "image classification": derived from the shape of its inputs."""
         return TASKS.get(len(self.sample_shape), "classification")
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes, in the order of the outputs: the card's, or the data set's; None if unknown."""
+        if self.classes is not None:
+            return self.classes
+        known = dataset_info(self.dataset).classes if self.dataset in list_datasets() else ()
+        return known if len(known) == self.num_classes else None
+
     def to_json(self) -> str:
         """The card as JSON text: sorted keys and a newline at the end, so that equal cards give equal bytes."""
         return json_schema.dumps(self)
@@ -219,6 +231,8 @@ def _check(card: Card) -> None:
             raise ZooError(f"{what} is {count}; at least {minimum} is possible")
     if not card.sample_shape:
         raise ZooError("sample_shape is empty; write the shape of one input, as [3, 512]")
+    if card.classes is not None and not len({*card.classes, ""}) - 1 == len(card.classes) == card.num_classes:
+        raise ZooError(f"classes holds {len(card.classes)} names; {card.num_classes} different ones were expected")
     command = card.recipe.get("command")
     if not isinstance(command, str) or not command.strip():
         raise ZooError("recipe: command, the exact command line, is missing")

@@ -16,7 +16,7 @@ from zoo.errors import ZooError
 Record = TypeVar("Record")
 
 _MAX_NUMBER = 1e18  # above every count of a card
-_MAX_LIST = 64  # a record holds settings and counts, not data
+MAX_LIST = 1000  # a record holds settings, counts and names of classes, not data
 
 
 def loads(text: str | bytes) -> object:
@@ -63,8 +63,8 @@ def _read(kind: Any, value: object, where: str) -> Any:
     if is_dataclass(kind):
         return read(cast(type[Any], kind), value, where)
     if origin is tuple:
-        if not isinstance(value, list) or len(value) > _MAX_LIST:
-            raise ZooError(f"{where}: expected a list of at most {_MAX_LIST}, got {_excerpt(value)}")
+        if not isinstance(value, list) or len(value) > MAX_LIST:
+            raise ZooError(f"{where}: expected a list of at most {MAX_LIST}, got {_excerpt(value)}")
         return tuple(_read(inner[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):

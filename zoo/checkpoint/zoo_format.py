@@ -82,6 +82,8 @@ def load(
                  and a warning names them
     card         a card that must describe the same network as the header
 
+    The names of the classes are the network's attribute ``classes``: the card's, or ImageNet's; None if unknown.
+
     Raises ZooError for a missing file, a file that is no checkpoint of the zoo, a header that describes no network or
     another one than the card, weights that do not fit it (with the first tensor and both shapes), and a device that is
     not there.
@@ -116,7 +118,17 @@ def load(
             "%s was made for %d classes: %s start anew for %d and have to be trained",
             path.name, header["num_classes"], ", ".join(new), classes,
         )  # fmt: skip
+    model.classes = None if card is None or new else _class_names(card)  # type: ignore[assignment]  # no tensor
     return model.to(device=target, dtype=dtype or torch.float32).eval()
+
+
+def _class_names(card: Card) -> tuple[str, ...] | None:
+    """The names on a card, or those that torchvision has for the 1000 classes of ImageNet."""
+    if card.class_names is None and (card.dataset, card.num_classes) == ("imagenet", 1000):
+        from torchvision.models import ResNet34_Weights  # imported here because that takes seconds
+
+        return tuple(ResNet34_Weights.IMAGENET1K_V1.meta["categories"])
+    return card.class_names
 
 
 def _exact_float16(name: str, tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from zoo.display.columns import COLUMNS, DEFAULT_COLUMNS
 from zoo.display.format import interval, percent, quantity, speedup, table
 from zoo.display.sentences import describe, describe_cost
 
+_SHOWN = 12  # names of classes on the page
 _TIMING_HEAD = ("forward", "torch", "batch", "type", "mode", "speed-up", "median", "95 %")
 
 
@@ -34,6 +35,7 @@ def card_page(card: Card, cards: Mapping[str, Card], locations: Iterable[str] = 
     rebuilt = parent is None and card.parent in cards
     parts = [
         "\n".join(filter(None, (describe(card), describe_cost(card, parent)))),
+        _classes(card.class_names),
         table(list(_numbers(card, parent, "parent, rebuilt since" if rebuilt else "parent"))),
         table([_TIMING_HEAD, *map(_timing, card.forward)]) if card.forward else "",
         _recipe(card, shipped),
@@ -48,6 +50,14 @@ def card_page(card: Card, cards: Mapping[str, Card], locations: Iterable[str] = 
         ),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _classes(names: Sequence[str] | None) -> str:
+    """One line with the names of the classes, of many the first ones; nothing where they are not known."""
+    if names is None:
+        return ""
+    more = f", ... ({len(names) - _SHOWN} more)" if len(names) > _SHOWN else ""
+    return f"classes: {', '.join(names[:_SHOWN])}{more}"
 
 
 def _numbers(card: Card, parent: Card | None, parent_title: str) -> Iterator[tuple[str, ...]]:

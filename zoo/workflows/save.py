@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from zoo import checkpoint, display, distributed, store
-from zoo.cards import NO_PARENT, Accuracy, Card, File, Forward, Value, licences_of_trained
-from zoo.datasets import LabelledDataset
+from zoo.cards import MAX_CLASS_NAMES, NO_PARENT, Accuracy, Card, File, Forward, Value, licences_of_trained
+from zoo.datasets import LabelledDataset, dataset_info
 from zoo.errors import ZooError
 from zoo.half_precision import round_to_float16
 from zoo.workflows.data_spec import Splits
@@ -63,6 +63,7 @@ class EntryDraft:
             arch=self.arch,
             dataset=spec.dataset,
             num_classes=splits.test.num_classes,
+            classes=_names_on_card(spec.dataset, splits.test.classes),
             sample_shape=tuple(splits.test.sample_shape),
             options=dict(self.options),
             widths=dict(model.widths),  # type: ignore[arg-type]  # a property of every model of the zoo
@@ -77,6 +78,12 @@ class EntryDraft:
             forward=forward,
             licences=licences_of_trained(spec.dataset, parent.licence if parent else NO_PARENT),
         )
+
+
+def _names_on_card(dataset: str, classes: Sequence[str]) -> tuple[str, ...] | None:
+    """The names of the classes, where they depend on the copy of the data and are no more than a card holds."""
+    known = dataset_info(dataset).num_classes == len(classes)
+    return None if known or len(classes) > MAX_CLASS_NAMES else tuple(classes)
 
 
 @dataclass(frozen=True)
