@@ -19,7 +19,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.image_transforms import apply, open_image, to_tensor
+from zoo.datasets.files import open_image
+from zoo.datasets.image_transforms import apply, to_tensor
 from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.registry import DatasetInfo, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError

@@ -1,11 +1,8 @@
-"""Images as tensors: decoded with PIL, resized and augmented with the v2 transforms of torchvision."""
+"""Images as tensors, resized and augmented with the v2 transforms of torchvision."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from pathlib import Path
-from typing import IO
 
 import torch
 from PIL import Image
@@ -16,20 +13,6 @@ from zoo.errors import ZooError
 
 MEAN = (0.485, 0.456, 0.406)  # of the training images of ImageNet, as torchvision's weights expect
 STD = (0.229, 0.224, 0.225)
-
-# PIL has no exception class of its own: the parser of each format raises what it happens to meet.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
-
-
-def open_image(source: Path | IO[bytes], name: str) -> Image.Image:
-    """The decoded RGB image; a ZooError that begins with `name` if it cannot be decoded completely."""
-    try:
-        with Image.open(source) as image:
-            decoded: Image.Image = image.convert("RGB")
-            return decoded
-    except _UNREADABLE as error:
-        raise ZooError(f"{name} is no readable image: {error}; remove or replace it") from error
-
 
 def to_tensor(mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
     """The transform from an image to float32 (3, H, W), normalised as (x / 255 - mean) / std."""

@@ -17,19 +17,17 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.image_transforms import MEAN, STD, apply, open_image, to_tensor
+from zoo.datasets.files import IMAGE_SUFFIXES, list_files, list_folders, open_image
+from zoo.datasets.image_transforms import MEAN, STD, apply, to_tensor
 from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.registry import DatasetInfo, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
 
 FOLDERS = {"train": "train", "test": "val"}
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def _class_folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return [entry.name for entry in list_folders(folder)]
 
 
 def find_classes(root: Path) -> list[str]:
@@ -176,12 +174,8 @@ def _list_images(folder: Path, classes: list[str], *, strict: bool) -> list[tupl
     unknown = [name for name in _class_folders(folder) if name not in label]
     if strict and unknown:
         raise ZooError(f"{folder / unknown[0]} is a class that wnids.txt does not list; add it there or move it away")
-    samples = [
-        (path, label[name])
-        for name in classes
-        for path in sorted((folder / name).glob("*"))
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
+    samples = [(path, label[name]) for name in classes for path in list_files(folder / name, IMAGE_SUFFIXES)]
     if not samples:
-        raise ZooError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}) in a folder of one of its classes")
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ZooError(f"{folder} holds no image ({suffixes}) in a folder of one of its classes")
     return samples

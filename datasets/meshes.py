@@ -1,14 +1,10 @@
-"""OFF meshes: reading them, and sampling points on their surface, with torch_geometric.
-
-Its `parse_off` drops faces with more than four corners and fails on blank lines, comments and a missing last line end;
-some ModelNet40 files have 'OFF490 518 0' on one line. The lines of a file are therefore cleaned first.
-"""
+"""Clouds from meshes: points sampled uniformly on the surface, and kept in the folder once they are sampled."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,79 +12,74 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.datasets.point_transforms import check_cloud, normalise
+from zoo.datasets.files import read_off
+from zoo.datasets.point_transforms import normalise
 from zoo.errors import ZooError
 from zoo.utils import derive_seed, new_file
 
+MAX_TRIANGLES = 2**24  # what torch.multinomial chooses from
+_FLAT = 1e-12  # an area below this share of the squared extent is rounding
 
-def _torch_geometric() -> tuple[Any, Any, Any]:
-    """parse_off, Data and SamplePoints, imported when a mesh is first read because importing them takes seconds."""
+
+def _torch_geometric() -> tuple[Any, Any]:
+    """Data and SamplePoints, imported when a mesh is first sampled because importing them takes seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # it uses torch.jit.script, which newer torch deprecates
         from torch_geometric.data import Data
-        from torch_geometric.io.off import parse_off
         from torch_geometric.transforms import SamplePoints
-    return parse_off, Data, SamplePoints
-
-
-def clean_lines(text: str) -> list[str]:
-    """The lines of an OFF file as `parse_off` expects them: 'OFF', the counts, vertices, triangles."""
-    lines = [line.split("#", 1)[0].strip() for line in text.splitlines()]
-    lines = [line for line in lines if line]
-    if not lines or not lines[0].startswith("OFF"):
-        raise ValueError("the first line does not begin with OFF")
-    if lines[0] != "OFF":
-        lines[:1] = ["OFF", lines[0][3:].strip()]
-    vertices, faces = (int(word) for word in lines[1].split()[:2])
-    if len(lines) < 2 + vertices + faces:
-        raise ValueError(f"{vertices} vertices and {faces} faces are announced, {len(lines) - 2} lines follow")
-    points = [" ".join(line.split()[:3]) for line in lines[2 : 2 + vertices]]
-    triangles = []
-    for line in lines[2 + vertices : 2 + vertices + faces]:
-        words = line.split()
-        corners = words[1 : 1 + int(words[0])]
-        triangles += [f"3 {corners[0]} {b} {c}" for b, c in itertools.pairwise(corners[1:])]
-    return ["OFF", f"{vertices} {len(triangles)} 0", *points, *triangles]
+    return Data, SamplePoints
 
 
 def read_mesh(path: Path) -> tuple[Tensor, Tensor]:
-    """Vertices float32 (V, 3) and triangles int64 (3, F) of an OFF file; a ZooError with its path if it is broken."""
-    parse_off, _, _ = _torch_geometric()
-    try:
-        mesh = parse_off(clean_lines(path.read_text(encoding="utf-8", errors="replace")))
-        vertices, triangles = mesh.pos, mesh.face
-        if triangles.numel() == 0 or not 0 <= int(triangles.min()) <= int(triangles.max()) < len(vertices):
-            raise ValueError("no faces, or a face names a vertex that is not there")
-    except (ValueError, IndexError, OSError) as error:
-        raise ZooError(f"{path} is no readable OFF mesh: {error}") from error
-    check_cloud(vertices, str(path))
-    return vertices, triangles
+    """Vertices float32 (V, 3) and triangles int64 (3, F) of an OFF file; a ZooError with file and line if it is broken.
+
+    Variants of the format: `zoo.datasets.files.read_off`.
+    """
+    vertices, triangles = read_off(path)
+    return torch.from_numpy(vertices).float(), torch.from_numpy(triangles.T.copy())
+
+
+def sample_triangles(vertices: Tensor, triangles: Tensor, points: int, *, source: str, seed: int) -> Tensor:
+    """Points sampled uniformly by area on a mesh, normalised: (3, points); vertices (V, 3), triangles (3, F).
+
+    Raises ZooError, which begins with `source`, for a mesh without area or with more than MAX_TRIANGLES.
+    """
+    count = triangles.shape[1]
+    if count > MAX_TRIANGLES:
+        raise ZooError(f"{source} has {count} triangles, and {MAX_TRIANGLES} can be sampled; simplify it")
+    vertices = vertices - vertices.mean(dim=0)  # a centre far from 0 would lose digits in float32
+    corners = (vertices / vertices.abs().max())[triangles.T].double()
+    sides = corners[:, 1:] - corners[:, :1]
+    area = float(torch.linalg.cross(sides[:, 0], sides[:, 1]).norm(dim=1).sum()) / 2
+    if not area > _FLAT:  # NaN where all vertices coincide
+        raise ZooError(f"{source} has no surface to sample: none of its {count} triangles has an area")
+    Data, SamplePoints = _torch_geometric()
+    with torch.random.fork_rng(devices=[]):  # SamplePoints uses the global generator
+        torch.manual_seed(seed)
+        sampled = SamplePoints(points)(Data(pos=vertices, face=triangles)).pos
+    return normalise(sampled.T.contiguous())
 
 
 def sample_mesh(path: Path, points: int, *, name: str, seed: int = 0) -> Tensor:
     """Points sampled uniformly on the surface, normalised: (3, points), a function of the mesh, `name` and `seed`."""
-    _, Data, SamplePoints = _torch_geometric()
     vertices, triangles = read_mesh(path)
-    vertices = vertices - vertices.mean(dim=0)  # a centre far from 0 would lose digits in float32
-    try:
-        with torch.random.fork_rng(devices=[]):  # SamplePoints uses the global generator
-            torch.manual_seed(derive_seed("mesh", seed, name, points))
-            sampled = SamplePoints(points)(Data(pos=vertices, face=triangles)).pos
-    except RuntimeError as error:
-        raise ZooError(f"{path} has no surface to sample: {error}") from error
-    cloud: Tensor = normalise(sampled.T.contiguous())
-    return check_cloud(cloud, str(path))
+    return sample_triangles(vertices, triangles, points, source=str(path), seed=derive_seed("mesh", seed, name, points))
 
 
 def sample_meshes(meshes: list[Path], points: int, *, seed: int) -> Tensor:
-    """Clouds (n, 3, points) sampled from the n meshes of one folder.
+    """Clouds (n, 3, points) sampled from the n meshes of one folder, and kept there."""
+    return kept_clouds(meshes, points, lambda mesh: sample_mesh(mesh, points, name=mesh.name, seed=seed), seed=seed)
 
-    They are saved in the folder, and read from there as long as names, sizes and times of the meshes are the same.
+
+def kept_clouds(files: list[Path], points: int, read: Callable[[Path], Tensor], *, seed: int = 0) -> Tensor:
+    """Clouds (n, 3, points), `read` from the n files of one folder.
+
+    They are saved in the folder, and read from there as long as names, sizes and times of the files are the same.
     """
-    state = [(mesh.name, mesh.stat().st_size, mesh.stat().st_mtime_ns) for mesh in meshes]
+    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     digest = hashlib.sha256(repr((state, seed, points)).encode()).hexdigest()[:16]
-    cache = meshes[0].parent / f".zoo-{digest}.npy"
-    shape = (len(meshes), 3, points)
+    cache = files[0].parent / f".zoo-{digest}.npy"
+    shape = (len(files), 3, points)
     if cache.is_file():
         try:
             cached = np.load(cache, allow_pickle=False)
@@ -96,10 +87,10 @@ def sample_meshes(meshes: list[Path], points: int, *, seed: int) -> Tensor:
                 return torch.from_numpy(cached)
         except (OSError, ValueError, EOFError):
             pass  # a damaged cache is replaced
-    sampled = torch.stack([sample_mesh(mesh, points, name=mesh.name, seed=seed) for mesh in meshes])
+    clouds = torch.stack([read(file) for file in files])
     try:
         with new_file(cache) as file:
-            np.save(file, sampled.numpy())
+            np.save(file, clouds.numpy())
     except ZooError:
-        pass  # a folder that cannot be written: the clouds are sampled again next time
-    return sampled
+        pass  # a folder that cannot be written: the clouds are read again next time
+    return clouds

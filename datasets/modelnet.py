@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from zoo.datasets import download, point_transforms
 from zoo.datasets.base import LabelledDataset
+from zoo.datasets.files import list_files, list_folders
 from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.meshes import sample_meshes
 from zoo.datasets.registry import DatasetInfo, Source, check_split, dataset_info, register_dataset
@@ -36,9 +37,14 @@ def layout(folder: Path) -> str | None:
     """The layout of a folder, "hdf5" or "off"; None if it has neither."""
     if (folder / "shape_names.txt").is_file():
         return "hdf5"
-    if next(folder.glob("*/train/*.off"), None) or next(folder.glob("*/test/*.off"), None):
+    if any(_meshes(name, split) for name in list_folders(folder) for split in ("train", "test")):
         return "off"
     return None
+
+
+def _meshes(folder: Path, split: str) -> list[Path]:
+    """The meshes of one class and split."""
+    return list_files(folder / split, {".off"})
 
 
 def find(root: Path, info: DatasetInfo) -> tuple[Path, str]:
@@ -109,7 +115,7 @@ def read_off(folder: Path, split: str, classes: tuple[str, ...], *, seed: int = 
     clouds, labels = [], []
     quiet = not sys.stderr.isatty()
     for label, name in enumerate(tqdm(classes, desc=f"sampling {split} meshes", disable=quiet)):
-        meshes = sorted((folder / name / split).glob("*.off"))
+        meshes = _meshes(folder / name, split)
         if not meshes:
             raise ZooError(f"{folder} has no meshes {name}/{split}/*.off; {len(classes)} class folders were expected")
         clouds.append(sample_meshes(meshes, POINTS_PER_MESH, seed=seed))

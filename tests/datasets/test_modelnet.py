@@ -232,12 +232,12 @@ def test_broken_meshes_are_named(tmp_path: Path) -> None:
     write_off(tmp_path)
     path = tmp_path / "chair" / "test" / "chair_0001.off"
     for text, message in [
-        ("", "no readable OFF mesh: the first line"),
-        ("PLY\n1 2 3\n", "no readable OFF mesh: the first line"),
+        ("", "no readable OFF mesh: it is empty"),
+        ("PLY\n1 2 3\n", "no readable OFF mesh: line 1 was expected to hold OFF"),
         (off_text()[:60], "8 vertices and 6 faces are announced, "),
         (off_text().replace("4 3 0 4 7", "4 3 0 4 8"), "a face names a vertex that is not there"),
-        (off_text().replace("1.0 2.0 3.0", "1.0 nan 3.0"), "holds 1 coordinates that are NaN"),
-        (off_text().replace("1.0 2.0 3.0", "1.0 two 3.0"), "no readable OFF mesh: could not convert"),
+        (off_text().replace("1.0 2.0 3.0", "1.0 nan 3.0"), "line 9 holds the vertex 1.0 nan 3.0"),
+        (off_text().replace("1.0 2.0 3.0", "1.0 two 3.0"), "no readable OFF mesh: line 9 holds no vertex"),
         (off_text(0.0), "has no surface to sample"),
         ("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "no faces"),
     ]:

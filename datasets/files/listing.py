@@ -1,0 +1,34 @@
+"""Which entries of a data folder are data: what file managers and archives leave behind is skipped everywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+# In lower case. `@eaDir` holds a NAS's thumbnails, which would pass for images.
+_JUNK = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder of this name is no data: `._name.off`, `.DS_Store`, `Thumbs.db`, `__MACOSX`, ..."""
+    return name.startswith(".") or name.lower() in _JUNK
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """The sub-folders that hold data, sorted by name; none where `folder` is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry for entry in folder.iterdir() if not is_junk(entry.name) and entry.is_dir())
+
+
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The data files at any depth with one of the `suffixes` (lower case, with the dot), sorted by path.
+
+    Links to folders are followed, as torchvision's ImageFolder does. None where `folder` is no folder.
+    """
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not is_junk(name)]
+        found += [Path(place, name) for name in files if not is_junk(name)]
+    return sorted(path for path in found if path.suffix.lower() in suffixes)
