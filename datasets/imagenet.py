@@ -9,16 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import torch
-from PIL import Image
-from torch import Tensor
-from torchvision.transforms import v2
-
-from zoo.datasets.base import LabelledDataset
-from zoo.datasets.files import IMAGE_SUFFIXES, list_files, list_folders, open_image
-from zoo.datasets.image_transforms import MEAN, STD, apply, to_tensor
+from zoo.datasets.files import IMAGE_SUFFIXES, list_files, list_folders
+from zoo.datasets.image_files import ImageFiles, Resize
+from zoo.datasets.image_transforms import MEAN, STD
 from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.registry import DatasetInfo, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
@@ -54,16 +49,13 @@ def find_classes(root: Path) -> list[str]:
         difficulty=6,
     )
 )
-class ImageNet(LabelledDataset):
+class ImageNet(ImageFiles):
     """Images float32 (3, size, size) from class folders, normalised as (x / 255 - mean) / std; "test" is val/.
 
-    root     the folder with train/ and val/, or one that contains it under a usual name (`DatasetInfo.folders`)
-    resize   to which length the shorter side is resized before the centre crop of size x size: a number; None for
-             images as they are stored; "auto" for size * 256 / 224, unless an image has size x size already
-    augment  a random resized crop and a random horizontal flip, with torchvision's default parameters
+    root  the folder with train/ and val/, or one that contains it under a usual name (`DatasetInfo.folders`)
 
-    Raises ZooError for a missing or empty folder and a class that is not listed, and on access to a sample whose image
-    cannot be read or is smaller than the crop.
+    Other arguments as of `ImageFiles`. Raises ZooError for a missing or empty folder and a class that is not listed,
+    and as `ImageFiles`.
     """
 
     NAME: ClassVar[str] = "imagenet"
@@ -74,17 +66,13 @@ class ImageNet(LabelledDataset):
         split: str,
         *,
         size: int = 224,
-        resize: int | Literal["auto"] | None = "auto",
+        resize: Resize = "auto",
         mean: Sequence[float] = MEAN,
         std: Sequence[float] = STD,
         classes: Sequence[str] | None = None,
         augment: bool = False,
         seed: int = 0,
     ) -> None:
-        if size < 1:
-            raise ZooError(f"the size of an image is 1 or more, not {size}")
-        if isinstance(resize, int) and resize < size:
-            raise ZooError(f"resize {resize} leaves no cut of {size} x {size}; give resize={size} or more")
         root, names = Path(root).expanduser(), dataset_info(self.NAME).folders
         root = find_folder(root, names, lambda at: any((at / name).is_dir() for name in FOLDERS.values())) or root
         folder = root / FOLDERS[check_split(split)]
@@ -94,39 +82,10 @@ class ImageNet(LabelledDataset):
                 f"there and in {', '.join(names)}; give the folder that holds them with {DATA_DIR}"
             )
         class_names = find_classes(root) if classes is None else list(classes)
-        super().__init__(class_names, (3, size, size), augment=augment, seed=seed)
-        self.samples = _list_images(folder, self.classes, strict=classes is None)
-        self.size, self.resize = size, resize
-        self._to_tensor = to_tensor(mean, std)
-        self._augment = v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def label(self, index: int) -> int:
-        return self.samples[index][1]
-
-    def load_sample(self, index: int) -> Tensor:
-        path = self.samples[index][0]
-        image = self._resized(open_image(path, str(path)))
-        if min(image.size) < self.size:
-            raise ZooError(
-                f"{path} is {image.size[0]} x {image.size[1]}, smaller than the {self.size} x {self.size} cut of it; "
-                f"give a smaller size, or resize={self.size}"
-            )
-        pixels: Tensor = self._to_tensor(v2.functional.center_crop(image, [self.size, self.size]))
-        return pixels.as_subclass(Tensor)
-
-    def augmented(self, index: int, generator: torch.Generator) -> Tensor:
-        path = self.samples[index][0]
-        return apply(v2.Compose([self._augment, self._to_tensor]), open_image(path, str(path)), generator)
-
-    def _resized(self, image: Image.Image) -> Image.Image:
-        if self.resize is None or (self.resize == "auto" and image.size == (self.size, self.size)):
-            return image
-        shorter = round(self.size * 256 / 224) if self.resize == "auto" else self.resize
-        resized: Image.Image = v2.functional.resize(image, [shorter], antialias=True)
-        return resized
+        samples = _list_images(folder, class_names, strict=classes is None)
+        super().__init__(
+            samples, class_names, size=size, resize=resize, mean=mean, std=std, augment=augment, seed=seed
+        )
 
 
 @register_dataset(
