@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
+from zoo.datasets.registry import DatasetInfo
 from zoo.errors import ZooError
 from zoo.transfer import FetchError, download_file, redact
 from zoo.utils import locked
@@ -76,6 +78,29 @@ def unzip(archive: Path, folder: Path) -> None:
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def fetch(info: DatasetInfo, root: Path, kind: str | None, *, mirror: str | None, sha256: str | None) -> None:
+    """Print the terms of a data set, download its archive, unpack it into `root` and remove the archive."""
+    sources = [source for source in info.sources if kind in (None, source.layout)]
+    if not sources:
+        raise ZooError(
+            f"{info.name} is not published in the layout {kind!r}; its owners' are "
+            f"{', '.join(source.layout for source in info.sources)}"
+        )
+    source = sources[0]
+    url = mirrored(source.url, mirror)
+    print(f"{info.name}: {info.terms}. Downloading {url}", file=sys.stderr)
+    expected = sha256 or source.sha256
+    archive = root / source.url.rsplit("/", 1)[-1]
+    actual_sha256 = download(url, archive, sha256=expected)
+    if expected is None:
+        message = f"{archive.name}: no checksum is on record to compare with; its SHA-256 is {actual_sha256}"
+        print(message, file=sys.stderr)
+    try:
+        unzip(archive, root)
+    finally:
+        archive.unlink(missing_ok=True)
 
 
 def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:

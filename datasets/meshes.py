@@ -76,7 +76,10 @@ def kept_clouds(files: list[Path], points: int, read: Callable[[Path], Tensor], 
 
     They are saved in the folder, and read from there as long as names, sizes and times of the files are the same.
     """
-    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    try:
+        state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError as error:
+        raise ZooError(f"cannot read {error.filename}: {error.strerror or error}") from error
     digest = hashlib.sha256(repr((state, seed, points)).encode()).hexdigest()[:16]
     cache = files[0].parent / f".zoo-{digest}.npy"
     shape = (len(files), 3, points)

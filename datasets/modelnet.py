@@ -1,12 +1,14 @@
-"""ModelNet40 and ModelNet10 (Wu et al. 2015, 3D ShapeNets), from HDF5 clouds or from OFF meshes.
+"""ModelNet40 and ModelNet10 (Wu et al. 2015, 3D ShapeNets), from HDF5 or text clouds, or from OFF meshes.
 
-Two layouts of the folder are recognised by their files:
+Three layouts of the folder are recognised by their files:
 
 * "hdf5", Stanford's `modelnet40_ply_hdf5_2048`: train_files.txt and test_files.txt list HDF5 files with `data`
   float32 (n, P, 3) and `label` uint8 (n, 1); shape_names.txt lists the classes.
-* "off", Princeton's archives: meshes as `ModelNet10/chair/train/chair_0001.off`.
+* "text", `modelnet40_normal_resampled` of PointNet++: modelnet40_train.txt and modelnet40_test.txt (modelnet10_ too)
+  list clouds as chair_0001, which lie in chair/chair_0001.txt, a line for each point: x, y, z and a normal.
+* "off", Princeton's archives: meshes as `ModelNet10/chair/train/chair_0001.off`; torch_geometric's are in `raw`.
 
-Both give clouds that are centred and scaled to the unit sphere. The axes are those of the files, as published weights
+All give clouds that are centred and scaled to the unit sphere. The axes are those of the files, as published weights
 expect: the vertical axis is z in Princeton's meshes and y in Stanford's clouds, so training and test need one layout.
 """
 
@@ -22,21 +24,24 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from zoo.datasets import download, point_transforms
+from zoo.datasets import point_transforms
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.files import list_files, list_folders
+from zoo.datasets.download import fetch
+from zoo.datasets.files import LARGEST, list_files, list_folders, listed_file, read_lines, read_text_cloud
 from zoo.datasets.loading import DATA_DIR, find_folder
-from zoo.datasets.meshes import sample_meshes
+from zoo.datasets.meshes import kept_clouds, sample_meshes
 from zoo.datasets.registry import DatasetInfo, Source, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
 
-POINTS_PER_MESH = 2048  # points sampled from a mesh, as many as Stanford's clouds have
+STORED_POINTS = 2048  # sampled from a mesh, and read of a text cloud (the first of 10000): as many as Stanford's have
 
 
 def layout(folder: Path) -> str | None:
-    """The layout of a folder, "hdf5" or "off"; None if it has neither."""
+    """The layout of a folder, "hdf5", "text" or "off"; None if it has none of them."""
     if (folder / "shape_names.txt").is_file():
         return "hdf5"
+    if next(folder.glob("modelnet[14]0_t*.txt"), None):
+        return "text"
     if any(_meshes(name, split) for name in list_folders(folder) for split in ("train", "test")):
         return "off"
     return None
@@ -47,16 +52,23 @@ def _meshes(folder: Path, split: str) -> list[Path]:
     return list_files(folder / split, {".off"})
 
 
+def search(root: Path, info: DatasetInfo) -> tuple[Path, str] | None:
+    """The folder of the data, `root` or a sub-folder of it with a usual name, and its layout; None if there is none."""
+    raw = ["raw", *(f"{name}/raw" for name in info.folders)]  # where torch_geometric unpacks Princeton's archives
+    folder = find_folder(root, [*info.folders, *raw], lambda folder: layout(folder) is not None)
+    kind = layout(folder) if folder else None
+    return (folder, kind) if folder and kind else None
+
+
 def find(root: Path, info: DatasetInfo) -> tuple[Path, str]:
-    """The folder of the data, `root` or a sub-folder of it with a usual name, and its layout."""
-    folder = find_folder(root, info.folders, lambda folder: layout(folder) is not None)
-    if folder is not None and (kind := layout(folder)) is not None:
-        return folder, kind
+    """As `search`; a ZooError if there is none."""
+    if found := search(root, info):
+        return found
     state = "is no folder" if not root.is_dir() else "holds no ModelNet"
     raise ZooError(
-        f"{root} {state}: looked for shape_names.txt with HDF5 clouds, or OFF meshes as chair/train/chair_0001.off, "
-        f"there and in {', '.join(info.folders)}; give the folder that has one with {DATA_DIR}, or let the owners' "
-        f"archive be fetched with --download (download=True)"
+        f"{root} {state}: looked for shape_names.txt with HDF5 clouds, modelnet40_train.txt with text clouds, or OFF "
+        f"meshes as chair/train/chair_0001.off, there and in {', '.join(info.folders)}, raw; give the folder that has "
+        f"one with {DATA_DIR}, or let the owners' archive be fetched with --download (download=True)"
     )
 
 
@@ -65,19 +77,22 @@ def read_hdf5(folder: Path, split: str, classes: tuple[str, ...]) -> tuple[Tenso
 
     Clouds of other classes are left out: ModelNet10 is read from the files of ModelNet40 too.
     """
-    names = _lines(folder / "shape_names.txt")
+    names = read_lines(folder / "shape_names.txt")
     missing = sorted(set(classes) - set(names))
     if missing:
         raise ZooError(f"{folder}/shape_names.txt lists {len(names)} classes, without {', '.join(missing[:3])}")
     label_of = torch.tensor([classes.index(name) if name in classes else -1 for name in names])
     files = []
-    for line in _lines(folder / f"{split}_files.txt"):
-        path = folder / Path(line).name  # the lists have paths of the authors' machine
+    for line in read_lines(folder / f"{split}_files.txt"):
+        path = listed_file(folder, line)
         data, label = _read_file(path)
         if (bad := (label < 0) | (label >= len(names))).any():
             raise ZooError(f"{path} has label {label[bad][0]}, but shape_names.txt lists {len(names)} classes")
-        if not (finite := np.isfinite(data).all(axis=(1, 2))).all():
-            raise ZooError(f"{path}, row {finite.argmin()}, holds NaN or infinite coordinates; remove or repair it")
+        if not (fits := (np.abs(data) <= LARGEST).all(axis=(1, 2))).all():
+            raise ZooError(
+                f"{path}, row {fits.argmin()}, holds NaN, infinite coordinates, or some beyond {LARGEST:g}; remove or "
+                f"repair it"
+            )
         target = label_of[torch.from_numpy(label.astype(np.int64))]
         in_classes = target >= 0
         clouds = point_transforms.normalise(torch.from_numpy(data)[in_classes].mT.contiguous())
@@ -90,60 +105,56 @@ def read_hdf5(folder: Path, split: str, classes: tuple[str, ...]) -> tuple[Tenso
     return torch.cat([cloud for cloud, _ in files]), torch.cat([target for _, target in files])
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise ZooError(f"cannot read {path}: {error.strerror or error}") from error
-
-
 def _read_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """`data` float32 (n, P, 3) and `label` (n,) of one HDF5 file."""
     try:
         with h5py.File(path, "r") as file:
-            data = np.asarray(file["data"][()], dtype=np.float32)
+            with np.errstate(over="ignore"):  # infinite then, which is an error with the row
+                data = np.asarray(file["data"][()], dtype=np.float32)
             label = np.asarray(file["label"][()]).reshape(-1)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ZooError(f"cannot read {path} as HDF5 with data and label: {error}") from error
-    if data.ndim != 3 or data.shape[2] != 3 or len(label) != len(data):
+    if data.ndim != 3 or data.shape[1] == 0 or data.shape[2] != 3 or len(label) != len(data):
         raise ZooError(f"{path} has data {data.shape} and label {label.shape}; expected (n, P, 3) and (n, 1)")
     return data, label
 
 
+def read_text(folder: Path, split: str, info: DatasetInfo, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """As `read_hdf5`, from text clouds: the first STORED_POINTS points of each."""
+    lists = [folder / f"{name}_{split}.txt" for name in (info.name, "modelnet40")]
+    listed = next((path for path in lists if path.is_file()), lists[0])
+    samples: dict[str, list[Path]] = {name: [] for name in classes}
+    for sample in read_lines(listed):
+        name = sample.rpartition("_")[0]  # night_stand_0001 is a night_stand
+        if name in samples:
+            samples[name].append(folder / name / f"{sample}.txt")
+    if missing := [name for name in classes if not samples[name]]:
+        raise ZooError(f"{listed} lists no cloud of {', '.join(missing[:3])}; {len(classes)} classes were expected")
+    first = samples[classes[0]][0]
+    points = len(read_text_cloud(first, STORED_POINTS))
+
+    def read(path: Path) -> Tensor:
+        cloud = read_text_cloud(path, STORED_POINTS)
+        if len(cloud) != points:
+            raise ZooError(f"{path} holds {len(cloud)} points, {first} holds {points}; one number was expected")
+        return point_transforms.normalise(torch.from_numpy(cloud.T.astype(np.float32)))
+
+    progress = tqdm(samples.values(), desc=f"reading {split} clouds", disable=not sys.stderr.isatty())
+    clouds = torch.cat([kept_clouds(paths, points, read) for paths in progress])
+    return clouds, torch.tensor([label for label, name in enumerate(classes) for _ in samples[name]])
+
+
 def read_off(folder: Path, split: str, classes: tuple[str, ...], *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """As `read_hdf5`, from meshes: POINTS_PER_MESH points are sampled on the surface of each."""
+    """As `read_hdf5`, from meshes: STORED_POINTS points are sampled on the surface of each."""
     clouds, labels = [], []
     quiet = not sys.stderr.isatty()
     for label, name in enumerate(tqdm(classes, desc=f"sampling {split} meshes", disable=quiet)):
         meshes = _meshes(folder / name, split)
         if not meshes:
             raise ZooError(f"{folder} has no meshes {name}/{split}/*.off; {len(classes)} class folders were expected")
-        clouds.append(sample_meshes(meshes, POINTS_PER_MESH, seed=seed))
+        clouds.append(sample_meshes(meshes, STORED_POINTS, seed=seed))
         labels += [label] * len(meshes)
     return torch.cat(clouds), torch.tensor(labels)
-
-
-def fetch(info: DatasetInfo, root: Path, kind: str | None, *, mirror: str | None, sha256: str | None) -> None:
-    """Print the terms of a data set, download its archive, unpack it into `root` and remove the archive."""
-    sources = [source for source in info.sources if kind in (None, source.layout)]
-    if not sources:
-        raise ZooError(
-            f"{info.name} is not published in the layout {kind!r}; its owners' are "
-            f"{', '.join(source.layout for source in info.sources)}"
-        )
-    source = sources[0]
-    url = download.mirrored(source.url, mirror)
-    print(f"{info.name}: {info.terms}. Downloading {url}", file=sys.stderr)
-    expected = sha256 or source.sha256
-    archive = root / source.url.rsplit("/", 1)[-1]
-    actual_sha256 = download.download(url, archive, sha256=expected)
-    if expected is None:
-        message = f"{archive.name}: no checksum is on record to compare with; its SHA-256 is {actual_sha256}"
-        print(message, file=sys.stderr)
-    try:
-        download.unzip(archive, root)
-    finally:
-        archive.unlink(missing_ok=True)
 
 
 class _ModelNet(LabelledDataset):
@@ -168,13 +179,17 @@ class _ModelNet(LabelledDataset):
     ) -> None:
         check_split(split)
         info, root = dataset_info(self.NAME), Path(root).expanduser()
-        if download and find_folder(root, info.folders, lambda folder: layout(folder) is not None) is None:
+        if download and search(root, info) is None:
             fetch(info, root, source, mirror=mirror, sha256=sha256)
         folder, kind = find(root, info)
         if kind == "hdf5":
             self.clouds, self.labels = read_hdf5(folder, split, self.CLASSES)
+        elif kind == "text":
+            self.clouds, self.labels = read_text(folder, split, info, self.CLASSES)
         else:
             self.clouds, self.labels = read_off(folder, split, self.CLASSES, seed=sampling_seed)
+        if not len(self.clouds):
+            raise ZooError(f"the {split} split in {folder} is empty; {len(self.CLASSES)} classes were expected")
         if not 1 <= points <= self.clouds.shape[2]:
             raise ZooError(f"{points} points were asked, {folder} stores 1 to {self.clouds.shape[2]} for each shape")
         super().__init__(self.CLASSES, (3, points), augment=augment, seed=seed)
@@ -200,16 +215,52 @@ class _ModelNet(LabelledDataset):
         kind="points",
         num_classes=40,
         classes=(
-            "airplane", "bathtub", "bed", "bench", "bookshelf", "bottle", "bowl", "car", "chair", "cone", "cup",
-            "curtain", "desk", "door", "dresser", "flower_pot", "glass_box", "guitar", "keyboard", "lamp", "laptop",
-            "mantel", "monitor", "night_stand", "person", "piano", "plant", "radio", "range_hood", "sink", "sofa",
-            "stairs", "stool", "table", "tent", "toilet", "tv_stand", "vase", "wardrobe", "xbox",
+            "airplane",
+            "bathtub",
+            "bed",
+            "bench",
+            "bookshelf",
+            "bottle",
+            "bowl",
+            "car",
+            "chair",
+            "cone",
+            "cup",
+            "curtain",
+            "desk",
+            "door",
+            "dresser",
+            "flower_pot",
+            "glass_box",
+            "guitar",
+            "keyboard",
+            "lamp",
+            "laptop",
+            "mantel",
+            "monitor",
+            "night_stand",
+            "person",
+            "piano",
+            "plant",
+            "radio",
+            "range_hood",
+            "sink",
+            "sofa",
+            "stairs",
+            "stool",
+            "table",
+            "tent",
+            "toilet",
+            "tv_stand",
+            "vase",
+            "wardrobe",
+            "xbox",
         ),
         sample_shape=(3, 1024),
         description="12311 CAD models in 40 classes (9843 train, 2468 test); HDF5 clouds or OFF meshes",
         terms="provided for the convenience of academic research only (Princeton and Stanford)",
         options=("points",),
-        folders=("modelnet40_ply_hdf5_2048", "ModelNet40"),
+        folders=("modelnet40_ply_hdf5_2048", "ModelNet40", "modelnet40_normal_resampled"),
         sources=(
             Source("hdf5", "https://shapenet.cs.stanford.edu/media/modelnet40_ply_hdf5_2048.zip"),
             Source("off", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
@@ -220,7 +271,7 @@ class _ModelNet(LabelledDataset):
 class ModelNet40(_ModelNet):
     """12311 CAD models in 40 classes: 9843 to train, 2468 to test, as clouds (3, points).
 
-    root           the folder of either layout, or one that contains it under a usual name (`DatasetInfo.folders`)
+    root           the folder of one of the layouts, or one that contains it under a usual name (`DatasetInfo.folders`)
     points         the size of a cloud: the first `points` stored points, or with `augment` a random subset, which is
                    scaled and translated as the DGCNN authors do
     sampling_seed  for sampling points on meshes
@@ -242,7 +293,16 @@ class ModelNet40(_ModelNet):
         kind="points",
         num_classes=10,
         classes=(
-            "bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet",
+            "bathtub",
+            "bed",
+            "chair",
+            "desk",
+            "dresser",
+            "monitor",
+            "night_stand",
+            "sofa",
+            "table",
+            "toilet",
         ),
         sample_shape=(3, 1024),
         description="4899 CAD models in 10 classes (3991 train, 908 test); HDF5 clouds or OFF meshes",
@@ -254,6 +314,7 @@ class ModelNet40(_ModelNet):
             "ModelNet10",
             "modelnet40_ply_hdf5_2048",
             "ModelNet40",
+            "modelnet40_normal_resampled",
         ),
         sources=(Source("off", "http://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip"),),
         difficulty=4,

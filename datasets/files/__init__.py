@@ -1,9 +1,14 @@
-"""Files as people have them: which files of a folder are data, images as RGB, OFF meshes as arrays. No torch."""
+"""Files as people have them: which files of a folder are data, lists, images as RGB, clouds and meshes as arrays."""
 
 from __future__ import annotations
 
 from zoo.datasets.files.images import IMAGE_SUFFIXES, open_image
 from zoo.datasets.files.listing import is_junk, list_files, list_folders
+from zoo.datasets.files.lists import listed_file, read_lines
 from zoo.datasets.files.off import LARGEST, read_off
+from zoo.datasets.files.text_clouds import read_text_cloud
 
-__all__ = ["IMAGE_SUFFIXES", "LARGEST", "is_junk", "list_files", "list_folders", "open_image", "read_off"]
+__all__ = [
+    "IMAGE_SUFFIXES", "LARGEST", "is_junk", "list_files", "list_folders", "listed_file", "open_image", "read_lines",
+    "read_off", "read_text_cloud",
+]  # fmt: skip

@@ -288,3 +288,123 @@ def test_a_face_of_five_corners_keeps_its_area(tmp_path: Path) -> None:
     area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1).sum() / 2
     assert triangles.shape == (3, 3)
     assert area == pytest.approx(5 / 2 * math.sin(2 * math.pi / 5), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "written_as",
+    [
+        "{0}",
+        "clouds of ours/{0}",
+        "data/modelnet40_ply_hdf5_2048/clouds of ours/{0}",
+        "./clouds of ours/{0}",
+        "/home/someone/m/clouds of ours/{0}",
+        r"C:\Users\some one\m\clouds of ours\{0}",
+        r"clouds of ours\{0}",
+        "{absolute}",
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_of_hdf5_files_have_paths_of_any_system(tmp_path: Path, written_as: str, end: str) -> None:
+    folder = tmp_path / "m"
+    data, label = write_hdf5(folder, MODELNET10)["test"]
+    place = folder if written_as == "{0}" else folder / "clouds of ours"
+    place.mkdir(exist_ok=True)
+    (folder / "ply_data_test0.h5").rename(place / "ply data 0.h5")
+    line = written_as.format("ply data 0.h5", absolute=place / "ply data 0.h5")
+    (folder / "test_files.txt").write_bytes(f"{line}{end}{end}".encode())
+    (folder / "shape_names.txt").write_bytes(("\ufeff" + end.join(MODELNET10) + end).encode())
+    found = ModelNet10(folder, "test", points=64)
+    assert found.labels.tolist() == label.tolist()
+    torch.testing.assert_close(found[3][0], normalise(torch.from_numpy(data[3].T.copy())), atol=1e-5, rtol=0)
+
+
+def test_hdf5_clouds_that_are_no_clouds_are_refused(tmp_path: Path) -> None:
+    write_hdf5(tmp_path / "m", MODELNET10)
+    path = tmp_path / "m" / "ply_data_test0.h5"
+    for data, message in [
+        (np.full((4, 8, 3), 1e300), r"test0\.h5, row 0, holds NaN, infinite coordinates, or some beyond 1e\+12"),
+        (np.full((4, 8, 3), 1e20), r"test0\.h5, row 0, holds NaN, infinite coordinates, or some beyond 1e\+12"),
+        (np.zeros((4, 0, 3)), r"test0\.h5 has data \(4, 0, 3\)"),
+        (np.zeros((0, 8, 3)), "the test split in .* is empty; 10 classes were expected"),
+    ]:
+        with h5py.File(path, "w") as file:
+            file["data"], file["label"] = data, np.zeros((len(data), 1))
+        with pytest.raises(ZooError, match=message):
+            ModelNet10(tmp_path / "m", "test", points=8)
+
+
+@pytest.mark.parametrize("root", ["", "ModelNet10", "ModelNet10/raw"])
+def test_the_folder_of_torch_geometric(tmp_path: Path, root: str) -> None:
+    write_off(tmp_path / "ModelNet10" / "raw", count=1)
+    (tmp_path / "ModelNet10" / "processed").mkdir()
+    found = load("modelnet10", "test", data_dir=tmp_path / root)
+    assert [label for _, label in found] == list(range(10))
+
+
+def write_text(folder: Path, names: tuple[str, ...], points: int, lists: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The layout of modelnet40_normal_resampled; returns the points of each sample."""
+    rng = np.random.default_rng(1)
+    written = {}
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            cloud = rng.normal(size=(points, 6)) + 5
+            np.savetxt(folder / name / f"{name}_{number:04}.txt", cloud, fmt="%.6f", delimiter=",")
+            written[f"{name}_{number:04}"] = cloud[:, :3]
+    for start in lists:
+        (folder / f"{start}_shape_names.txt").write_text("\n".join(names) + "\n")
+        for split, numbers in (("train", (2, 0)), ("test", (1,))):
+            samples = [f"{name}_{number:04}" for number in numbers for name in names]
+            (folder / f"{start}_{split}.txt").write_text("\r\n".join(samples) + "\r\n")
+    return written
+
+
+def test_text_clouds_with_normals(tmp_path: Path) -> None:
+    written = write_text(tmp_path / "modelnet40_normal_resampled", MODELNET40, 40, ("modelnet40",))
+    found = load("modelnet40", "train", data_dir=tmp_path, points=32)
+    assert found.classes == list(MODELNET40)
+    assert [label for _, label in found] == [label for label in range(40) for _ in range(2)]
+    for i, (cloud, label) in enumerate(found):
+        whole = torch.from_numpy(written[f"{MODELNET40[label]}_{(2, 0)[i % 2]:04}"].T.copy())
+        torch.testing.assert_close(cloud, normalise(whole)[:, :32].float(), atol=1e-5, rtol=0)
+    ten = load("modelnet10", "test", data_dir=tmp_path, points=40)  # from the lists of ModelNet40
+    assert [ten.classes[label] for _, label in ten] == list(MODELNET10)
+    torch.testing.assert_close(
+        ten[6][0], normalise(torch.from_numpy(written["night_stand_0001"].T.copy())).float(), atol=1e-5, rtol=0
+    )
+    assert len(list(tmp_path.glob("*/*/.zoo-*.npy"))) == 50
+    assert load("modelnet40", "train", data_dir=tmp_path, points=32)[5][0].equal(found[5][0])
+
+
+def test_of_long_text_clouds_the_first_points_are_read(tmp_path: Path) -> None:
+    written = write_text(tmp_path, MODELNET10, 2100, ("modelnet10", "modelnet40"))
+    found = ModelNet10(tmp_path, "test", points=2048)
+    first = normalise(torch.from_numpy(written["bathtub_0001"][:2048].T.copy()))
+    torch.testing.assert_close(found[0][0], first.float(), atol=1e-5, rtol=0)
+
+
+def test_broken_text_clouds_are_named(tmp_path: Path) -> None:
+    write_text(tmp_path, MODELNET10, 4, ("modelnet10",))
+    path = tmp_path / "chair" / "chair_0001.txt"
+    whole = path.read_text()
+    for text, message in [
+        ("", "holds no point"),
+        (whole.replace(",", " ").splitlines()[0], "holds 1 points, .*bathtub_0001.txt holds 4"),
+        (whole + "1,2,3\n", "holds 5 points"),
+        ("1,2,3\n1,2\n", ", line 2, holds '1,2'; three coordinates"),
+        ("1,2,3\n# none\n1,nan,3\n", ", line 3, holds '1,nan,3'"),
+        ("1,2,3\n1,2,1e30\n", ", line 2, holds '1,2,1e30'.* at most 1e"),
+        ("1,2,3\n1,two,3\n", ", line 2, holds no point: .*'two'"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(ZooError, match=rf"chair_0001\.txt.*{message}"):
+            ModelNet10(tmp_path, "test", points=4)
+    path.unlink()
+    with pytest.raises(ZooError, match=r"cannot read .*chair_0001\.txt"):
+        ModelNet10(tmp_path, "test", points=4)
+    (tmp_path / "modelnet10_test.txt").write_text("bathtub_0001\n")
+    with pytest.raises(ZooError, match=r"modelnet10_test\.txt lists no cloud of bed, chair, desk; 10 classes"):
+        ModelNet10(tmp_path, "test", points=4)
+    (tmp_path / "modelnet10_test.txt").unlink()
+    with pytest.raises(ZooError, match=r"cannot read .*modelnet10_test\.txt"):
+        ModelNet10(tmp_path, "test", points=4)
