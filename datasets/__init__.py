@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from zoo.datasets.loading import default_dir, load
+from zoo.datasets.loading import check_request, default_dir, load
 from zoo.datasets.registry import (
     DatasetInfo,
     Source,
@@ -39,6 +39,6 @@ else:
 record = dataset_info
 
 __all__ = [
-    "DatasetInfo", "LabelledDataset", "Source", "Subset", "dataset_info", "dataset_title", "datasets_by_difficulty",
-    "default_dir", "list_datasets", "load", "record", "register_dataset", "train_val_split",
+    "DatasetInfo", "LabelledDataset", "Source", "Subset", "check_request", "dataset_info", "dataset_title",
+    "datasets_by_difficulty", "default_dir", "list_datasets", "load", "record", "register_dataset", "train_val_split",
 ]  # fmt: skip

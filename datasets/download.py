@@ -44,7 +44,7 @@ def download(url: str, target: Path, *, sha256: str | None = None) -> str:
     except FetchError as error:
         raise ZooError(
             f"cannot download {redact(url)}: {error}; set {MIRROR} to the address of a folder that has the file, "
-            f"or give a local folder as data_dir (--data-dir)"
+            f"or give a local folder with `data_dir=DIR`"
         ) from error
 
 

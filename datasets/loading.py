@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.datasets.registry import check_split, dataset_info, loader_of
+from zoo.datasets.registry import DatasetInfo, check_split, dataset_info, loader_of
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
 
-# How to name the data's folder, for messages that users of the command line and of Python both read.
-DATA_DIR = "--data-dir DIR (data_dir= in Python)"
+DATA_DIR = "`data_dir=DIR`"  # how messages name the data's folder; the command line turns it into its option
 
 
 def default_dir() -> Path:
@@ -52,21 +51,40 @@ def load(
 
     Raises ZooError for a name, split, folder or option that does not fit.
     """
-    info = dataset_info(name)
     check_split(split)
+    info = check_request(name, download=download, **options)
     options = {key: value for key, value in options.items() if value is not None}
-    for key in sorted(options.keys() - set(info.options)):
-        raise ZooError(
-            f"{name} holds {info.kind}, so --{key} ({key}=) does not apply; it takes "
-            f"{', '.join(sorted(info.options)) or 'no options'}"
-        )
     loader = loader_of(name)
     parameters = inspect.signature(loader).parameters
     if download and "root" in parameters and not info.sources:
-        raise ZooError(f"{name} cannot be downloaded here (its terms: {info.terms}); give its folder with {DATA_DIR}")
+        raise _unpublished(info)
     root = default_dir() if data_dir is None else Path(data_dir)
     common = {"root": root, "augment": augment, "seed": seed, "download": download}
     loaded: LabelledDataset = loader(
         split=split, **{key: value for key, value in common.items() if key in parameters}, **options
     )
     return loaded
+
+
+def check_request(name: str, *, download: bool = False, **options: Any) -> DatasetInfo:
+    """The record of a data set, if `load` could give it with these options. Reads no data and imports no torch.
+
+    Raises ZooError for an unknown name, an option of other data sets, a size below 1, and a download of what nobody
+    publishes.
+    """
+    info = dataset_info(name)
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in sorted(given.keys() - set(info.options)):
+        others = ", ".join(f"`{option}`" for option in sorted(info.options))
+        raise ZooError(f"{name} holds {info.kind}, so `{key}` does not apply; it takes {others or 'no options'}")
+    for key, what in (("points", "a cloud needs"), ("size", "an image needs a side of")):
+        if key in given and given[key] < 1:
+            unit, usual = "point" if key == "points" else "pixel", info.sample_shape[-1]
+            raise ZooError(f"{what} 1 {unit} or more, not {given[key]}: give for example `{key}={usual}`")
+    if download and info.folders and not info.sources:
+        raise _unpublished(info)
+    return info
+
+
+def _unpublished(info: DatasetInfo) -> ZooError:
+    return ZooError(f"{info.name} cannot be downloaded here (its terms: {info.terms}); give its folder with {DATA_DIR}")

@@ -68,7 +68,7 @@ def find(root: Path, info: DatasetInfo) -> tuple[Path, str]:
     raise ZooError(
         f"{root} {state}: looked for shape_names.txt with HDF5 clouds, modelnet40_train.txt with text clouds, or OFF "
         f"meshes as chair/train/chair_0001.off, there and in {', '.join(info.folders)}, raw; give the folder that has "
-        f"one with {DATA_DIR}, or let the owners' archive be fetched with --download (download=True)"
+        f"one with {DATA_DIR}, or let the owners' archive be fetched with `download=True`"
     )
 
 

@@ -71,7 +71,7 @@ class Shapes(LabelledDataset):
         augment: bool = False,
     ) -> None:
         if points < 1:
-            raise ZooError(f"a cloud needs 1 point or more, not {points}; type for example points=512")
+            raise ZooError(f"a cloud needs 1 point or more, not {points}; give for example `points=512`")
         super().__init__(sorted(SOLIDS), (3, points), augment=augment, seed=seed)
         self.split = check_split(split)
         self.points = points

@@ -167,7 +167,7 @@ def edgeconv_scaled(w: float) -> dict[str, int]:
     return {name: max(1, round(w * WIDTHS[name])) if name in EDGES else n for name, n in WIDTHS.items()}
 
 
-@register_model("dgcnn", widths_for_multiplier=edgeconv_scaled)
+@register_model("dgcnn", widths_for_multiplier=edgeconv_scaled, kind="points")
 def dgcnn(
     *, num_classes: int = 40, widths: Mapping[str, int] | None = None, k: int = 20, dropout: float = 0.5
 ) -> DGCNN:

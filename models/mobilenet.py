@@ -140,7 +140,7 @@ class MobileNetV3(_MobileNet, mobilenetv3.MobileNetV3):  # type: ignore[misc]
     """Images x (B, 3, H, W) -> logits (B, num_classes)."""
 
 
-@register_model("mobilenet_v2")
+@register_model("mobilenet_v2", kind="images")
 def mobilenet_v2(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV2:
     """torchvision's MobileNetV2 1.0, or with narrower layers by `widths` (group name -> number of neurons)."""
     model = MobileNetV2(num_classes=num_classes)
@@ -148,13 +148,13 @@ def mobilenet_v2(*, num_classes: int = 1000, widths: Mapping[str, int] | None = 
     return model
 
 
-@register_model("mobilenet_v3_small")
+@register_model("mobilenet_v3_small", kind="images")
 def mobilenet_v3_small(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV3:
     """torchvision's MobileNetV3-small 1.0, or with narrower layers by `widths`."""
     return _v3("mobilenet_v3_small", num_classes, widths)
 
 
-@register_model("mobilenet_v3_large")
+@register_model("mobilenet_v3_large", kind="images")
 def mobilenet_v3_large(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV3:
     """torchvision's MobileNetV3-large 1.0, or with narrower layers by `widths`."""
     return _v3("mobilenet_v3_large", num_classes, widths)

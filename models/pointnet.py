@@ -194,7 +194,7 @@ class PointNet(nn.Module):
         ]
 
 
-@register_model("pointnet")
+@register_model("pointnet", kind="points")
 def pointnet(*, num_classes: int = 40, widths: Mapping[str, int] | None = None, dropout: float = 0.3) -> PointNet:
     """PointNet with both transforms, or with other `widths` (group name -> number of neurons).
 

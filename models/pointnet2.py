@@ -164,7 +164,7 @@ class PointNet2(nn.Module):
         return groups
 
 
-@register_model("pointnet2")
+@register_model("pointnet2", kind="points")
 def pointnet2(*, num_classes: int = 40, widths: Mapping[str, int] | None = None, dropout: float = 0.4) -> PointNet2:
     """PointNet++ with single-scale grouping, or with other `widths` (group name -> number of neurons).
 

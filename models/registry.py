@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from zoo.errors import ZooError, suggest
 from zoo.models.groups import widths_of
 from zoo.utils import decorator_calls
 
+Kind = Literal["points", "images"]
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
 
@@ -31,6 +32,7 @@ class _Registered:
     builder: Callable[..., nn.Module]
     widths_for_multiplier: Callable[[float], dict[str, int]] | None
     recipe: str | None
+    kind: Kind | None
 
 
 _REGISTERED: dict[str, _Registered] = {}
@@ -48,6 +50,7 @@ def register_model(
     *,
     widths_for_multiplier: Callable[[float], dict[str, int]] | None = None,
     recipe: str | None = None,
+    kind: Kind | None = None,
 ) -> Callable[[Builder], Builder]:
     """Decorator for a builder function, which then builds the network `name` in Python and on the command line.
 
@@ -56,6 +59,7 @@ def register_model(
 
     widths_for_multiplier  width multiplier w -> width of every group, where it is not w times the dense one
     recipe                 the network whose training recipe is used, where this one has none (`zoo.train.recipe_for`)
+    kind                   what the network takes, if only one of the two: then another data set is refused at once
 
     Raises ZooError if another network has that name.
     """
@@ -65,7 +69,7 @@ def register_model(
         file = _builtin_files().get(name, "") if before is None else before.builder.__module__
         if file not in ("", builder.__module__):
             raise ZooError(f"a network {name!r} is registered already, by {file}: register this one by another name")
-        _REGISTERED[name] = _Registered(builder, widths_for_multiplier, recipe)
+        _REGISTERED[name] = _Registered(builder, widths_for_multiplier, recipe, kind)
         return builder
 
     return register

@@ -68,7 +68,7 @@ def _conv2_stage(block: BasicBlock, state: tuple[Tensor, Tensor]) -> Tensor:
     return F.relu(block.bn2(block.conv2(inner)) + shortcut)
 
 
-@register_model("resnet34")
+@register_model("resnet34", kind="images")
 def resnet34(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> ResNet34:
     """torchvision's ResNet34, or with narrower blocks by `widths` (group name -> number of neurons)."""
     return ResNet34(widths, num_classes=num_classes)

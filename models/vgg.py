@@ -87,7 +87,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
         return stages + [Stage(f"classifier.{i}", layer, (layer,)) for i, layer in enumerate(self.classifier)]
 
 
-@register_model("vgg11")
+@register_model("vgg11", kind="images")
 def vgg11(*, num_classes: int = 10, widths: Mapping[str, int] | None = None, head: str = "linear") -> VGG:
     """VGG-11 with batch norm, or with narrower layers by `widths` (group name -> number of neurons).
 

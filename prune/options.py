@@ -63,18 +63,18 @@ class Search:
     def __post_init__(self) -> None:
         if self.exhaustive_below < 0 or self.topk_candidates < 1 or not 0 <= self.gradient_reuse <= 1:
             raise ZooError(
-                f"The global search takes exhaustive_below >= 0, topk_candidates >= 1 and 0 <= gradient_reuse <= 1; "
+                f"The global search takes `exhaustive_below` from 0 up, `topk_candidates` from 1 up and `gradient_reuse` from 0 to 1; "
                 f"got {self.exhaustive_below}, {self.topk_candidates} and {self.gradient_reuse}."
             )
         if not 0 <= self.eps_tolerance < 1:
-            raise ZooError(f"eps_tolerance is a fraction of eps, from 0 up to but not 1; got {self.eps_tolerance}.")
+            raise ZooError(f"`eps_tolerance` is a fraction of `eps`, from 0 up to but not 1; got {self.eps_tolerance}.")
         if not 0 < self.position_fraction <= 1:
             raise ZooError(
-                f"position_fraction is the fraction of the positions to use, above 0 and at most 1; got "
+                f"`position_fraction` is the fraction of the positions to use, above 0 and at most 1; got "
                 f"{self.position_fraction}."
             )
         if self.eval_dtype not in EVAL_DTYPES:
-            raise ZooError(f"eval_dtype is float32 or bfloat16, what to take products in; got {self.eval_dtype!r}.")
+            raise ZooError(f"`eval_dtype` is float32 or bfloat16, what to take products in; got {self.eval_dtype!r}.")
 
 
 PAPER = Search(exhaustive_below=25, topk_candidates=5, gradient_reuse=0.0, refine=False)
@@ -118,9 +118,9 @@ class Repair:
         if self.weighting not in WEIGHTINGS:
             raise ZooError(f"There is no weighting '{self.weighting}'; {suggest(self.weighting, WEIGHTINGS)}.")
         if not 0 <= self.label_weight <= 1:
-            raise ZooError(f"label_weight is a fraction, from 0 to 1; got {self.label_weight}.")
+            raise ZooError(f"`label_weight` is a fraction, from 0 to 1; got {self.label_weight}.")
         if self.label_weight and self.weighting == "none":
-            raise ZooError("label_weight is a part of the weighting: ask for weighting 'fisher' as well.")
+            raise ZooError("`label_weight` is a part of the weighting: ask for `weighting=fisher` as well.")
         if self.distil_epochs < 0:
             raise ZooError(f"{self.distil_epochs} epochs of distillation are not possible: give 0 or more.")
 
@@ -151,7 +151,7 @@ class Budget:
             raise ZooError(f"A budget is a number above 0 (up to 1: a part of the whole network's); got {given[0]!r}.")
         if not all(isinstance(number, int) and number >= 1 for number in (self.round_to, self.minimum)):
             raise ZooError(
-                f"round_to and minimum are numbers of neurons from 1 up; got {self.round_to} and {self.minimum}."
+                f"`round_to` and `minimum` are numbers of neurons from 1 up; got {self.round_to} and {self.minimum}."
             )
 
     @property
@@ -191,14 +191,14 @@ class Options:
         if self.discrepancy not in DISCREPANCIES:
             raise ZooError(f"There is no discrepancy '{self.discrepancy}'; {suggest(self.discrepancy, DISCREPANCIES)}.")
         if self.batch_size < 1:
-            raise ZooError(f"batch_size is {self.batch_size}: give 1 or more samples.")
+            raise ZooError(f"`batch_size` is {self.batch_size}: give 1 or more samples.")
         if self.repair is None or not self.repair.update_weights:
             return
         if self.search.position_fraction < 1:
-            raise ZooError("The repair uses all positions: leave position_fraction at 1.")
+            raise ZooError("The repair uses all positions: leave `position_fraction` at 1.")
         if self.search.eval_dtype != "float32":
             raise ZooError(
-                "The repair fits to measured inputs, in float32: leave eval_dtype out, or take method local."
+                "The repair fits to measured inputs, in float32: leave `eval_dtype` out, or take `method=local`."
             )
 
 

@@ -22,10 +22,10 @@ def check_goal(eps: float | None, widths: Mapping[str, int] | None, budget: Budg
     """Raise ZooError unless exactly one goal is given, and eps is a tolerance."""
     if sum(goal is not None for goal in (eps, widths, budget)) != 1:
         raise ZooError(
-            "Give one goal: eps, the tolerance; widths, the number of neurons of each group; or a budget for the whole."
+            "Give one goal: `eps`, the tolerance; widths, the number of neurons of each group; or a budget for the whole."
         )
     if eps is not None and not (math.isfinite(eps) and eps >= 0):
-        raise ZooError(f"eps is a tolerance of the cross-entropy, a number that is not negative; got {eps}.")
+        raise ZooError(f"`eps` is a tolerance of the cross-entropy, a number that is not negative; got {eps}.")
 
 
 def check_network(model: nn.Module, inputs: Tensor, config: MethodConfig) -> None:
@@ -40,7 +40,7 @@ def check_network(model: nn.Module, inputs: Tensor, config: MethodConfig) -> Non
     if dtype != "float32" and others:
         raise ZooError(
             f"Evaluating in {dtype} is for a network in float32; this one has {', '.join(sorted(others))} weights: "
-            f"leave eval_dtype out."
+            f"leave `eval_dtype` out."
         )
 
 

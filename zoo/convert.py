@@ -82,13 +82,13 @@ def convert(
     if arch not in models.ARCHS:
         raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.ARCHS)}")
     if num_classes is not None and num_classes < 1:
-        raise ZooError(f"{num_classes} classes are too few: give 1 or more, or leave --num-classes out")
+        raise ZooError(f"{num_classes} classes are too few: give 1 or more, or leave `num_classes` out")
     if num_classes is not None and num_classes > (most := checkpoint.MAX_CLASSES):
-        raise ZooError(f"{num_classes} classes are too many: give {most} at most, or leave --num-classes out")
+        raise ZooError(f"{num_classes} classes are too many: give {most} at most, or leave `num_classes` out")
     if path.suffix != ".safetensors":
         raise ZooError(f"{path}: the name of a checkpoint ends in .safetensors")
     if path.exists() and not overwrite:
-        raise ZooError(f"{path} is there already: give another name with --out, or replace it with --overwrite")
+        raise ZooError(f"{path} is there already: give another name with `out`, or replace it with `overwrite=True`")
     state = read_weights(source, arch)
     options = _OPTIONS[arch](state) if arch in _OPTIONS else {}
     with torch.device("meta"):  # names alone: no memory, no initialisation
@@ -122,7 +122,7 @@ def _classes(dense: nn.Module, state: Mapping[str, Tensor], source: Path, arch: 
         begin = ", ".join(sorted(state)[:3])
         raise ZooError(
             f"{source} has no {layer}.weight, the last layer of {arch}; its tensors begin with {begin}: "
-            "say with --arch which network they are of"
+            "say with `arch` which network they are of"
         )
     return _size(state, f"{layer}.weight", 0)
 

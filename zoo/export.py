@@ -109,7 +109,7 @@ def export(
         if too_large:
             raise ZooError(
                 f"{card.name} as {format} gives other logits than the network: relative error {too_large[0]}, at most "
-                f"{tolerance:.0e} is allowed; nothing was written, try another --format ({_others(form)})"
+                f"{tolerance:.0e} is allowed; nothing was written, try another `format` ({_others(form)})"
             )
     return ExportResult(card, format, path, len(data), hashlib.sha256(data).hexdigest(), errors, tolerance)
 
@@ -121,7 +121,7 @@ def _check_out(path: Path, form: ExportFormat, *, overwrite: bool) -> None:
     if path.is_dir():
         raise ZooError(f"{path} is a folder: give the name of a file")
     if path.exists() and not overwrite:
-        raise ZooError(f"{path} is there already: give another name with --out, or replace it with --overwrite")
+        raise ZooError(f"{path} is there already: give another name with `out`, or replace it with `overwrite=True`")
 
 
 def _check_packages(form: ExportFormat) -> None:
@@ -155,7 +155,7 @@ def _write(form: ExportFormat, model: nn.Module, card: Card) -> bytes:
     except Exception as error:  # three exporters, each with errors of its own
         raise ZooError(
             f"torch {torch.__version__} cannot write {card.name} as {form.name} ({first_line(error)}); "
-            f"try another --format ({_others(form)}) or a newer torch"
+            f"try another `format` ({_others(form)}) or a newer torch"
         ) from error
 
 
@@ -176,7 +176,7 @@ def _relative_errors(
     except Exception as error:  # three runtimes, each with errors of its own
         raise ZooError(
             f"the file in the format {form.name} does not run at other batch sizes than the traced {_TRACED} "
-            f"({first_line(error)}); nothing was written, try another --format ({_others(form)})"
+            f"({first_line(error)}); nothing was written, try another `format` ({_others(form)})"
         ) from error
     return errors
 

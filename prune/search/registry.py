@@ -139,11 +139,11 @@ def resolve_config(name: str, options: Options | None = None, budget: Budget | N
     options = Options(options.search, repair, options.discrepancy, options.batch_size)  # checks them together
     if budget is not None and not method.allocates and (budget.round_to, budget.minimum) != (1, 1):
         raise ZooError(
-            f"Method {name} meets a budget by one eps for all layers, and the widths follow from that: leave round_to "
-            f"and minimum at 1."
+            f"Method {name} meets a budget by one eps for all layers, and the widths follow from that: leave `round_to` "
+            f"and `minimum` at 1."
         )
     if not method.reconstruction and (repair.selection, repair.swap) != ("backward", True):
-        raise ZooError(f"selection and swap are of method repaired, not {name}: leave them out.")
+        raise ZooError(f"`selection` and `swap` are of method repaired, not {name}: leave them out.")
     if method.reconstruction and not repair.update_weights:
         raise ZooError(f"Method {name} chooses neurons for readers that are solved anew: leave the repair on.")
     return MethodConfig(name, options.search, repair, options.discrepancy, options.batch_size)

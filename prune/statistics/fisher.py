@@ -44,7 +44,7 @@ def fisher_matrices(
                   Discrimination-aware Channel Pruning)
     """
     if label_weight and labels is None:
-        raise ZooError("label_weight needs the labels of the pruning samples.")
+        raise ZooError("`label_weight` needs the labels of the pruning samples.")
     readers = {id(reader.module): reader for group in groups for reader in group.readers}
     samples = 0
     true_labels = iter(labels) if labels is not None else None

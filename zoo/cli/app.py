@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 from importlib import import_module
 from typing import Any
@@ -32,6 +33,7 @@ LAZY = {
     "cache": ("zoo.cli.store:cache", "List, clean or verify what was downloaded."),
     "publish": ("zoo.cli.store:publish", "Write a mirror that any static web server can serve."),
 }
+_RUNNING = "zoo.cli.command"  # where a context keeps the command that runs
 DISTRIBUTED = ("eval", "finetune", "reprune", "train")  # may run in several processes
 TORCHRUN_SECONDS = 10.0  # within which torchrun ends the other processes after one has failed
 
@@ -61,10 +63,13 @@ class ZooGroup(click.Group):
         if args[0] in LAZY:
             module, _, attribute = LAZY[args[0]][0].partition(":")
             command: click.Command = getattr(import_module(module), attribute)
+            ctx.meta[_RUNNING] = command
             return args[0], command, args[1:]
         if not args[0].startswith("-") and args[0] not in self.commands:
             ctx.fail(f"no command {args[0]!r}: {suggest(args[0], self.list_commands(ctx))}")
-        return super().resolve_command(ctx, args)
+        name, found, rest = super().resolve_command(ctx, args)
+        ctx.meta[_RUNNING] = found
+        return name, found, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -73,12 +78,22 @@ class ZooGroup(click.Group):
             _wait_for_first_process()
             raise
         except ZooError as error:
-            raise _CommandError(str(error)) from error
+            if "torch" not in sys.modules:  # found in the words alone, by every process
+                _wait_for_first_process()
+            raise _CommandError(_in_words_of(ctx.meta.get(_RUNNING), str(error))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has ended: click ends silently
                 raise
             file = f"{error.filename}: " if error.filename else ""
             raise _CommandError(f"{file}{error.strerror or error}") from error
+
+
+def _in_words_of(command: click.Command | None, message: str) -> str:
+    if command is None:
+        return message
+    from zoo.cli.wording import in_words_of
+
+    return in_words_of(command, message)
 
 
 class _CommandError(click.ClickException):

@@ -61,6 +61,6 @@ def local_device(name: str) -> torch.device:
     if index >= gpus:
         raise ZooError(
             f"process {index} of this machine has no GPU, there are {gpus}: start as many as there are "
-            f"(torchrun --nproc-per-node {gpus}), or use --device cpu"
+            f"(torchrun --nproc-per-node {gpus}), or use `device=cpu`"
         )
     return torch.device("cuda", index)

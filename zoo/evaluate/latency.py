@@ -59,7 +59,7 @@ def forward_times(
     if mode not in MODES:
         raise ZooError(f"unknown mode {mode!r}: {suggest(mode, MODES)}")
     if mode == "cuda_graph" and x.device.type != "cuda":
-        raise ZooError("CUDA graphs need a CUDA GPU: use --mode eager or --mode compiled")
+        raise ZooError("CUDA graphs need a CUDA GPU: use `mode=eager` or `mode=compiled`")
     x = x.to(DTYPES[dtype])
     if x.ndim == 4:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -37,7 +37,7 @@ def bundle(names: Sequence[str], out: Path, *, mirror: Sequence[str] | None = No
     if out.suffix != ".zip":
         raise ZooError(f"a bundle's name ends in .zip; got {out.name}")
     if out.exists() and not overwrite:
-        raise ZooError(f"{out} exists already: give another name, or --overwrite")
+        raise ZooError(f"{out} exists already: give another name, or replace it with `overwrite=True`")
     entries = {card.name: (card, path) for path, card in (fetch(name, mirror=mirror) for name in names)}
     with new_file(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(_member(mirrors.INDEX), mirrors.index_bytes(entries))

@@ -189,7 +189,7 @@ class _Run:
         for name, module in self.model.named_modules():
             running = (module.running_mean, module.running_var) if isinstance(module, _BatchNorm) else ()
             if not all(torch.isfinite(tensor).all() for tensor in running if tensor is not None):
-                other = "" if self.recipe.precision == "float32" else ", or train in --precision float32"
+                other = "" if self.recipe.precision == "float32" else ", or train in `precision=float32`"
                 raise ZooError(
                     f"the running statistics of {name} are NaN or infinite after epoch {self.state.epoch + 1}: "
                     f"lower the learning rate{other}"

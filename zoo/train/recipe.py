@@ -20,7 +20,6 @@ from typing import get_type_hints
 
 from zoo.datasets import list_datasets
 from zoo.errors import ZooError, suggest
-from zoo.models import list_architectures, recipe_of
 from zoo.utils import expand_path
 
 KINDS = ("train", "finetune")
@@ -68,13 +67,13 @@ class Recipe:
             raise ZooError(f"there is no precision {self.precision!r}: {suggest(self.precision, PRECISIONS)}")
         for what in ("average", "distil"):
             if not 0 <= (value := getattr(self, what)) <= 1 or (what == "average" and value == 1):
-                raise ZooError(f"{what} is a part, from 0 up to 1; got {value}")
+                raise ZooError(f"`{what}` is a part, from 0 up to 1; got {value}")
         for what in ("momentum", "label_smoothing"):
             if not 0 <= (value := getattr(self, what)) < 1:
-                raise ZooError(f"{what} is a part, from 0 to below 1; got {value}")
+                raise ZooError(f"`{what}` is a part, from 0 to below 1; got {value}")
         for what in ("weight_decay", "warmup", "floor"):
             if not 0 <= (value := getattr(self, what)) < math.inf:
-                raise ZooError(f"{what} is {value}: it must be a number from 0 up")
+                raise ZooError(f"`{what}` is {value}: it must be a number from 0 up")
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0 over the whole run.
@@ -100,10 +99,14 @@ def recipe_for(kind: str, arch: str, dataset: str) -> Recipe:
     """
     folder = Path(str(resources.files("zoo.train").joinpath("recipes")))
     archs = sorted(path.stem for path in folder.glob("[!.]*.ini"))
-    source = recipe_of(arch) if arch not in archs and arch in list_architectures() else arch
+    source: str | None = arch
+    if arch not in archs:
+        from zoo.models import list_architectures, recipe_of  # torch, which the networks with a file need not wait for
+
+        source = recipe_of(arch) if arch in list_architectures() else arch
     if source not in archs:
         raise ZooError(
-            f"there is no recipe to {kind} {arch}: recipes exist for {', '.join(archs)}; give one with --recipe FILE"
+            f"there is no recipe to {kind} {arch}: recipes exist for {', '.join(archs)}; give one with `recipe=FILE`"
         )
     return read_recipe(folder / f"{source}.ini", kind, dataset)
 

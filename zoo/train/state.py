@@ -70,7 +70,7 @@ def load_state(path: Path, identity: Mapping[str, Any], device: torch.device) ->
     if different:
         raise ZooError(
             f"{path} is of a run with another {' and '.join(different)}: "
-            "give the arguments of that run, or remove the file (as --no-resume does) to start anew"
+            "give the arguments of that run, or remove the file (as `resume=False` does) to start anew"
         )
     random_states = [(content["random"], content["random_cuda"]), *content.get("others", [])]
     if len(random_states) == distributed.world_size():

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from zoo.workflows.data_spec import DataSpec, holdout_split
     from zoo.workflows.evaluation import BenchmarkResult, EvaluationResult, bench_entries, evaluate_entry
     from zoo.workflows.measurement import Measurement, forward_record, measure
-    from zoo.workflows.pruning import Finetune, PruningResult, WeightsFile, draw, reprune
+    from zoo.workflows.pruning import PruningResult, WeightsFile, draw, reprune
+    from zoo.workflows.recipes import Finetune
     from zoo.workflows.run import RunOptions, choose_device
     from zoo.workflows.save import EntryResult, save_entry
     from zoo.workflows.training import finetune_entry, train_entry
@@ -30,7 +31,8 @@ _LAZY = {
     "data_spec": ("DataSpec", "holdout_split"),
     "evaluation": ("BenchmarkResult", "EvaluationResult", "bench_entries", "evaluate_entry"),
     "measurement": ("Measurement", "forward_record", "measure"),
-    "pruning": ("Finetune", "PruningResult", "WeightsFile", "draw", "reprune"),
+    "pruning": ("PruningResult", "WeightsFile", "draw", "reprune"),
+    "recipes": ("Finetune",),
     "run": ("RunOptions", "choose_device"),
     "save": ("EntryResult", "save_entry"),
     "training": ("finetune_entry", "train_entry"),

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo import distributed, store
 from zoo.cards import Card, Value
-from zoo.datasets import LabelledDataset, dataset_info, load, train_val_split
+from zoo.datasets import dataset_info, load
 from zoo.errors import ZooError
-from zoo.half_precision import HELD_OUT
+
+if TYPE_CHECKING:
+    from zoo.datasets import LabelledDataset
 
 _LOG = logging.getLogger("zoo")
 
@@ -71,6 +73,8 @@ class DataSpec:
         form = {key: value for key, value in vars(self).items() if key not in ("dataset", "validation")}
         if not self.validation:
             return load(self.dataset, split, augment=augment, **form)
+        from zoo.datasets import train_val_split
+
         train, validation = train_val_split(load(self.dataset, "train", augment=augment, **form), self.validation)
         return train if split == "train" else validation
 
@@ -124,6 +128,8 @@ def holdout_split(spec: DataSpec) -> LabelledDataset:
 
     Raises ZooError where the split is too small for that.
     """
+    from zoo.half_precision import HELD_OUT
+
     return replace(spec, validation=spec.validation or HELD_OUT).load("test")
 
 

@@ -31,11 +31,12 @@ from zoo.prune import (
     prune,
     resolve_config,
 )
-from zoo.train import Recipe, check_log, recipe_for
+from zoo.train import check_log
 from zoo.utils import check_seed, settings_of, sha256_of
 from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
 from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import measure
+from zoo.workflows.recipes import Finetune
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
 from zoo.workflows.save import EntryDraft, EntryResult, Parent, finish_entry
 from zoo.workflows.training import run_training
@@ -52,23 +53,6 @@ class WeightsFile:
 
     arch: str
     path: Path
-
-
-@dataclass(frozen=True)
-class Finetune:
-    """The fine-tuning of a pruned network: the number of epochs, and the fraction `distil` of the loss that is the
-    divergence from the unpruned network's outputs. All else is the network's fine-tuning recipe."""
-
-    epochs: int
-    distil: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.distil and not self.epochs:
-            raise ZooError("--finetune-distil is a part of the fine-tuning's loss: ask for --finetune-epochs as well")
-
-    def recipe(self, arch: str, dataset: str) -> Recipe:
-        """The network's fine-tuning recipe with these epochs and this distillation."""
-        return replace(recipe_for("finetune", arch, dataset), epochs=self.epochs, distil=self.distil)
 
 
 @dataclass(frozen=True)
@@ -222,7 +206,7 @@ def _load_parent(
     if arch not in (architectures := models.list_architectures()):
         raise ZooError(f"with weights from a file, the name is that of a network: {suggest(arch, architectures)}")
     if not data.dataset:
-        raise ZooError("with weights from a file, say which data set they were trained on: --dataset NAME")
+        raise ZooError("with weights from a file, say which data set they were trained on: `dataset=NAME`")
     state = read_weights(entry.path, arch)
     splits = Splits.load(data, holdout=run.fp16_weights)
     model = models.create_model(arch, num_classes=splits.train.num_classes)
@@ -244,7 +228,7 @@ def _budget_settings(budget: Budget | None) -> dict[str, Value]:
 
 def _bytes(gibibytes: float) -> int:
     if not (math.isfinite(gibibytes) and gibibytes >= 0):
-        raise ZooError(f"--memory is {gibibytes}: give GiB, a number from 0 up")
+        raise ZooError(f"`memory` is {gibibytes}: give GiB, a number from 0 up")
     return int(gibibytes * 2**30)
 
 

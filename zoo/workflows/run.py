@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from zoo import distributed, store
 from zoo.cards import parse_name
 from zoo.errors import ZooError
 from zoo.utils import check_folder
 from zoo.workflows.command_words import same_command
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +57,12 @@ class RunOptions:
 def choose_device(name: str | None) -> torch.device:
     """The device of that name; for None the first GPU, or the CPU without one. Each of several processes gets a GPU of
     its own."""
+    import torch
+
     device = distributed.device_of(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.index is not None and distributed.is_distributed():
         raise ZooError(
-            f"--device {device} is one GPU for several processes: write --device cuda, and each takes its own"
+            f"`device={device}` is one GPU for several processes: give `device=cuda`, and each takes its own"
         )
     return distributed.local_device(str(device))
 
@@ -97,7 +100,7 @@ def check_name(name: str, command: str, run: RunOptions, *, parent: str | None =
     command made. The first process checks for all.
     """
     if name == parent:
-        raise ZooError(f"{name} would be its own parent: give this one another name with --name")
+        raise ZooError(f"{name} would be its own parent: give this one another name with `name`")
     return distributed.run_on_rank0(lambda: _may_replace(name, command, run))
 
 
@@ -107,7 +110,7 @@ def _may_replace(name: str, command: str, run: RunOptions) -> bool:
     if run.output_dir is None and store.is_shipped(name):
         raise ZooError(
             f"{name} is the name of an entry that is shipped: "
-            "give yours another one with --name, or write it to a folder of its own with --output-dir DIR"
+            "give yours another one with `name`, or write it to a folder of its own with `output_dir=DIR`"
         )
     if run.overwrite or not file.exists():
         return run.overwrite
@@ -115,6 +118,6 @@ def _may_replace(name: str, command: str, run: RunOptions) -> bool:
     if not same_command(other, command):
         raise ZooError(
             f"{run.folder} has an entry {name} already, made by `{other}`: "
-            "give this one another name with --name, or replace that one with --overwrite"
+            "give this one another name with `name`, or replace that one with `overwrite=True`"
         )
     return True

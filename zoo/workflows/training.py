@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ from torch import nn
 from zoo import checkpoint, distributed, models, store
 from zoo.cards import Card, Value, parse_name
 from zoo.errors import ZooError, suggest
-from zoo.train import Recipe, read_recipe, recipe_for, train
+from zoo.train import Recipe, train
 from zoo.utils import check_seed
 from zoo.workflows.command_words import command_line
 from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import check_input_shape, measure
+from zoo.workflows.recipes import recipe_on_command_line, resolve_recipe
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
 from zoo.workflows.save import EntryDraft, EntryResult, Parent, finish_entry
 
@@ -49,13 +49,13 @@ def train_entry(
     if arch not in models.list_architectures():
         raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.list_architectures())}")
     check_seed(seed)
-    base, settings = _recipes("train", arch, data, recipe, changes)
+    base, settings = resolve_recipe("train", arch, data.dataset, recipe, changes)
     device = choose_device(run.device)
     splits = Splits.load(data, augment=True, holdout=run.fp16_weights)
     recipe_setting: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
     command_settings = {
         **data.recipe(splits.train),
-        **_recipe_on_command_line(base, settings),
+        **recipe_on_command_line(base, settings),
         "width": None if width == 1 else width,
         "seed": seed,
     }
@@ -105,12 +105,12 @@ def finetune_entry(
     path, entry = store.fetch(name)
     spec = DataSpec.of(entry, data)
     check_seed(seed)
-    base, settings = _recipes("finetune", entry.arch, spec, recipe, changes)
+    base, settings = resolve_recipe("finetune", entry.arch, spec.dataset, recipe, changes)
     splits = Splits.load(spec, augment=True, holdout=run.fp16_weights)
     warn_if_trained_on_validation(entry, spec)
     check_num_classes(entry.name, entry.num_classes, spec, splits.train)
     recipe_setting: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
-    command_settings = {**spec.recipe(splits.train), **_recipe_on_command_line(base, settings), "seed": seed}
+    command_settings = {**spec.recipe(splits.train), **recipe_on_command_line(base, settings), "seed": seed}
     storage_settings = {**recipe_setting, "half": run.fp16_weights or None}
     command = command_line("finetune", entry.name, {**command_settings, **storage_settings, "name": run.name})
     new_name = run.name or f"{parse_name(entry.name).stem}-finetuned.{spec.dataset}"
@@ -154,7 +154,7 @@ def _parent_of(entry: Card, path: Path, splits: Splits, device: torch.device, *,
     """
     file, card = path, entry
     if entry.parent is None and required:
-        raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without distil (--distil 0)")
+        raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without `distil`")
     if entry.parent is not None:
         try:
             parent_file, parent = store.fetch(entry.parent)
@@ -169,22 +169,3 @@ def _parent_of(entry: Card, path: Path, splits: Splits, device: torch.device, *,
     licence = "; ".join(dict.fromkeys((card.licences.weights, entry.licences.weights)))
     model = checkpoint.load(file, device=device)
     return Parent(card.name, card.arch, model, card.options, card.saved.sha256, licence)
-
-
-def _recipes(
-    kind: str, arch: str, data: DataSpec, file: Path | None, changes: Mapping[str, Any] | None
-) -> tuple[Recipe, Recipe]:
-    """The network's recipe, or that of a file; and the same with the changes."""
-    recipe = read_recipe(file, kind, data.dataset) if file else recipe_for(kind, arch, data.dataset)
-    changed = replace(recipe, **{key: value for key, value in (changes or {}).items() if value is not None})
-    if kind == "train" and changed.distil:
-        raise ZooError("a recipe to train has no distil: there is a parent to learn from only in zoo finetune")
-    return recipe, changed
-
-
-def _recipe_on_command_line(base: Recipe, recipe: Recipe) -> dict[str, Value]:
-    """The fields of a recipe that the command states: the first three, and others that differ from the base's."""
-    always = ("epochs", "lr", "batch_size")
-    others = ("accumulate", "average", "precision", "distil")
-    names = [*always, *(name for name in others if getattr(recipe, name) != getattr(base, name))]
-    return {name: getattr(recipe, name) for name in names}
