@@ -68,7 +68,7 @@ class Cifar10(LabelledDataset):
         seed: int = 0,
     ) -> None:
         if size != SIZE:
-            raise ZooError(f"cifar10 is stored in {SIZE} x {SIZE}; size={size} is not offered")
+            raise ZooError(f"cifar10 is stored in {SIZE} x {SIZE}; `size={size}` is not offered")
         root, file = Path(root).expanduser(), f"{check_split(split)}.h5"
         names = dataset_info("cifar10").folders
         folder = find_folder(root, names, lambda folder: (folder / file).is_file())

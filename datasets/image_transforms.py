@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from zoo.datasets.loading import check_normalisation
 from zoo.errors import ZooError
 
 MEAN = (0.485, 0.456, 0.406)  # of the training images of ImageNet, as torchvision's weights expect
@@ -16,11 +17,7 @@ STD = (0.229, 0.224, 0.225)
 
 def to_tensor(mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
     """The transform from an image to float32 (3, H, W), normalised as (x / 255 - mean) / std."""
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != 3:
-            raise ZooError(f"{name} takes three numbers (red, green, blue), not {list(values)}")
-    if min(std) <= 0:
-        raise ZooError(f"std takes three numbers above 0, not {list(std)}")
+    check_normalisation(mean, std)
     return v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
 
 

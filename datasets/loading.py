@@ -81,9 +81,19 @@ def check_request(name: str, *, download: bool = False, **options: Any) -> Datas
         if key in given and given[key] < 1:
             unit, usual = "point" if key == "points" else "pixel", info.sample_shape[-1]
             raise ZooError(f"{what} 1 {unit} or more, not {given[key]}: give for example `{key}={usual}`")
+    check_normalisation(given.get("mean"), given.get("std"))
     if download and info.folders and not info.sources:
         raise _unpublished(info)
     return info
+
+
+def check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raise ZooError unless mean and deviation, where they are given, have a number for each channel."""
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != 3:
+            raise ZooError(f"`{name}` takes three numbers (red, green, blue), not {list(values)}")
+    if std is not None and not min(std) > 0:
+        raise ZooError(f"`std` takes three numbers above 0, not {list(std)}")
 
 
 def _unpublished(info: DatasetInfo) -> ZooError:

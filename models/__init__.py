@@ -20,6 +20,7 @@ from zoo.models.pointnet2 import SetAbstraction, pointnet2
 from zoo.models.registry import (
     builder_of,
     create_model,
+    kind_of,
     list_architectures,
     recipe_of,
     register_model,
@@ -49,7 +50,7 @@ build = create_model
 
 __all__ = [
     "ARCHS", "DGCNN", "CustomReader", "EdgeConv", "NeuronGroup", "Reader", "SetAbstraction", "Stage", "build",
-    "create_model", "dgcnn", "edge_max_implementations", "from_authors", "groups_of", "knn_implementations",
+    "create_model", "dgcnn", "edge_max_implementations", "from_authors", "groups_of", "kind_of", "knn_implementations",
     "list_architectures", "mlp", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "pointnet", "pointnet2",
     "prune_group", "recipe_of", "register_model", "resnet34", "run", "scaled_widths", "stages_of", "vgg11",
     "widths_of",

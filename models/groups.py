@@ -189,7 +189,7 @@ def all_widths(dense: Mapping[str, int], widths: Mapping[str, int] | None) -> di
     """
     for name, width in (widths or {}).items():
         if name not in dense:
-            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, dense)}.")
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, dense)}")
         if width < 1:
             raise ZooError(f"Group {name} needs at least 1 neuron, not {width}.")
     return {**dense, **(widths or {})}

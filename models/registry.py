@@ -85,6 +85,11 @@ def builder_of(arch: str) -> Callable[..., nn.Module]:
     return _find(arch).builder
 
 
+def kind_of(arch: str) -> Kind | None:
+    """What a network takes, "points" or "images"; None for one that takes either or neither."""
+    return _find(arch).kind
+
+
 def recipe_of(arch: str) -> str | None:
     """The network whose training recipe a network is registered to use, if any."""
     return _find(arch).recipe
@@ -101,14 +106,14 @@ def create_model(
     parameters = inspect.signature(builder).parameters
     for option in options:
         if option not in parameters:
-            raise ZooError(f"{arch} has no option '{option}'; {suggest(option, parameters)}.")
+            raise ZooError(f"{arch} has no option '{option}'; {suggest(option, parameters)}")
     if num_classes is not None:
         options["num_classes"] = num_classes
     if widths:
         dense = _dense_widths(builder, options)
         for group, width in widths.items():
             if group not in dense:
-                raise ZooError(f"{arch} has no neuron group '{group}'; {suggest(group, dense)}.")
+                raise ZooError(f"{arch} has no neuron group '{group}'; {suggest(group, dense)}")
             if not 1 <= width <= dense[group]:
                 raise ZooError(f"{arch}: group {group} can have 1 to {dense[group]} neurons, not {width}.")
     return builder(widths=widths, **options)
@@ -140,6 +145,6 @@ def _dense_widths(builder: Callable[..., nn.Module], options: Mapping[str, Any])
 def _find(arch: str) -> _Registered:
     if arch not in _REGISTERED:
         if arch not in _builtin_files():
-            raise ZooError(f"There is no architecture '{arch}'; {suggest(arch, list_architectures())}.")
+            raise ZooError(f"There is no architecture '{arch}'; {suggest(arch, list_architectures())}")
         import_module(_builtin_files()[arch])
     return _REGISTERED[arch]

@@ -19,7 +19,7 @@ def set_widths(model: nn.Module, widths: dict[str, int]) -> None:
     sizes = widths_of(model)
     for name, width in widths.items():
         if name not in sizes:
-            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, sizes)}.")
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, sizes)}")
         if not 1 <= width <= sizes[name]:
             raise ZooError(f"Group {name} can have 1 to {sizes[name]} neurons, not {width}.")
     for name, width in widths.items():

@@ -21,6 +21,7 @@ from zoo.prune.options import (
     Repair,
     Runtime,
     Search,
+    check_goal,
     default_method,
 )
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from zoo.prune.pruner import prune
     from zoo.prune.report import GroupReport, PruneReport, StepReport
     from zoo.prune.search import default_repair, get_method, list_methods, register_method, resolve_config
-    from zoo.prune.validation import check_goal
 
     METHODS: tuple[str, ...]
 
@@ -45,7 +45,7 @@ __all__ = [
 
 _LAZY = {
     "GroupEvaluator": "engine", "GroupReport": "report", "PruneReport": "report", "PruningPath": "path",
-    "StepReport": "report", "check_goal": "validation", "cut": "cutting", "default_repair": "search",
+    "StepReport": "report", "cut": "cutting", "default_repair": "search",
     "get_method": "search", "list_methods": "search", "prune": "pruner", "recalibrate": "postprocess",
     "register_method": "search", "resolve_config": "search",
 }  # fmt: skip

@@ -27,7 +27,7 @@ def cut(model: Model, scales: Mapping[str, Tensor]) -> Model:
     names = [group.name for group in groups_of(small)]
     for name in scales:
         if name not in names:
-            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, names)}.")
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, names)}")
     for name in (name for name in names if name in scales):
         # Asked again after every cut, which changes the channels that other groups have in shared readers.
         group = {group.name: group for group in groups_of(small)}[name]

@@ -63,8 +63,9 @@ class Search:
     def __post_init__(self) -> None:
         if self.exhaustive_below < 0 or self.topk_candidates < 1 or not 0 <= self.gradient_reuse <= 1:
             raise ZooError(
-                f"The global search takes `exhaustive_below` from 0 up, `topk_candidates` from 1 up and `gradient_reuse` from 0 to 1; "
-                f"got {self.exhaustive_below}, {self.topk_candidates} and {self.gradient_reuse}."
+                f"The global search takes `exhaustive_below` from 0 up, `topk_candidates` from 1 up and "
+                f"`gradient_reuse` from 0 to 1; got {self.exhaustive_below}, {self.topk_candidates} and "
+                f"{self.gradient_reuse}."
             )
         if not 0 <= self.eps_tolerance < 1:
             raise ZooError(f"`eps_tolerance` is a fraction of `eps`, from 0 up to but not 1; got {self.eps_tolerance}.")
@@ -114,9 +115,9 @@ class Repair:
 
     def __post_init__(self) -> None:
         if self.selection not in SELECTIONS:
-            raise ZooError(f"There is no selection '{self.selection}'; {suggest(self.selection, SELECTIONS)}.")
+            raise ZooError(f"There is no selection '{self.selection}'; {suggest(self.selection, SELECTIONS)}")
         if self.weighting not in WEIGHTINGS:
-            raise ZooError(f"There is no weighting '{self.weighting}'; {suggest(self.weighting, WEIGHTINGS)}.")
+            raise ZooError(f"There is no weighting '{self.weighting}'; {suggest(self.weighting, WEIGHTINGS)}")
         if not 0 <= self.label_weight <= 1:
             raise ZooError(f"`label_weight` is a fraction, from 0 to 1; got {self.label_weight}.")
         if self.label_weight and self.weighting == "none":
@@ -165,6 +166,17 @@ class Budget:
         return value * unpruned if value <= 1 else value
 
 
+def check_goal(eps: float | None, widths: Mapping[str, int] | None, budget: Budget | None) -> None:
+    """Raise ZooError unless exactly one goal is given, and eps is a tolerance."""
+    if sum(goal is not None for goal in (eps, widths, budget)) != 1:
+        raise ZooError(
+            "Give one goal: `eps`, the tolerance; widths, the number of neurons of each group; or a budget for the "
+            "whole."
+        )
+    if eps is not None and not (math.isfinite(eps) and eps >= 0):
+        raise ZooError(f"`eps` is a tolerance of the cross-entropy, a number that is not negative; got {eps}.")
+
+
 def default_method(budget: Budget | None = None) -> str:
     """The method where none is named: "repaired" with a budget, "combined" without."""
     return "combined" if budget is None else "repaired"
@@ -189,7 +201,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.discrepancy not in DISCREPANCIES:
-            raise ZooError(f"There is no discrepancy '{self.discrepancy}'; {suggest(self.discrepancy, DISCREPANCIES)}.")
+            raise ZooError(f"There is no discrepancy '{self.discrepancy}'; {suggest(self.discrepancy, DISCREPANCIES)}")
         if self.batch_size < 1:
             raise ZooError(f"`batch_size` is {self.batch_size}: give 1 or more samples.")
         if self.repair is None or not self.repair.update_weights:

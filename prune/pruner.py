@@ -15,13 +15,12 @@ from zoo.prune.cutting import cut
 from zoo.prune.engine import PruningSession, Target
 from zoo.prune.layerwise import LayerwisePass, PassResult
 from zoo.prune.network_report import NetworkReport
-from zoo.prune.options import Budget, Options, Runtime, default_method
+from zoo.prune.options import Budget, Options, Runtime, check_goal, default_method
 from zoo.prune.postprocess import distil, recalibrate
 from zoo.prune.report import PruneReport
 from zoo.prune.resume import CacheFile, Fingerprint, ResumeFile, hash_inputs
 from zoo.prune.search import get_method, resolve_config
 from zoo.prune.validation import (
-    check_goal,
     check_network,
     check_same_inputs_on_all_ranks,
     check_widths,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +12,9 @@ from torch import Tensor, nn
 from zoo import distributed
 from zoo.errors import ZooError, suggest
 from zoo.models import NeuronGroup
-from zoo.prune.options import Budget, MethodConfig
+from zoo.prune.options import MethodConfig
 from zoo.prune.postprocess import check_recalibration
 from zoo.prune.resume import hash_inputs
-
-
-def check_goal(eps: float | None, widths: Mapping[str, int] | None, budget: Budget | None) -> None:
-    """Raise ZooError unless exactly one goal is given, and eps is a tolerance."""
-    if sum(goal is not None for goal in (eps, widths, budget)) != 1:
-        raise ZooError(
-            "Give one goal: `eps`, the tolerance; widths, the number of neurons of each group; or a budget for the whole."
-        )
-    if eps is not None and not (math.isfinite(eps) and eps >= 0):
-        raise ZooError(f"`eps` is a tolerance of the cross-entropy, a number that is not negative; got {eps}.")
 
 
 def check_network(model: nn.Module, inputs: Tensor, config: MethodConfig) -> None:
@@ -93,7 +82,7 @@ def groups_by_name(groups: Sequence[NeuronGroup], names: Sequence[str] | None) -
         raise ZooError("No group is left to prune: name one at least, or leave groups out to prune all.")
     for name in names or ():
         if name not in possible:
-            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, possible)}.")
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, possible)}")
     return [group for group in groups if names is None or group.name in names]
 
 
@@ -102,6 +91,6 @@ def check_widths(groups: Sequence[NeuronGroup], widths: Mapping[str, int]) -> No
     sizes = {group.name: group.size for group in groups}
     for name, width in widths.items():
         if name not in sizes:
-            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, sizes)}.")
+            raise ZooError(f"There is no neuron group '{name}'; {suggest(name, sizes)}")
         if not 1 <= width <= sizes[name]:
             raise ZooError(f"Group {name} can keep 1 to {sizes[name]} neurons, not {width}.")

@@ -205,7 +205,7 @@ def test_the_onnx_file_says_what_it_takes_and_gives(small: str) -> None:
 def test_an_existing_file_is_replaced_only_if_asked(small: str, folder: Path) -> None:
     path = folder / "net.pt"
     path.write_bytes(b"mine")
-    with pytest.raises(ZooError, match=r"net\.pt is there already: .* --overwrite"):
+    with pytest.raises(ZooError, match=r"net\.pt is there already: .* `overwrite=True`"):
         export(small, format="torchscript", out=path)
     assert path.read_bytes() == b"mine"
     result = export(small, format="torchscript", out=path, overwrite=True)

@@ -22,6 +22,7 @@ LAYERS = (
     ("zoo.store", "zoo.evaluate"),
     ("zoo.display", "zoo.train"),
     ("zoo.checkpoint",),
+    ("zoo.export_targets",),
     ("zoo.export_formats",),
     ("zoo.convert", "zoo.export", "zoo.half_precision", "zoo"),
     ("zoo.prune.path", "zoo.prune.options", "zoo.prune.report"),

@@ -7,7 +7,6 @@ the metadata key ``card`` in ONNX, as the extra file ``card.json`` in the other 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from torch import Tensor, nn
 
 from zoo import checkpoint, display, store
 from zoo.cards import Card
-from zoo.errors import ZooError, first_line, suggest
+from zoo.errors import ZooError, first_line
 from zoo.export_formats import FORMATS, ExportFormat, quiet
+from zoo.export_targets import check_export
 from zoo.models import EdgeConv, SetAbstraction
-from zoo.utils import new_file
+from zoo.utils import expand_path, new_file
 
 # Batch sizes: that of the traced input, and those at which the logits of file and network are compared.
 _TRACED, _CHECKED = 3, (1, 5)
@@ -84,15 +84,11 @@ def export(
     network that the exporter cannot write, logits that differ by more than the tolerance, and a file that cannot be
     written. A file of that name is then unchanged.
     """
-    form = FORMATS.get(format)
-    if form is None:
-        raise ZooError(f"there is no format {format!r}: {suggest(format, FORMATS)}")
-    if out is not None:
-        _check_out(Path(out), form, overwrite=overwrite)
-    _check_packages(form)
+    target = check_export(format, out, overwrite=overwrite)
+    form = FORMATS[format]
     source, card = store.fetch(name, mirror=mirror)
-    path = Path(f"{card.name}{form.suffix}" if out is None else out).expanduser()
-    _check_out(path, form, overwrite=overwrite)
+    path = expand_path(f"{card.name}{target.suffix}" if out is None else out)
+    check_export(format, path, overwrite=overwrite)
     # With parameters that require gradients, in-place operations could not run in the exported file.
     model = checkpoint.load(source).requires_grad_(False)
     search = any(isinstance(module, EdgeConv | SetAbstraction) for module in model.modules())
@@ -112,25 +108,6 @@ def export(
                 f"{tolerance:.0e} is allowed; nothing was written, try another `format` ({_others(form)})"
             )
     return ExportResult(card, format, path, len(data), hashlib.sha256(data).hexdigest(), errors, tolerance)
-
-
-def _check_out(path: Path, form: ExportFormat, *, overwrite: bool) -> None:
-    ending = Path(f"name{form.suffix}").suffix
-    if not path.name.endswith(ending):
-        raise ZooError(f"{path}: the name of a file in the format {form.name} ends in {ending}")
-    if path.is_dir():
-        raise ZooError(f"{path} is a folder: give the name of a file")
-    if path.exists() and not overwrite:
-        raise ZooError(f"{path} is there already: give another name with `out`, or replace it with `overwrite=True`")
-
-
-def _check_packages(form: ExportFormat) -> None:
-    missing = [package for package in form.packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise ZooError(
-            f"the format {form.name} needs packages that are not installed ({', '.join(missing)}): "
-            "type pip install 'pruned-zoo[export]'"
-        )
 
 
 def _random(card: Card, batch: int) -> Tensor:

@@ -14,28 +14,28 @@ import torch
 from torch import Tensor, nn
 
 from zoo.cards import Card
+from zoo.export_targets import TARGETS, ExportTarget
 
 # onnxscript searches all nodes for every node that it simplifies: minutes for the unrolled loop of PointNet++.
 _MAX_NODES_TO_OPTIMIZE = 3000
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class ExportFormat:
     """How one format is written and read.
 
-    name      as users write it
-    suffix    ending of the file names
-    write     (network, input, card) -> bytes of the file
-    read      path -> function from inputs to logits
-    packages  optional packages that the format needs
+    target  its name, its ending and its packages
+    write   (network, input, card) -> bytes of the file
+    read    path -> function from inputs to logits
     """
 
-    name: str
-    suffix: str
+    target: ExportTarget
     write: Callable[[nn.Module, Tensor, Card], bytes]
     read: Callable[[str], Callable[[Tensor], Tensor]]
-    packages: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.target.name
 
 
 @contextmanager
@@ -121,10 +121,7 @@ def _read_onnx(path: str) -> Callable[[Tensor], Tensor]:
 
 
 FORMATS = {
-    form.name: form
-    for form in (
-        ExportFormat("onnx", ".onnx", _write_onnx, _read_onnx, _PACKAGES),
-        ExportFormat("torch.export", ".pt2", _write_program, _read_program),
-        ExportFormat("torchscript", ".torchscript.pt", _write_torchscript, _read_torchscript),
-    )
+    "onnx": ExportFormat(TARGETS["onnx"], _write_onnx, _read_onnx),
+    "torch.export": ExportFormat(TARGETS["torch.export"], _write_program, _read_program),
+    "torchscript": ExportFormat(TARGETS["torchscript"], _write_torchscript, _read_torchscript),
 }

@@ -122,7 +122,7 @@ def list_methods() -> tuple[str, ...]:
 def get_method(name: str) -> PruningMethod:
     """The method of that name. Raises ZooError, with near names, where there is none."""
     if name not in _METHODS:
-        raise ZooError(f"There is no pruning method '{name}'; {suggest(name, list_methods())}.")
+        raise ZooError(f"There is no pruning method '{name}'; {suggest(name, list_methods())}")
     return _METHODS[name]
 
 
@@ -139,8 +139,8 @@ def resolve_config(name: str, options: Options | None = None, budget: Budget | N
     options = Options(options.search, repair, options.discrepancy, options.batch_size)  # checks them together
     if budget is not None and not method.allocates and (budget.round_to, budget.minimum) != (1, 1):
         raise ZooError(
-            f"Method {name} meets a budget by one eps for all layers, and the widths follow from that: leave `round_to` "
-            f"and `minimum` at 1."
+            f"Method {name} meets a budget by one eps for all layers, and the widths follow from that: leave "
+            f"`round_to` and `minimum` at 1."
         )
     if not method.reconstruction and (repair.selection, repair.swap) != ("backward", True):
         raise ZooError(f"`selection` and `swap` are of method repaired, not {name}: leave them out.")

@@ -241,7 +241,7 @@ WRONG = {
     "a group to leave that is none": (["reprune", "dgcnn-0.25x", "--eps", "1", "--leave", "edge9"], "no neuron group"),
     "widths for a method that goes by eps": (
         ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined", "--round-to", "8"],
-        "leave round_to and minimum at 1",
+        "leave --round-to and --min-width at 1",
     ),
     "eps below 0": (["reprune", "dgcnn-0.25x", "--eps", "-0.1"], "got -0.1"),
     "eps NaN": (["reprune", "dgcnn-0.25x", "--eps", "nan"], "got nan"),
@@ -258,7 +258,7 @@ WRONG = {
         ["reprune", "dgcnn", "--eps", "0.1", "--dataset", "shapes", "--weights", "{}/w.pt"],
         "no file {}/w.pt",
     ),
-    "clouds for a network of images": (["train", "resnet34", *SMALL], "samples of 3 x 24 do not fit this network"),
+    "clouds for a network of images": (["train", "resnet34", *SMALL], "resnet34 takes images, shapes holds"),
     "a log that cannot be": (["finetune", "dgcnn-0.25x", "--epochs", "1", "--log", "/proc/none/log"], "/proc/none"),
     "no epochs": (["train", "dgcnn", "--epochs", "0"], "0 epochs"),
     "a name that is none": (["train", "dgcnn", "--name", "../mine"], "not a model name"),

@@ -78,7 +78,7 @@ def test_what_a_recipe_may_ask_for_is_part_of_the_command(home):
     assert result.exit_code == 2
     assert "dgcnn-0.25x.shapes has no parent to learn from" in result.stderr
     result = run("reprune", "dgcnn-0.25x", "--eps", "0.1", "--finetune-distil", "0.5")
-    assert "ask for --finetune-epochs as well" in result.stderr
+    assert "give --finetune-epochs as well" in result.stderr
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(home, monkeypatch):

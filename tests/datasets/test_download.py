@@ -131,7 +131,7 @@ def test_a_folder_is_a_mirror_of_data_too(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("drop", 3, "cannot download .*set ZOO_DATA_MIRROR"),
         ("lie", 3, "cannot download "),
-        ("refuse", 3, "or give a local folder as data_dir"),
+        ("refuse", 3, "or give a local folder with `data_dir=DIR`"),
         ("missing", 1, "404"),
         ("flip", 1, f"but {DIGEST} was expected: the file is damaged"),
     ],
@@ -176,7 +176,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
 
 def test_offline_nothing_is_asked_for(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_OFFLINE", "1")
-    with pytest.raises(ZooError, match=r"ZOO_OFFLINE is set; .* give a local folder as data_dir"):
+    with pytest.raises(ZooError, match=r"ZOO_OFFLINE is set; .* give a local folder with `data_dir=DIR`"):
         files.download(f"{server.url}/a.bin", tmp_path / "a.bin")
     assert server.asked == []
     assert files_in(tmp_path) == []

@@ -166,11 +166,11 @@ def test_folders_and_options_that_do_not_fit(root: Path, tmp_path_factory: pytes
         (
             ("imagenet", "test"),
             {"data_dir": root, "points": 8},
-            r"--points \(points=\) does not apply; it takes mean, size, std",
+            "`points` does not apply; it takes `mean`, `size`, `std`",
         ),
-        (("imagenet", "test"), {"data_dir": root, "size": 0}, "1 or more, not 0"),
-        (("imagenet", "test"), {"data_dir": root, "mean": (0.5,)}, r"mean takes three numbers .*\[0.5\]"),
-        (("imagenet", "test"), {"data_dir": root, "std": (1, 0, 1)}, "std takes three numbers above 0"),
+        (("imagenet", "test"), {"data_dir": root, "size": 0}, "1 pixel or more, not 0"),
+        (("imagenet", "test"), {"data_dir": root, "mean": (0.5,)}, r"`mean` takes three numbers .*\[0.5\]"),
+        (("imagenet", "test"), {"data_dir": root, "std": (1, 0, 1)}, "`std` takes three numbers above 0"),
         (("imagenet", "test"), {"data_dir": root, "download": True}, "imagenet cannot be downloaded here"),
     ]:
         with pytest.raises(ZooError, match=message):
@@ -250,7 +250,7 @@ def test_cifar_files_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"test\.h5 has no jpeg, offset, label and classes"):
         Cifar10(tmp_path, "test")
     write_cifar(path)
-    with pytest.raises(ZooError, match="size=64 is not offered"):
+    with pytest.raises(ZooError, match="`size=64` is not offered"):
         load("cifar10", "test", data_dir=tmp_path, size=64)
     with h5py.File(path, "r+") as file:
         start = int(file["offset"][2])

@@ -166,7 +166,7 @@ def test_missing_and_wrong_folders(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"absent is no folder: looked for shape_names\.txt"):
         load("modelnet10", "test", data_dir=tmp_path / "absent")
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(ZooError, match=r"holds no ModelNet: .*give the folder that has one with --data-dir DIR"):
+    with pytest.raises(ZooError, match=r"holds no ModelNet: .*give the folder that has one with `data_dir=DIR`"):
         load("modelnet40", "test", data_dir=tmp_path)
 
 

@@ -63,7 +63,7 @@ def test_a_data_set_from_outside_is_loaded_by_its_name(own: None, tmp_path: Path
     data = load("own", "train", data_dir=tmp_path, size=None, channels=3, seed=5)
     assert (data.sample_shape, data.seed, data.root) == ((3, 8, 8), 5, tmp_path)  # type: ignore[attr-defined]
     assert data[3][1] == 1
-    with pytest.raises(ZooError, match=r"so --points \(points=\) does not apply; it takes channels, size"):
+    with pytest.raises(ZooError, match="so `points` does not apply; it takes `channels`, `size`"):
         load("own", "train", points=5)
     with pytest.raises(ZooError, match="own cannot be downloaded here"):
         load("own", "train", download=True)

@@ -209,7 +209,7 @@ def test_load_and_its_errors() -> None:
         (("shape", "test"), {}, "no data set is called 'shape'; did you mean shapes"),
         (("shapes", "val"), {}, "not 'val'"),
         (("shapes", "test"), {"points": 0}, "not 0"),
-        (("shapes", "test"), {"size": 32}, r"--size \(size=\) does not apply; it takes points"),
+        (("shapes", "test"), {"size": 32}, "`size` does not apply; it takes `points`"),
     ]:
         with pytest.raises(ZooError, match=message):
             load(*arguments, **options)

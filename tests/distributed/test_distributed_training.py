@@ -163,7 +163,7 @@ def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("zoo.distributed.device_of", torch.device)
     assert choose_device("cuda:0") == torch.device("cuda", 0)
     monkeypatch.setattr("zoo.distributed.is_distributed", lambda: True)
-    with pytest.raises(ZooError, match="cuda:0 is one GPU for several processes: write --device cuda"):
+    with pytest.raises(ZooError, match="cuda:0` is one GPU for several processes: give `device=cuda`"):
         choose_device("cuda:0")
 
 

@@ -160,7 +160,7 @@ def test_a_running_mean_is_surely_above_eps_by_four_standard_errors():
 
 def test_a_budget_and_the_methods_it_goes_with(case):
     model, x = case
-    with pytest.raises(ZooError, match="leave round_to and minimum at 1"):
+    with pytest.raises(ZooError, match="leave `round_to` and `minimum` at 1"):
         prune(model, (x, None), budget=Budget(macs=0.5, round_to=8), method="combined")
     with pytest.raises(ZooError, match="Give one goal"):
         prune(model, (x, None), budget=Budget(macs=0.5), eps=0.1, method="local")

@@ -24,6 +24,13 @@ def export(entry: str, mirror: tuple[str, ...], as_json: bool, **options: Any) -
     The file gets its name after it was loaded again and gave the network's logits. ONNX needs
     pip install 'pruned-zoo[export]'.
     """
+    from zoo.export_targets import check_export
+    from zoo.workflows import find_card
+
+    card = find_card(entry, mirror)
+    target = check_export(options["format"], options["out"], overwrite=options["overwrite"])
+    if card is not None and options["out"] is None:
+        check_export(target.name, f"{card.name}{target.suffix}", overwrite=options["overwrite"])
     with plugins_loaded():
         from zoo.export import export as library
 
@@ -42,6 +49,9 @@ def convert(source: Path, as_json: bool, **options: Any) -> None:
 
     Nothing in FILE runs. Classes and widths are read off the shapes; every tensor must fit.
     """
+    from zoo.workflows import check_convert
+
+    check_convert(source, **options)
     with plugins_loaded():
         from zoo.convert import convert as library
 

@@ -9,6 +9,7 @@ import click
 from zoo.cli.options import (
     DEVICE,
     JSON,
+    MIRROR,
     WORKERS,
     SectionedCommand,
     data_options,
@@ -30,14 +31,18 @@ from zoo.cli.params import entry_names
     click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Samples per pass."),
     DEVICE,
     WORKERS,
+    MIRROR,
     JSON,
 )
 def evaluate(entry: str, as_json: bool, batch_size: int, **options: Any) -> None:
     """Count the right answers of the entry NAME on the test split."""
+    from zoo.workflows import check_eval
+
+    data, run = data_spec(options), run_options(options)
+    check_eval(entry, data=data, run=run)
     with process_group():
         from zoo.workflows import evaluate_entry
 
-        data, run = data_spec(options), run_options(options)
         print_result(evaluate_entry(entry, batch_size=batch_size, data=data, run=run), as_json)
 
 
@@ -48,11 +53,15 @@ def evaluate(entry: str, as_json: bool, batch_size: int, **options: Any) -> None
 @click.option("--mode", default="eager", show_default=True, help="eager, compiled or cuda_graph.")
 @click.option("--repeats", type=click.IntRange(1), default=50, show_default=True)
 @DEVICE
+@MIRROR
 @JSON
 def bench(entries: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Time the forward pass of entries side by side; speed-ups are against the first NAME, or its parent if alone."""
+    from zoo.workflows import check_bench
+
+    run = run_options(options)
+    check_bench(entries, dtype=options["dtype"], mode=options["mode"], run=run)
     with plugins_loaded():
         from zoo.workflows import bench_entries
 
-        run = run_options(options)
         print_result(bench_entries(entries, run=run, **options), as_json)

@@ -91,7 +91,9 @@ def run_options(options: dict[str, Any]) -> Any:
     """The `RunOptions` of the options under "Entry" and "Run"."""
     from zoo.workflows import RunOptions
 
-    names = {"device", "workers", "memory", "resume", "log", "name", "output_dir", "overwrite", "fp16_weights"}
+    names = {
+        "device", "workers", "memory", "resume", "log", "name", "output_dir", "overwrite", "fp16_weights", "mirror",
+    }  # fmt: skip
     return RunOptions(progress=True, **take(options, " ".join(names & options.keys())))
 
 
@@ -132,6 +134,9 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON docu
 DEVICE = click.option("--device", help="cpu, cuda or cuda:<number>; the first GPU if there is one.")
 WORKERS = click.option(
     "--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes that load data [0]."
+)
+MIRROR = click.option(
+    "--mirror", multiple=True, help="Where to look for NAME if it is not here [ZOO_MIRROR]; may be repeated."
 )
 FP16_WEIGHTS = click.option(
     "--fp16-weights", is_flag=True, help="Store float16 weights where no decision on validation data [0.1] changes."

@@ -9,6 +9,7 @@ import click
 
 from zoo.cli.options import (
     FP16_WEIGHTS,
+    MIRROR,
     SectionedCommand,
     data_options,
     data_spec,
@@ -22,7 +23,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.params import FILE, entry_names
 from zoo.errors import ZooError, suggest
-from zoo.prune import PRESETS, Budget, Options, Search, default_method
+from zoo.prune import PRESETS, Budget, Options, Repair, Search, default_method
 from zoo.utils import parse_setting, with_settings
 from zoo.workflows import SETTING_TYPES
 
@@ -96,7 +97,8 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 @data_options(click.option("--weights", type=FILE, help="Prune the network NAME with the weights in this file."))
 @entry_options()
 @run_section(
-    click.option("--memory", type=click.FloatRange(0), metavar="X", help="GiB for activations that are kept [4].")
+    MIRROR,
+    click.option("--memory", type=click.FloatRange(0), metavar="X", help="GiB for activations that are kept [4]."),
 )
 def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> None:
     """Prune the entry NAME to a tolerance or a target, measure it beside its parent, and add it to your zoo.
@@ -109,15 +111,23 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     search, settings = options.pop("preset") or Search(), options.pop("settings")
     fields = take(options, "update_weights recalibrate distil_epochs")
     settings |= {f"repair.{name}": value for name, value in fields.items()}
+    from zoo.workflows import Finetune, check_reprune
+
+    method = options.pop("method") or default_method(budget)
+    finetune = Finetune(options.pop("finetune_epochs"), options.pop("finetune_distil"))
+    data, run = data_spec(options), run_options(options)
+    for record in ("search", "repair"):  # the values alone; which of them exclude one another depends on the method
+        start = Options(search, Repair() if record == "repair" else None)
+        with_settings(start, {key: value for key, value in settings.items() if key.startswith(f"{record}.")})
+    check_reprune(
+        entry, data=data, run=run, weights=weights, budget=budget, method=method, finetune=finetune, **options
+    )  # fmt: skip
     with process_group():
         from zoo.prune import default_repair
-        from zoo.workflows import Finetune, WeightsFile
+        from zoo.workflows import WeightsFile
         from zoo.workflows import reprune as reprune_entry
 
-        method = options.pop("method") or default_method(budget)
         defaults = Options(search=search, repair=default_repair(method))
-        finetune = Finetune(options.pop("finetune_epochs"), options.pop("finetune_distil"))
-        data, run = data_spec(options), run_options(options)
         result = reprune_entry(
             WeightsFile(entry, weights) if weights else entry, budget=budget, method=method,
             options=with_settings(defaults, settings), finetune=finetune, data=data, run=run, **options,

@@ -8,6 +8,7 @@ import click
 
 from zoo.cli.options import (
     FP16_WEIGHTS,
+    MIRROR,
     SectionedCommand,
     data_options,
     data_spec,
@@ -36,11 +37,14 @@ def train(arch: str, as_json: bool, **options: Any) -> None:
     The weights after the last epoch are the result; the test split is evaluated once, at the end. A run that was
     stopped or killed goes on when the same command is given again.
     """
+    from zoo.workflows import check_train
+
     options["dataset"] = options["dataset"] or "shapes"
+    data, run, changes = data_spec(options), run_options(options), take(options, _CHANGES)
+    check_train(arch, data, changes=changes, run=run, **options)
     with process_group():
         from zoo.workflows import train_entry
 
-        data, run, changes = data_spec(options), run_options(options), take(options, _CHANGES)
         print_result(train_entry(arch, data, changes=changes, run=run, **options), as_json)
 
 
@@ -51,15 +55,18 @@ def train(arch: str, as_json: bool, **options: Any) -> None:
 )
 @data_options()
 @entry_options(FP16_WEIGHTS)
-@run_section()
+@run_section(MIRROR)
 def finetune(entry: str, as_json: bool, **options: Any) -> None:
     """Train the entry NAME further and add the result to your zoo.
 
     The result is compared with the entry's parent, for a pruned network the one that it was pruned from; with --distil
     it learns from the parent's outputs as well.
     """
+    from zoo.workflows import check_finetune
+
+    data, run, changes = data_spec(options), run_options(options), take(options, f"{_CHANGES} distil")
+    check_finetune(entry, data=data, changes=changes, run=run, **options)
     with process_group():
         from zoo.workflows import finetune_entry
 
-        data, run, changes = data_spec(options), run_options(options), take(options, f"{_CHANGES} distil")
         print_result(finetune_entry(entry, changes=changes, data=data, run=run, **options), as_json)

@@ -11,6 +11,7 @@ from pathlib import Path
 from zoo.store.mirrors import INDEX
 from zoo.utils import expand_path
 
+CLONE_MIRROR = Path(__file__).parents[2] / "mirror"
 PACKAGE_DIR = Path(__file__).parents[1] / "checkpoints"
 
 
@@ -26,6 +27,15 @@ def home() -> Path:
 def package_dir() -> Path:
     """The folder of the entries that come with the package."""
     return PACKAGE_DIR
+
+
+def clone_mirror() -> list[str]:
+    """The folder `mirror` of the repository, if the package runs from a clone of it; as short as it can be written."""
+    folder = CLONE_MIRROR
+    if not (folder / INDEX).is_file():
+        return []
+    short = os.path.relpath(folder)
+    return [str(folder) if short.startswith("..") else short]
 
 
 def user_dir() -> Path:

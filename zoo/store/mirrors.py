@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from zoo.cards import Card, parse_name, resolve_name
 from zoo.errors import ZooError, suggest
@@ -21,6 +22,7 @@ from zoo.utils import locked, sha256_of
 
 SCHEMA = 1
 INDEX = "index.json"
+Got = TypeVar("Got")
 
 
 def configured_mirrors(mirror: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None) -> list[str]:
@@ -98,6 +100,23 @@ def download_from(
     Raises:
         ZooError: no mirror gives the checkpoint; the message has the reason of each mirror.
     """
+
+    def get(base: str, full_name: str) -> tuple[Path, Card]:
+        card = fetch_card(base, full_name)
+        if expected is not None and expected.saved != card.saved:
+            raise FetchError(f"its {full_name} is another one than yours, with the same name")
+        return _download_checkpoint(base, card, folder), card
+
+    return _from_first(name, bases, get)
+
+
+def find_card(name: str, bases: Sequence[str]) -> Card:
+    """The card of the entry that `download_from` would download first. Raises ZooError as that."""
+    return _from_first(name, bases, fetch_card)
+
+
+def _from_first(name: str, bases: Sequence[str], get: Callable[[str, str], Got]) -> Got:
+    """What `get` makes of (mirror, full name), of the first mirror that gives it."""
     reasons: list[str] = []
     listed: set[str] = set()
     for base in bases:
@@ -108,10 +127,7 @@ def download_from(
                 full_name = resolve_name(name, index)
             except ZooError:  # the next mirror may have the entry
                 continue
-            card = fetch_card(base, full_name)
-            if expected is not None and expected.saved != card.saved:
-                raise FetchError(f"its {full_name} is another one than yours, with the same name")
-            return _download_checkpoint(base, card, folder), card
+            return get(base, full_name)
         except FetchError as error:
             reasons.append(f"{redact(base)}: {error}")
     near = suggest(name, listed) if listed else ""
@@ -135,6 +151,22 @@ def _download_checkpoint(base: str, card: Card, folder: Path) -> Path:
         except NoSuchFileError as error:
             raise FetchError(f"{error}; to make {card.name} again type {card.recipe['command']}") from error
     return path
+
+
+def how_to_get(name: str, bases: Iterable[str]) -> str | None:
+    """A sentence that says what to type for an entry that one of these mirrors has, if it is one on this machine."""
+    for base in bases:
+        address = base.removeprefix("file://")
+        if "://" in address:  # no error waits for a network
+            continue
+        try:
+            card = fetch_card(base, resolve_name(name, fetch_index(base)))
+        except ZooError:
+            continue
+        if Path(address).is_dir() and not (Path(address) / card.saved.name).is_file():
+            return f"the mirror {base} has its card alone: to make it again type {card.recipe['command']}"
+        return f"the mirror {base} has {card.name}: type {shlex.join(['zoo', 'download', card.name, '--mirror', base])}"
+    return None
 
 
 def how_to_carry(name: str) -> str:

@@ -64,7 +64,9 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
         replaced = [name for name in chosen if name in before and before[name] != ours[name]]
         if replaced and not overwrite:  # before anything is written
             entries = f"{'an entry' if len(replaced) == 1 else 'entries'} {', '.join(replaced)}"
-            raise ZooError(f"{folder} holds {entries} already, not as here; choose another place, or replace them with `overwrite=True`")
+            raise ZooError(
+                f"{folder} holds {entries} already, not as here; choose another place, or replace with `overwrite=True`"
+            )
         touched = [*(ours[name] for name in (*new, *replaced)), *(before[name] for name in replaced)]
         with _cleaned_up(folder, {card.saved.name for card in touched}):
             for name in chosen:

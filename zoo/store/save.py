@@ -72,4 +72,6 @@ def _check_name_is_free(name: str, folder: Path, *, overwrite: bool) -> None:
     if folder == user_dir() and is_shipped(name):
         raise ZooError(f"{name} is the name of an entry that is shipped and would hide yours; choose another name")
     if not overwrite and (folder / f"{name}.json").exists():
-        raise ZooError(f"{folder} holds an entry {name} already; choose another place or name, or replace it with `overwrite=True`")
+        raise ZooError(
+            f"{folder} holds an entry {name} already; choose another place or name, or replace it with `overwrite=True`"
+        )

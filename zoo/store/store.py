@@ -11,7 +11,7 @@ from pathlib import Path
 from zoo.cards import Card, check_name_text, parse_name, resolve_name
 from zoo.errors import ZooError
 from zoo.store import mirrors
-from zoo.store.folders import cache_dir, card_files, entry_folders, is_downloaded, is_own
+from zoo.store.folders import cache_dir, card_files, clone_mirror, entry_folders, is_downloaded, is_own
 from zoo.store.save import copy_entry
 from zoo.store.verify import DamagedError, find_local, read_card, verified_path
 from zoo.transfer import FetchError, offline, quarantine, redact
@@ -102,6 +102,21 @@ def fetch(
     return folder / card.saved.name, card
 
 
+def find(name: str, *, mirror: Mirrors | None = None) -> Card:
+    """The card of the entry that `fetch` would give, without its checkpoint.
+
+    Raises:
+        ZooError: there is no such entry; or as `zoo.store.mirrors.download_from`.
+    """
+    check_name_text(name)
+    try:
+        return _resolve(name, cards())
+    except ZooError:
+        if not (bases := mirrors.configured_mirrors(mirror)):
+            raise
+        return mirrors.find_card(name, bases)
+
+
 def matches(name: str, pattern: str) -> bool:
     """Whether a pattern like ``dgcnn*`` matches a name, with or without its data set."""
     return fnmatchcase(name, pattern) or fnmatchcase(parse_name(name).stem, pattern)
@@ -109,7 +124,12 @@ def matches(name: str, pattern: str) -> bool:
 
 def _resolve(name: str, cards_by_name: Mapping[str, Card]) -> Card:
     check_name_text(name)
-    return cards_by_name[resolve_name(name, cards_by_name, preferred=filter(is_own, cards_by_name))]
+    try:
+        return cards_by_name[resolve_name(name, cards_by_name, preferred=filter(is_own, cards_by_name))]
+    except ZooError as error:
+        if (how := mirrors.how_to_get(name, [*clone_mirror(), *mirrors.configured_mirrors()])) is None:
+            raise
+        raise ZooError(f"no model {name!r} on this machine, but {how}") from error
 
 
 def _local_or_downloaded(name: str, bases: Sequence[str]) -> tuple[Path, Card]:

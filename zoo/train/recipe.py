@@ -70,10 +70,10 @@ class Recipe:
                 raise ZooError(f"`{what}` is a part, from 0 up to 1; got {value}")
         for what in ("momentum", "label_smoothing"):
             if not 0 <= (value := getattr(self, what)) < 1:
-                raise ZooError(f"`{what}` is a part, from 0 to below 1; got {value}")
+                raise ZooError(f"{what} is a part, from 0 to below 1; got {value}")
         for what in ("weight_decay", "warmup", "floor"):
             if not 0 <= (value := getattr(self, what)) < math.inf:
-                raise ZooError(f"`{what}` is {value}: it must be a number from 0 up")
+                raise ZooError(f"{what} is {value}: it must be a number from 0 up")
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0 over the whole run.

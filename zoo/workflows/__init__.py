@@ -1,6 +1,6 @@
 """What a command does from beginning to end: train, fine-tune, prune, evaluate and time an entry.
 
-The words of commands can be imported without torch.
+The words of commands, the records and the checks of them can be imported without torch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Any
 from zoo.workflows.command_words import SETTING_TYPES, command_line, current_words
 
 if TYPE_CHECKING:
+    from zoo.workflows.checks import (
+        check_bench,
+        check_convert,
+        check_eval,
+        check_finetune,
+        check_reprune,
+        check_train,
+        find_card,
+    )
     from zoo.workflows.data_spec import DataSpec, holdout_split
     from zoo.workflows.evaluation import BenchmarkResult, EvaluationResult, bench_entries, evaluate_entry
     from zoo.workflows.measurement import Measurement, forward_record, measure
@@ -22,12 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SETTING_TYPES", "BenchmarkResult", "DataSpec", "EntryResult", "EvaluationResult", "Finetune", "Measurement",
-    "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "choose_device", "command_line", "current_words",
-    "draw", "evaluate_entry", "finetune_entry", "forward_record", "holdout_split", "measure", "reprune", "save_entry",
-    "train_entry",
+    "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "check_bench", "check_convert", "check_eval",
+    "check_finetune", "check_reprune", "check_train", "choose_device", "command_line", "current_words",
+    "draw", "evaluate_entry", "find_card", "finetune_entry", "forward_record", "holdout_split", "measure", "reprune",
+    "save_entry", "train_entry",
 ]  # fmt: skip
 
 _LAZY = {
+    "checks": (
+        "check_bench", "check_convert", "check_eval", "check_finetune", "check_reprune", "check_train",
+        "find_card",
+    ),
     "data_spec": ("DataSpec", "holdout_split"),
     "evaluation": ("BenchmarkResult", "EvaluationResult", "bench_entries", "evaluate_entry"),
     "measurement": ("Measurement", "forward_record", "measure"),
@@ -36,7 +50,7 @@ _LAZY = {
     "run": ("RunOptions", "choose_device"),
     "save": ("EntryResult", "save_entry"),
     "training": ("finetune_entry", "train_entry"),
-}
+}  # fmt: skip
 _FILES = {name: file for file, names in _LAZY.items() for name in names}
 
 

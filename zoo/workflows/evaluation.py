@@ -14,6 +14,7 @@ from zoo.cards import Accuracy, Card, Forward
 from zoo.datasets import dataset_title
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate, forward_times
+from zoo.workflows.checks import check_bench, check_eval, check_one_shape
 from zoo.workflows.data_spec import DataSpec, check_num_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import check_input_shape, forward_record
 from zoo.workflows.run import RunOptions, choose_device
@@ -62,8 +63,9 @@ def evaluate_entry(
     Raises ZooError for an unknown entry, data that is missing or does not fit, and a device that is absent.
     """
     run = run or RunOptions()
+    check_eval(name, data=data or DataSpec(), run=run)
     device = choose_device(run.device)
-    path, card = store.fetch(name)
+    path, card = store.fetch(name, mirror=run.mirror or None)
     spec = DataSpec.of(card, data)
     distributed.check_same(f"the checkpoint of {card.name}", card.saved.name)  # the file's name holds its hash
     test = spec.load("test")
@@ -111,13 +113,14 @@ def bench_entries(
 
     Raises ZooError for an unknown entry, entries that take samples of different shapes, and as `forward_times`.
     """
-    device = choose_device((run or RunOptions()).device)
-    cards = _with_parent({card.name: card for _, card in map(store.fetch, entries)})
-    shapes = {card.sample_shape for card in cards.values()}
-    if len(shapes) > 1:
-        raise ZooError(f"entries can be compared on samples of one shape only; these take {sorted(shapes)}")
-    models = {name: checkpoint.load(store.download(name), device=device) for name in cards}
-    x = torch.randn(batch, *shapes.pop(), generator=torch.Generator().manual_seed(0)).to(device)
+    run = run or RunOptions()
+    check_bench(entries, dtype=dtype, mode=mode, run=run)
+    device, mirror = choose_device(run.device), run.mirror or None
+    cards = _with_parent({card.name: card for _, card in (store.fetch(name, mirror=mirror) for name in entries)}, run)
+    check_one_shape(list(cards.values()))
+    models = {name: checkpoint.load(store.download(name, mirror=mirror), device=device) for name in cards}
+    shape = next(iter(cards.values())).sample_shape
+    x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     warmup = max(3, repeats // 5)
     times = forward_times(models, x, repeats=repeats, warmup=warmup, dtype=dtype, mode=mode)
     return BenchmarkResult(
@@ -125,13 +128,13 @@ def bench_entries(
     )
 
 
-def _with_parent(cards: dict[str, Card]) -> dict[str, Card]:
+def _with_parent(cards: dict[str, Card], run: RunOptions) -> dict[str, Card]:
     """The cards, and before a single one that of its parent where the two can be compared; a warning where not."""
     card = next(iter(cards.values()))
     if len(cards) > 1 or card.parent is None:
         return cards
     try:
-        _, parent = store.fetch(card.parent)
+        _, parent = store.fetch(card.parent, mirror=run.mirror or None)
         if parent.sample_shape != card.sample_shape:
             raise ZooError(f"it takes samples of {parent.sample_shape}, this one of {card.sample_shape}")
         if card.parent_in({parent.name: parent}) is None:

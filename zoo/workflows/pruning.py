@@ -17,7 +17,7 @@ from zoo import checkpoint, distributed, models, store
 from zoo.cards import UNKNOWN, Value
 from zoo.convert import read_weights
 from zoo.datasets import LabelledDataset, dataset_info
-from zoo.errors import ZooError, suggest
+from zoo.errors import ZooError
 from zoo.evaluate import batch_indices, batches, count
 from zoo.models import groups_of
 from zoo.prune import (
@@ -33,6 +33,7 @@ from zoo.prune import (
 )
 from zoo.train import check_log
 from zoo.utils import check_seed, settings_of, sha256_of
+from zoo.workflows.checks import check_groups, check_reprune
 from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
 from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import measure
@@ -116,11 +117,15 @@ def reprune(
     check_goal(eps, None, budget)
     config = resolve_config(method, options, budget)
     check_seed(seed)
-    if samples is not None and samples < 1:
-        raise ZooError(f"{samples} samples are too few to prune on: give 1 or more")
-    runtime = Runtime() if run.memory is None else Runtime(cache_bytes=_bytes(run.memory))
+    runtime = Runtime() if run.memory is None else Runtime(cache_bytes=int(run.memory * 2**30))
+    given, weights = (entry.arch, entry.path) if isinstance(entry, WeightsFile) else (entry, None)
+    check_reprune(
+        given, data=data or DataSpec(), run=run, weights=weights, eps=eps, budget=budget, method=method, groups=groups,
+        exclude=exclude, samples=samples, finetune=finetune, seed=seed,
+    )  # fmt: skip
     device = choose_device(run.device)
     parent, splits = _load_parent(entry, data or DataSpec(), run, device)
+    chosen = check_groups(parent.name, (group.name for group in groups_of(parent.model)), groups, exclude)
     samples = samples or min(len(splits.train), dataset_info(splits.spec.dataset).pruning_samples)
     inputs, labels = draw(splits.train, samples, seed)
     if finetune.epochs:
@@ -157,7 +162,7 @@ def reprune(
             budget=budget,
             method=method,
             options=options,
-            groups=_chosen_groups(parent.model, groups, exclude),
+            groups=chosen,
             seed=seed,
             runtime=replace(
                 runtime,
@@ -195,7 +200,7 @@ def _load_parent(
 ) -> tuple[Parent, Splits]:
     """The network to prune, an entry or one with the weights of a file, and its samples without augmentation."""
     if isinstance(entry, str):
-        path, card = store.fetch(entry)
+        path, card = store.fetch(entry, mirror=run.mirror or None)
         spec = DataSpec.of(card, data)
         splits = Splits.load(spec, holdout=run.fp16_weights)
         warn_if_trained_on_validation(card, spec)
@@ -203,10 +208,6 @@ def _load_parent(
         model = checkpoint.load(path, device=device)
         return Parent(card.name, card.arch, model, card.options, card.saved.sha256, card.licences.weights), splits
     arch = entry.arch
-    if arch not in (architectures := models.list_architectures()):
-        raise ZooError(f"with weights from a file, the name is that of a network: {suggest(arch, architectures)}")
-    if not data.dataset:
-        raise ZooError("with weights from a file, say which data set they were trained on: `dataset=NAME`")
     state = read_weights(entry.path, arch)
     splits = Splits.load(data, holdout=run.fp16_weights)
     model = models.create_model(arch, num_classes=splits.train.num_classes)
@@ -224,25 +225,6 @@ def _budget_settings(budget: Budget | None) -> dict[str, Value]:
         "round_to": budget.round_to if budget.round_to > 1 else None,
         "min_width": budget.minimum if budget.minimum > 1 else None,
     }
-
-
-def _bytes(gibibytes: float) -> int:
-    if not (math.isfinite(gibibytes) and gibibytes >= 0):
-        raise ZooError(f"`memory` is {gibibytes}: give GiB, a number from 0 up")
-    return int(gibibytes * 2**30)
-
-
-def _chosen_groups(
-    model: nn.Module, groups: Sequence[str] | None, exclude: Sequence[str] | None
-) -> Sequence[str] | None:
-    """The names of the groups to prune; None is all."""
-    if not exclude:
-        return groups
-    names = [group.name for group in groups_of(model)]
-    for name in exclude:
-        if name not in names:
-            raise ZooError(f"there is no neuron group {name!r} to exclude: {suggest(name, names)}")
-    return [name for name in groups or names if name not in exclude]
 
 
 def _cache_file(settings: Mapping[str, Any]) -> Path:

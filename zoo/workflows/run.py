@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class RunOptions:
     output_dir    the folder that the entry is saved in; None is the user's zoo
     overwrite     whether an entry of that name is replaced
     fp16_weights  whether weights are stored in float16 where that changes no decision (`zoo.half_precision`)
+    mirror        where an entry that is not on this machine is downloaded from; none is those of ``ZOO_MIRROR``
     """
 
     device: str | None = None
@@ -47,6 +49,11 @@ class RunOptions:
     output_dir: Path | None = None
     overwrite: bool = False
     fp16_weights: bool = False
+    mirror: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.memory is not None and not (math.isfinite(self.memory) and self.memory >= 0):
+            raise ZooError(f"`memory` is {self.memory}: give GiB, a number from 0 up")
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import nn
 
 from zoo import checkpoint, distributed, models, store
 from zoo.cards import Card, Value, parse_name
-from zoo.errors import ZooError, suggest
+from zoo.errors import ZooError
 from zoo.train import Recipe, train
 from zoo.utils import check_seed
+from zoo.workflows.checks import check_finetune, check_train
 from zoo.workflows.command_words import command_line
 from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import check_input_shape, measure
@@ -46,8 +47,7 @@ def train_entry(
     Raises ZooError for an unknown network or data set, a name that another entry has, and as `zoo.train.train`.
     """
     run = run or RunOptions()
-    if arch not in models.list_architectures():
-        raise ZooError(f"there is no network {arch!r}: {suggest(arch, models.list_architectures())}")
+    check_train(arch, data, recipe=recipe, changes=changes, width=width, seed=seed, run=run)
     check_seed(seed)
     base, settings = resolve_recipe("train", arch, data.dataset, recipe, changes)
     device = choose_device(run.device)
@@ -101,8 +101,9 @@ def finetune_entry(
     there is no parent.
     """
     run = run or RunOptions()
+    check_finetune(name, data=data or DataSpec(), recipe=recipe, changes=changes, seed=seed, run=run)
     device = choose_device(run.device)
-    path, entry = store.fetch(name)
+    path, entry = store.fetch(name, mirror=run.mirror or None)
     spec = DataSpec.of(entry, data)
     check_seed(seed)
     base, settings = resolve_recipe("finetune", entry.arch, spec.dataset, recipe, changes)
@@ -114,7 +115,7 @@ def finetune_entry(
     storage_settings = {**recipe_setting, "half": run.fp16_weights or None}
     command = command_line("finetune", entry.name, {**command_settings, **storage_settings, "name": run.name})
     new_name = run.name or f"{parse_name(entry.name).stem}-finetuned.{spec.dataset}"
-    parent = _parent_of(entry, path, splits, device, required=settings.distil > 0)
+    parent = _parent_of(entry, path, splits, device, run.mirror, required=settings.distil > 0)
     check_output_dir(run)
     check_name(new_name, command, run, parent=parent.name)
     model = checkpoint.load(path, device=device)
@@ -146,7 +147,9 @@ def run_training(
     )  # fmt: skip
 
 
-def _parent_of(entry: Card, path: Path, splits: Splits, device: torch.device, *, required: bool) -> Parent:
+def _parent_of(
+    entry: Card, path: Path, splits: Splits, device: torch.device, mirror: Sequence[str], *, required: bool
+) -> Parent:
     """The network that a fine-tuned entry is compared with: the entry's parent, fetched from mirrors if it is not here,
     or the entry itself.
 
@@ -157,7 +160,7 @@ def _parent_of(entry: Card, path: Path, splits: Splits, device: torch.device, *,
         raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without `distil`")
     if entry.parent is not None:
         try:
-            parent_file, parent = store.fetch(entry.parent)
+            parent_file, parent = store.fetch(entry.parent, mirror=mirror or None)
             check_num_classes(parent.name, parent.num_classes, splits.spec, splits.train)
             file, card = parent_file, parent
         except ZooError as error:
