@@ -10,7 +10,6 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from zoo.datasets.loading import check_normalisation
-from zoo.errors import ZooError
 
 MEAN = (0.485, 0.456, 0.406)  # of the training images of ImageNet, as torchvision's weights expect
 STD = (0.229, 0.224, 0.225)
