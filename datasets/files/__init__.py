@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo.datasets.files.flat_folder import ILSVRC_VAL, UNPACK, flat_images
 from zoo.datasets.files.images import IMAGE_SUFFIXES, open_image
 from zoo.datasets.files.listing import is_junk, list_files, list_folders
 from zoo.datasets.files.lists import listed_file, read_lines
@@ -9,6 +10,6 @@ from zoo.datasets.files.off import LARGEST, read_off
 from zoo.datasets.files.text_clouds import read_text_cloud
 
 __all__ = [
-    "IMAGE_SUFFIXES", "LARGEST", "is_junk", "list_files", "list_folders", "listed_file", "open_image", "read_lines",
-    "read_off", "read_text_cloud",
+    "ILSVRC_VAL", "IMAGE_SUFFIXES", "LARGEST", "UNPACK", "flat_images", "is_junk", "list_files", "list_folders",
+    "listed_file", "open_image", "read_lines", "read_off", "read_text_cloud",
 ]  # fmt: skip
