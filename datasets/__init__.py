@@ -6,6 +6,12 @@
 >>> cloud, label = load("shapes", "test")[0]
 >>> cloud.shape
 torch.Size([3, 512])
+
+The classes themselves are here too, as torch data sets of (sample, label), to be used with torch's DataLoader:
+
+>>> from zoo.datasets import ModelNet40, Shapes
+>>> clouds = Shapes(split="train", points=1024)
+>>> clouds = ModelNet40("data", split="test")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -26,9 +32,17 @@ from zoo.datasets.registry import (
 
 if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
+    from zoo.datasets.cifar import Cifar10
+    from zoo.datasets.imagenet import ImageNet, Imagenette
+    from zoo.datasets.modelnet import ModelNet10, ModelNet40
+    from zoo.datasets.shapes import Shapes
     from zoo.datasets.splits import Subset, train_val_split
 else:
-    _TORCH = {"LabelledDataset": "base", "Subset": "splits", "train_val_split": "splits"}
+    _TORCH = {
+        "Cifar10": "cifar", "ImageNet": "imagenet", "Imagenette": "imagenet", "LabelledDataset": "base",
+        "ModelNet10": "modelnet", "ModelNet40": "modelnet", "Shapes": "shapes", "Subset": "splits",
+        "train_val_split": "splits",
+    }  # fmt: skip
 
     def __getattr__(name: str) -> object:
         if name not in _TORCH:
@@ -39,6 +53,7 @@ else:
 record = dataset_info
 
 __all__ = [
-    "DatasetInfo", "LabelledDataset", "Source", "Subset", "check_request", "dataset_info", "dataset_title",
-    "datasets_by_difficulty", "default_dir", "list_datasets", "load", "record", "register_dataset", "train_val_split",
+    "Cifar10", "DatasetInfo", "ImageNet", "Imagenette", "LabelledDataset", "ModelNet10", "ModelNet40", "Shapes",
+    "Source", "Subset", "check_request", "dataset_info", "dataset_title", "datasets_by_difficulty", "default_dir",
+    "list_datasets", "load", "record", "register_dataset", "train_val_split",
 ]  # fmt: skip

@@ -59,7 +59,7 @@ class Cifar10(LabelledDataset):
     def __init__(
         self,
         root: str | Path,
-        split: str,
+        split: str = "train",
         *,
         size: int = SIZE,
         mean: Sequence[float] = MEAN,

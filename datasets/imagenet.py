@@ -72,7 +72,7 @@ class ImageNet(ImageFiles):
     def __init__(
         self,
         root: str | Path,
-        split: str,
+        split: str = "train",
         *,
         size: int = 224,
         resize: Resize = "auto",
@@ -125,7 +125,7 @@ class Imagenette(ImageNet):
     def __init__(
         self,
         root: str | Path,
-        split: str,
+        split: str = "train",
         *,
         size: int = 128,
         mean: Sequence[float] = MEAN,

@@ -166,7 +166,7 @@ class _ModelNet(LabelledDataset):
     def __init__(
         self,
         root: str | Path,
-        split: str,
+        split: str = "train",
         *,
         points: int = 1024,
         augment: bool = False,

@@ -62,7 +62,7 @@ class Shapes(LabelledDataset):
 
     def __init__(
         self,
-        split: str,
+        split: str = "train",
         points: int = 512,
         *,
         train_size: int = 4096,

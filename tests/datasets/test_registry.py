@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from pictures import pictures
 
+import zoo.datasets
 from zoo.datasets import (
     DatasetInfo,
     LabelledDataset,
@@ -80,6 +82,26 @@ def test_listing_imports_neither_torch_nor_h5py() -> None:
     line = f"import sys, zoo.datasets as d; d.datasets_by_difficulty(); {heavy}"
     answer = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
+
+
+def test_the_classes_are_names_of_the_package_as_in_torchvision(tmp_path: Path) -> None:
+    from zoo.datasets import Cifar10, ImageNet, Imagenette, ModelNet10, ModelNet40, Shapes
+
+    names = {"cifar10": Cifar10, "imagenet": ImageNet, "imagenette": Imagenette, "modelnet10": ModelNet10}
+    for name, dataset in {**names, "modelnet40": ModelNet40, "shapes": Shapes}.items():
+        assert loader_of(name) is dataset
+        assert issubclass(dataset, torch.utils.data.Dataset)
+        assert dataset.__name__ in zoo.datasets.__all__
+        if name != "shapes":
+            for arguments in ((str(tmp_path),), (tmp_path, "test")):
+                with pytest.raises(ZooError, match=f"{tmp_path}.*looked for"):
+                    dataset(*arguments)
+    batch = next(iter(torch.utils.data.DataLoader(Shapes(split="test", points=32, test_size=40), batch_size=20)))
+    assert batch[0].shape == (20, 3, 32)
+    assert batch[1].tolist() == list(range(20))
+    assert Shapes(train_size=40).split == "train"
+    assert len(ImageNet(pictures(tmp_path / "p"), size=16)) == 21
+    assert [y for _, y in ImageNet(tmp_path / "p", "val", size=16)] == [0] * 5 + [1] * 5 + [2] * 5
 
 
 @pytest.mark.parametrize("name", ["cifar10", "imagenet", "imagenette", "modelnet10", "modelnet40", "shapes"])
