@@ -15,6 +15,7 @@ expect: the vertical axis is z in Princeton's meshes and y in Stanford's clouds,
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar
 
@@ -128,9 +129,9 @@ def read_text(folder: Path, split: str, info: DatasetInfo, classes: tuple[str, .
         name = sample.rpartition("_")[0]  # night_stand_0001 is a night_stand
         if name in samples:
             samples[name].append(folder / name / f"{sample}.txt")
-    if missing := [name for name in classes if not samples[name]]:
-        raise ZooError(f"{listed} lists no cloud of {', '.join(missing[:3])}; {len(classes)} classes were expected")
-    first = samples[classes[0]][0]
+    samples = {name: paths for name, paths in samples.items() if paths}
+    _check_complete(listed, classes, samples)
+    first = next(iter(samples.values()))[0]
     points = len(read_text_cloud(first, STORED_POINTS))
 
     def read(path: Path) -> Tensor:
@@ -141,14 +142,27 @@ def read_text(folder: Path, split: str, info: DatasetInfo, classes: tuple[str, .
 
     progress = tqdm(samples.values(), desc=f"reading {split} clouds", disable=not sys.stderr.isatty())
     clouds = torch.cat([kept_clouds(paths, points, read) for paths in progress])
-    return clouds, torch.tensor([label for label, name in enumerate(classes) for _ in samples[name]])
+    return clouds, torch.tensor([classes.index(name) for name, paths in samples.items() for _ in paths])
+
+
+def _check_complete(source: Path, classes: tuple[str, ...], found: Collection[str]) -> None:
+    """Say on stderr that classes are missing, since a part of the data is read too; a ZooError if all are."""
+    missing = [name for name in classes if name not in found]
+    if len(missing) == len(classes):
+        raise ZooError(f"{source} has none of the {len(classes)} classes {', '.join(missing[:3])}, ...")
+    if missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        print(f"{source} has {len(classes) - len(missing)} of {len(classes)} classes, without {names}", file=sys.stderr)
 
 
 def read_off(folder: Path, split: str, classes: tuple[str, ...], *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """As `read_hdf5`, from meshes: STORED_POINTS points are sampled on the surface of each."""
+    _check_complete(folder, classes, {entry.name for entry in list_folders(folder)})
     clouds, labels = [], []
     quiet = not sys.stderr.isatty()
     for label, name in enumerate(tqdm(classes, desc=f"sampling {split} meshes", disable=quiet)):
+        if not (folder / name).is_dir():
+            continue
         meshes = _meshes(folder / name, split)
         if not meshes:
             raise ZooError(f"{folder} has no meshes {name}/{split}/*.off; {len(classes)} class folders were expected")

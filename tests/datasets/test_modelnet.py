@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from zoo.datasets import load, meshes
-from zoo.datasets.modelnet import MODELNET10, MODELNET40, ModelNet10, ModelNet40
+from zoo.datasets.modelnet import MODELNET10, MODELNET40, ModelNet10, ModelNet40, read_off
 from zoo.datasets.point_transforms import normalise
 from zoo.errors import ZooError
 
@@ -402,9 +402,20 @@ def test_broken_text_clouds_are_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ZooError, match=r"cannot read .*chair_0001\.txt"):
         ModelNet10(tmp_path, "test", points=4)
-    (tmp_path / "modelnet10_test.txt").write_text("bathtub_0001\n")
-    with pytest.raises(ZooError, match=r"modelnet10_test\.txt lists no cloud of bed, chair, desk; 10 classes"):
+    (tmp_path / "modelnet10_test.txt").write_text("lamp_0001\n")
+    with pytest.raises(ZooError, match=r"modelnet10_test\.txt has none of the 10 classes bathtub, bed, chair, \.\.\."):
         ModelNet10(tmp_path, "test", points=4)
     (tmp_path / "modelnet10_test.txt").unlink()
     with pytest.raises(ZooError, match=r"cannot read .*modelnet10_test\.txt"):
         ModelNet10(tmp_path, "test", points=4)
+
+
+def test_a_part_of_the_classes_is_read_and_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_off(tmp_path / "meshes", ("sofa", "chair"), count=1)
+    assert [label for _, label in ModelNet10(tmp_path / "meshes", "test")] == [2, 7]
+    assert "meshes has 2 of 10 classes, without bathtub, bed, desk, ...\n" in capsys.readouterr().err
+    write_text(tmp_path / "text", MODELNET10[:9], 4, ("modelnet10",))
+    assert [label for _, label in ModelNet10(tmp_path / "text", "test", points=4)] == list(range(9))
+    assert "modelnet10_test.txt has 9 of 10 classes, without toilet\n" in capsys.readouterr().err
+    with pytest.raises(ZooError, match=r"meshes has none of the 1 classes vase"):
+        read_off(tmp_path / "meshes", "test", ("vase",))
