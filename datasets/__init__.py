@@ -2,7 +2,7 @@
 
 >>> from zoo.datasets import list_datasets, load
 >>> list_datasets()
-['cifar10', 'imagenet', 'imagenette', 'modelnet10', 'modelnet40', 'shapes']
+['cifar10', 'folder', 'imagenet', 'imagenette', 'modelnet10', 'modelnet40', 'shapes']
 >>> cloud, label = load("shapes", "test")[0]
 >>> cloud.shape
 torch.Size([3, 512])
@@ -33,6 +33,7 @@ from zoo.datasets.registry import (
 if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
     from zoo.datasets.cifar import Cifar10
+    from zoo.datasets.folder import read_sample
     from zoo.datasets.imagenet import ImageNet, Imagenette
     from zoo.datasets.modelnet import ModelNet10, ModelNet40
     from zoo.datasets.shapes import Shapes
@@ -41,7 +42,7 @@ else:
     _TORCH = {
         "Cifar10": "cifar", "ImageNet": "imagenet", "Imagenette": "imagenet", "LabelledDataset": "base",
         "ModelNet10": "modelnet", "ModelNet40": "modelnet", "Shapes": "shapes", "Subset": "splits",
-        "train_val_split": "splits",
+        "read_sample": "folder", "train_val_split": "splits",
     }  # fmt: skip
 
     def __getattr__(name: str) -> object:
@@ -55,5 +56,5 @@ record = dataset_info
 __all__ = [
     "Cifar10", "DatasetInfo", "ImageNet", "Imagenette", "LabelledDataset", "ModelNet10", "ModelNet40", "Shapes",
     "Source", "Subset", "check_request", "dataset_info", "dataset_title", "datasets_by_difficulty", "default_dir",
-    "list_datasets", "load", "record", "register_dataset", "train_val_split",
+    "list_datasets", "load", "read_sample", "record", "register_dataset", "train_val_split",
 ]  # fmt: skip

@@ -55,6 +55,7 @@ def _class_names(folder: Path) -> list[str]:
         terms="non-commercial research and education only (image-net.org)",
         options=("size", "mean", "std"),
         folders=("imagenet", "imagenet224", "ILSVRC2012", "ILSVRC/Data/CLS-LOC", "tiny-imagenet-200"),
+        resize="auto",
         difficulty=6,
     )
 )
@@ -111,6 +112,7 @@ class ImageNet(ImageFiles):
         terms="images under ImageNet's terms: non-commercial research and education only",
         options=("size", "mean", "std"),
         folders=("imagenette128", "imagenette"),
+        resize="size",
         difficulty=3,
     )
 )

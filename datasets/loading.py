@@ -54,6 +54,8 @@ def load(
     check_split(split)
     info = check_request(name, download=download, **options)
     options = {key: value for key, value in options.items() if value is not None}
+    if info.kind is None and data_dir is None:
+        raise ZooError(f"the data set {name!r} is a folder of your own: give it with {DATA_DIR}")
     loader = loader_of(name)
     parameters = inspect.signature(loader).parameters
     if download and "root" in parameters and not info.sources:

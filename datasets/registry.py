@@ -1,8 +1,9 @@
 """The data sets by name: `register_dataset` adds one, `dataset_info` describes one without importing torch.
 
-A file of this folder that applies `@register_dataset(DatasetInfo(...))` to its class is all that a new data set needs:
-the records are read from the source of the files (`zoo.utils.decorator_calls`), and a file is imported when its data
-set is loaded. A data set outside this package is known once the file that registers it has been imported.
+A file of this folder, or of `folder/`, that applies `@register_dataset(DatasetInfo(...))` to its class is all that a
+new data set needs: the records are read from the source of the files (`zoo.utils.decorator_calls`), and a file is
+imported when its data set is loaded. A data set outside this package is known once the file that registers it has been
+imported.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from zoo.utils import decorator_calls
 
 Kind = Literal["points", "images"]
 SPLITS = ("train", "test")
-_PRUNING_SAMPLES: dict[Kind, int] = {"points": 128, "images": 256}
+_PRUNING_SAMPLES: dict[Kind | None, int] = {"points": 128, "images": 256, None: 256}
 
 Loader = TypeVar("Loader", bound=Callable[..., Any])
 
@@ -38,9 +39,10 @@ class Source:
 class DatasetInfo:
     """The description of a data set, available without loading it.
 
+    kind             what the samples are; None if it depends on the folder, which then is the user's own
     num_classes      number of classes of the complete data set, None if it depends on the copy
     classes          their names for people, in the order of the labels; empty if they depend on the copy
-    sample_shape     (3, N) for point clouds, (3, H, W) for images, in the default form
+    sample_shape     (3, N) for point clouds, (3, H, W) for images, in the default form; () if it depends on the folder
     description      one line for people, with the numbers of samples
     terms            the terms of use of the data
     options          the options that `load` passes on to the loader, such as points, size, mean, std
@@ -49,11 +51,13 @@ class DatasetInfo:
     sources          the archives that its owners publish
     weights_terms    the terms of use of weights trained on it (None: those of the data)
     difficulty       the name of an entry without a data set means the entry on the most difficult one in the zoo
+    resize           how an image of any size becomes a test sample (`zoo.datasets.image_files`): its shorter side is
+                     resized to `size`, or "auto"; None for clouds, and where single images are not read
     pruning_samples  number of training samples that a network is pruned on by default (0: 128 clouds or 256 images)
     """
 
     name: str
-    kind: Kind
+    kind: Kind | None
     num_classes: int | None
     sample_shape: tuple[int, ...]
     description: str
@@ -66,6 +70,7 @@ class DatasetInfo:
     weights_terms: str | None = None
     difficulty: int = 0
     pruning_samples: int = 0
+    resize: Literal["auto", "size"] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pruning_samples", self.pruning_samples or _PRUNING_SAMPLES[self.kind])
@@ -83,8 +88,10 @@ _REGISTERED: dict[str, _Registered] = {}
 @functools.cache
 def _builtin() -> dict[str, tuple[DatasetInfo, str]]:
     """Name of each data set of this package -> its description, and the module that registers it."""
-    builtin = {}
-    for file, call in decorator_calls(Path(__file__).parent, "register_dataset"):
+    builtin, here = {}, Path(__file__).parent
+    calls = [(file, call) for file, call in decorator_calls(here, "register_dataset")]
+    calls += [(f"folder.{file}", call) for file, call in decorator_calls(here / "folder", "register_dataset")]
+    for file, call in calls:
         # The expression can use these two names only, because the rest of the file has not been run.
         code = compile(ast.Expression(call.args[0]), file, "eval")
         info: DatasetInfo = eval(code, {"DatasetInfo": DatasetInfo, "Source": Source})

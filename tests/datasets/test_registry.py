@@ -115,4 +115,4 @@ def test_a_loader_takes_the_declared_options_with_the_declared_defaults(name: st
 
 def test_the_order_in_which_a_bare_name_is_resolved() -> None:
     builtin = [name for name in datasets_by_difficulty() if name in registry_module._builtin()]
-    assert builtin == ["imagenet", "modelnet40", "modelnet10", "imagenette", "cifar10", "shapes"]
+    assert builtin == ["imagenet", "modelnet40", "modelnet10", "imagenette", "cifar10", "shapes", "folder"]

@@ -26,6 +26,7 @@ LAZY = {
     "train": ("zoo.cli.train:train", "Train a network and keep it."),
     "finetune": ("zoo.cli.train:finetune", "Train an entry further and keep the result."),
     "eval": ("zoo.cli.evaluate:evaluate", "Count an entry's right answers on a data set."),
+    "predict": ("zoo.cli.predict:predict", "Print the most probable classes of image, mesh and cloud files."),
     "bench": ("zoo.cli.evaluate:bench", "Time an entry's forward pass beside its parent's."),
     "export": ("zoo.cli.convert:export", "Write an entry's network as ONNX, torch.export or TorchScript."),
     "convert": ("zoo.cli.convert:convert", "Turn a file of weights into one of the zoo's checkpoints."),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from zoo.workflows.data_spec import DataSpec, holdout_split
     from zoo.workflows.evaluation import BenchmarkResult, EvaluationResult, bench_entries, evaluate_entry
     from zoo.workflows.measurement import Measurement, forward_record, measure
+    from zoo.workflows.prediction import Guess, PredictionResult, predict_files
     from zoo.workflows.pruning import PruningResult, WeightsFile, draw, reprune
     from zoo.workflows.recipes import Finetune
     from zoo.workflows.run import RunOptions, choose_device
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from zoo.workflows.training import finetune_entry, train_entry
 
 __all__ = [
-    "SETTING_TYPES", "BenchmarkResult", "DataSpec", "EntryResult", "EvaluationResult", "Finetune", "Measurement",
-    "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "check_bench", "check_convert", "check_eval",
-    "check_finetune", "check_reprune", "check_train", "choose_device", "command_line", "current_words",
-    "draw", "evaluate_entry", "find_card", "finetune_entry", "forward_record", "holdout_split", "measure", "reprune",
-    "save_entry", "train_entry",
+    "SETTING_TYPES", "BenchmarkResult", "DataSpec", "EntryResult", "EvaluationResult", "Finetune", "Guess",
+    "Measurement", "PredictionResult", "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "check_bench",
+    "check_convert", "check_eval", "check_finetune", "check_reprune", "check_train", "choose_device", "command_line",
+    "current_words", "draw", "evaluate_entry", "find_card", "finetune_entry", "forward_record", "holdout_split",
+    "measure", "predict_files", "reprune", "save_entry", "train_entry",
 ]  # fmt: skip
 
 _LAZY = {
@@ -45,6 +46,7 @@ _LAZY = {
     "data_spec": ("DataSpec", "holdout_split"),
     "evaluation": ("BenchmarkResult", "EvaluationResult", "bench_entries", "evaluate_entry"),
     "measurement": ("Measurement", "forward_record", "measure"),
+    "prediction": ("Guess", "PredictionResult", "predict_files"),
     "pruning": ("PruningResult", "WeightsFile", "draw", "reprune"),
     "recipes": ("Finetune",),
     "run": ("RunOptions", "choose_device"),

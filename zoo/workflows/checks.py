@@ -18,6 +18,7 @@ from typing import Any
 from zoo import store
 from zoo.cards import Card, parse_name
 from zoo.datasets import check_request, dataset_info, default_dir, list_datasets
+from zoo.datasets.folder import own_folder
 from zoo.errors import ZooError, suggest
 from zoo.export_targets import check_new_file
 from zoo.prune import Budget, check_goal
@@ -237,9 +238,12 @@ def _check_data(spec: DataSpec, name: str, kind: str | None) -> int | None:
     _check_known(spec.dataset)
     form = {key: value for key, value in vars(spec).items() if key not in ("dataset", "data_dir", "validation")}
     info = dataset_info(spec.dataset)
-    if kind is not None and info.kind != kind:
+    listing = own_folder(spec.dataset, spec.data_dir) if info.kind is None else None
+    holds = info.kind or (listing.kind if listing else None)
+    if kind is not None and holds is not None and holds != kind:
         fitting = ", ".join(other for other in list_datasets() if dataset_info(other).kind == kind)
-        raise ZooError(f"{name} takes {_TAKES[kind]}, {spec.dataset} holds {_TAKES[info.kind]}: it can take {fitting}")
+        data = f"{spec.data_dir}" if listing else spec.dataset
+        raise ZooError(f"{name} takes {_TAKES[kind]}, {data} holds {_TAKES[holds]}: it can take {fitting}")
     check_request(spec.dataset, **form)
     if spec.validation and not 0 < spec.validation < 1:
         raise ZooError(f"the validation part is {spec.validation}: give a number between 0 and 1, for instance 0.1")
@@ -251,7 +255,7 @@ def _check_data(spec: DataSpec, name: str, kind: str | None) -> int | None:
             f"there is no {spec.dataset} to read: {root} {state}; give the folder that holds it, or "
             f"{' or '.join(info.folders)} in it, with `data_dir=DIR`{fetch}"
         )
-    return info.num_classes
+    return len(listing.classes) if listing else info.num_classes
 
 
 def _check_run(run: RunOptions, *, saves: bool = True) -> None:

@@ -1,0 +1,25 @@
+"""Files of one's own as samples: folders with one sub-folder per class, and single files.
+
+`listing` finds the files of a folder and needs no torch, `shape_files` reads meshes and clouds, `dataset` registers the
+data set "folder", and `given_files` prepares single files as the samples of a data set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.datasets.folder.listing import Listing, list_folder, own_folder
+
+if TYPE_CHECKING:
+    from zoo.datasets.folder.given_files import read_sample
+else:
+
+    def __getattr__(name: str) -> object:
+        if name != "read_sample":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from zoo.datasets.folder.given_files import read_sample
+
+        return read_sample
+
+
+__all__ = ["Listing", "list_folder", "own_folder", "read_sample"]
