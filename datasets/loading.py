@@ -81,7 +81,8 @@ def check_request(name: str, *, download: bool = False, **options: Any) -> Datas
         raise ZooError(f"{name} holds {info.kind}, so `{key}` does not apply; it takes {others or 'no options'}")
     for key, what in (("points", "a cloud needs"), ("size", "an image needs a side of")):
         if key in given and given[key] < 1:
-            unit, usual = "point" if key == "points" else "pixel", info.sample_shape[-1]
+            unit, usual = ("point", 1024) if key == "points" else ("pixel", 224)
+            usual = info.sample_shape[-1] if info.sample_shape else usual
             raise ZooError(f"{what} 1 {unit} or more, not {given[key]}: give for example `{key}={usual}`")
     check_normalisation(given.get("mean"), given.get("std"))
     if download and info.folders and not info.sources:
