@@ -19,12 +19,12 @@ from zoo.prune.options import Budget, Options, Runtime, check_goal, default_meth
 from zoo.prune.postprocess import distil, recalibrate
 from zoo.prune.report import PruneReport
 from zoo.prune.resume import CacheFile, Fingerprint, ResumeFile, hash_inputs
+from zoo.prune.samples import Data, checked_samples
 from zoo.prune.search import get_method, resolve_config
 from zoo.prune.validation import (
     check_network,
     check_same_inputs_on_all_ranks,
     check_widths,
-    checked_data,
     groups_by_name,
 )
 from zoo.utils import check_seed
@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 def prune(
     model: Model,
-    data: tuple[Tensor, Tensor | None],
+    data: Data,
     *,
     eps: float | None = None,
     widths: Mapping[str, int] | None = None,
@@ -53,7 +53,9 @@ def prune(
     stays whole, and the report says so.
 
     model    offers neuron_groups(); stages() makes it faster (zoo.models.groups)
-    data     inputs (M, ...) and class labels (M,); where labels are None or not integers, eps bounds the discrepancy
+    data     inputs (M, ...) and class labels (M,), tensors or numpy arrays; or a DataLoader or other iterable of such
+             batches. All are held in memory. Without labels, or with labels that are not integers, eps bounds the
+             discrepancy
     eps      tolerance for each group in nats (section 3.2). Exactly one of eps, widths and budget is given
     widths   group name -> number of neurons to keep at most; groups that are not named stay whole
     budget   MACs, parameters or milliseconds for the whole network (`zoo.prune.Budget`). For methods that rank neurons
@@ -75,7 +77,7 @@ def prune(
 
     Raises ZooError for input that cannot be used.
     """
-    inputs, labels = checked_data(model, data)
+    inputs, labels = checked_samples(model, data)
     check_seed(seed)
     check_goal(eps, widths, budget)
     config = resolve_config(method or default_method(budget), options, budget)

@@ -59,27 +59,11 @@ def _rounding_key(device: torch.device) -> str:
     return ", ".join(parts)
 
 
-def checked_data(model: nn.Module, data: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
-    """Inputs and class labels (or None) on the model's device. Raises ZooError for samples that cannot be used."""
-    inputs, labels = data
-    if len(inputs) == 0:
-        raise ZooError("There are no pruning samples: give at least one.")
-    if not bool(torch.isfinite(inputs).all()):
-        bad = int(torch.isfinite(inputs).flatten(1).all(1).logical_not().nonzero()[0])
-        raise ZooError(f"Pruning sample {bad} holds NaN or infinite values: fix or remove it.")
-    if labels is not None and len(labels) != len(inputs):
-        raise ZooError(f"{len(inputs)} pruning samples came with {len(labels)} labels: give one label for each.")
-    device = next((parameter.device for parameter in model.parameters()), inputs.device)
-    if labels is not None and labels.is_floating_point():
-        labels = None
-    return inputs.to(device), None if labels is None else labels.to(device)
-
-
 def groups_by_name(groups: Sequence[NeuronGroup], names: Sequence[str] | None) -> list[NeuronGroup]:
     """The groups of these names in the network's order, all groups for None. Raises ZooError for an unknown name."""
     possible = [group.name for group in groups]
     if names is not None and not names:
-        raise ZooError("No group is left to prune: name one at least, or leave groups out to prune all.")
+        raise ZooError("No group is left to prune: name one at least, or leave `groups` out to prune all.")
     for name in names or ():
         if name not in possible:
             raise ZooError(f"There is no neuron group '{name}'; {suggest(name, possible)}")

@@ -29,7 +29,7 @@ LAYERS = (
     ("zoo.prune.resume", "zoo.prune.postprocess", "zoo.prune.cutting", "zoo.prune.statistics"),
     ("zoo.prune.reconstruct",),
     ("zoo.prune.engine",),
-    ("zoo.prune.search", "zoo.prune.validation", "zoo.prune.network_report"),
+    ("zoo.prune.search", "zoo.prune.samples", "zoo.prune.validation", "zoo.prune.network_report"),
     ("zoo.prune.budget", "zoo.prune.layerwise"),
     ("zoo.prune.pruner",),
     ("zoo.prune",),

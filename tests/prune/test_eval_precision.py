@@ -140,7 +140,7 @@ def test_a_resumed_pass_reports_the_same_rounding(case, tmp_path):
 
 def test_networks_and_settings_that_need_float32_are_refused(case):
     model, data = case
-    with pytest.raises(ZooError, match=r"eval_dtype is float32 or bfloat16, .* got 'bf16'"):
+    with pytest.raises(ZooError, match=r"`eval_dtype` is float32 or bfloat16, .* got 'bf16'"):
         Search(eval_dtype="bf16")
     for method, repair in (("repaired", None), ("local", Repair())):
         with pytest.raises(ZooError, match=r"repair fits to measured inputs, .* or take method local"):

@@ -320,13 +320,13 @@ PLAIN_NET = {"budget": Budget(macs=0.6), "method": "repaired"}
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"method": "local", "repair": Repair(selection="forward")}, "selection and swap are of method repaired"),
+        ({"method": "local", "repair": Repair(selection="forward")}, "`selection` and `swap` are of method repaired"),
         ({"groups": []}, "No group is left to prune"),
         ({"model": tied, "budget": Budget(parameters=0.6)}, "shares a parameter between modules"),
         ({"x": drawn(1, 8), "repair": Repair(recalibrate=True)}, "from 2 samples at least"),
         ({"model": Clouds, "x": drawn(1, 3, 9), "repair": Repair(recalibrate=True)}, "from 2 samples at least"),
         ({"model": lambda: nn.Sequential(net().a), "repair": Repair(recalibrate=True)}, "no batch norm"),
-        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 0}, "`batch_size` is 0"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_one_sentence(change, words):

@@ -157,7 +157,7 @@ def test_a_network_of_ones_own():
     [
         ({"eps": -0.1}, "not negative; got -0.1"),
         ({"eps": float("nan")}, "not negative; got nan"),
-        ({"eps": None}, "Give one goal: eps"),
+        ({"eps": None}, "Give one goal: `eps`"),
         ({"method": "locale"}, "no pruning method 'locale'; did you mean local"),
                 ({"groups": ["hidden3"]}, "no neuron group 'hidden3'; did you mean hidden"),
         ({"eps": None, "widths": {"hidden1": 0}}, "can keep 1 to 40 neurons, not 0"),
@@ -304,13 +304,13 @@ def test_fingerprints_are_made_of_the_names_of_the_first_version():
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.0, float("nan")])
 def test_the_tolerance_is_a_fraction_of_eps(tolerance):
-    with pytest.raises(ZooError, match="eps_tolerance is a fraction of eps"):
+    with pytest.raises(ZooError, match="`eps_tolerance` is a fraction of `eps`"):
         Search(eps_tolerance=tolerance)
 
 
 @pytest.mark.parametrize("part", [0.0, -0.1, 1.1, float("nan")])
 def test_the_fraction_of_positions_lies_between_0_and_1(part):
-    with pytest.raises(ZooError, match="position_fraction is the fraction of the positions"):
+    with pytest.raises(ZooError, match="`position_fraction` is the fraction of the positions"):
         Search(position_fraction=part)
 
 
