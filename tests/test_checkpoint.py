@@ -144,10 +144,15 @@ def test_damaged_files_are_refused(path: Path) -> None:
         checkpoint.load(path)
     checkpoint.save(net(), path, **ARCH)
     whole = path.read_bytes()
-    for damaged in (b"", b"<html>not found</html>", whole[:20], whole[:-1], whole + b"x", b"\xff" * 64):
-        path.write_bytes(damaged)
+    damaged = "not a safetensors file, or a damaged one"
+    for content, reason in (
+        (b"", r"it is empty \(0 bytes\)"),
+        (b"<html>not found</html>", r"it is a web page \(HTML\)"),
+        *((data, damaged) for data in (whole[:20], whole[:-1], whole + b"x", b"\xff" * 64)),
+    ):
+        path.write_bytes(content)
         for read in (checkpoint.load, checkpoint.read_state):
-            with pytest.raises(ZooError, match="not a safetensors file, or a damaged one"):
+            with pytest.raises(ZooError, match=reason):
                 read(path)
 
 
@@ -192,8 +197,6 @@ def test_files_without_weights_are_refused(tmp_path: Path) -> None:
         checkpoint.read_state(tmp_path / "epoch.pt")
     with pytest.raises(ZooError, match="there is no file"):
         checkpoint.read_state(tmp_path / "none.pt")
-    with pytest.raises(ZooError, match=r"\.safetensors, \.pt and \.pth"):
-        checkpoint.read_state(tmp_path / "weights.bin")
 
 
 def test_a_device_that_is_not_there_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_a_pickle_that_holds_code_is_refused_and_the_code_does_not_run(plain: bo
         ({"hidden1.weight": torch.zeros(101, 5)}, "hidden1 can have 1 to 100 neurons, not 101"),
         ({"hidden1.weight": torch.zeros(7)}, "hidden1.weight has the shape [7] in the file"),
         ({"out.weight": torch.zeros(0, 4)}, "out.weight has the shape [0, 4] in the file"),
-        ({"out.weight": None}, "no out.weight, the last layer of mlp; its tensors begin with hidden1.bias"),
+        ({"out.weight": None}, "all that it has is of mlp; mlp needs out.weight, which it has not"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_with_the_tensors_name(
@@ -154,7 +154,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_tensors_name(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--arch", "resnet34"], "no fc.weight, the last layer of resnet34"),
+        (["--arch", "resnet34"], "the closest network is mlp (all names fit): that is --arch mlp"),
         (["--arch", "mpl"], "there is no network 'mpl': did you mean mlp?"),
         (["--arch", "mlp", "--num-classes", "4"], "out.bias is [3] there and [4] in the model"),
         (["--arch", "mlp", "--num-classes", "0"], "0 classes are too few"),

@@ -23,7 +23,7 @@ LAYERS = (
     ("zoo.display", "zoo.train"),
     ("zoo.checkpoint",),
     ("zoo.export_targets",),
-    ("zoo.export_formats",),
+    ("zoo.export_formats", "zoo.file_entry"),
     ("zoo.convert", "zoo.export", "zoo.half_precision", "zoo"),
     ("zoo.prune.path", "zoo.prune.options", "zoo.prune.report"),
     ("zoo.prune.resume", "zoo.prune.postprocess", "zoo.prune.cutting", "zoo.prune.statistics"),

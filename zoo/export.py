@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import checkpoint, display, store
+from zoo import checkpoint, display
 from zoo.cards import Card
 from zoo.errors import ZooError, first_line
 from zoo.export_formats import FORMATS, ExportFormat, quiet
 from zoo.export_targets import check_export
+from zoo.file_entry import find_entry
 from zoo.models import EdgeConv, SetAbstraction
 from zoo.utils import expand_path, new_file
 
@@ -73,6 +74,7 @@ def export(
 ) -> ExportResult:
     """Export the network of an entry: input (B, *sample_shape) float32 -> logits (B, num_classes), for any B.
 
+    name    an entry's, or the path of a checkpoint
     format  onnx, torch.export or torchscript
     out     by default ``<name>.onnx``, ``<name>.pt2`` or ``<name>.torchscript.pt`` in the current folder
     mirror  as in `zoo.store.fetch`
@@ -86,7 +88,7 @@ def export(
     """
     target = check_export(format, out, overwrite=overwrite)
     form = FORMATS[format]
-    source, card = store.fetch(name, mirror=mirror)
+    source, card = find_entry(name, mirror=mirror)
     path = expand_path(f"{card.name}{target.suffix}" if out is None else out)
     check_export(format, path, overwrite=overwrite)
     # With parameters that require gradients, in-place operations could not run in the exported file.

@@ -1,4 +1,4 @@
-"""The formats of `zoo.export` by name, and what can be known to be wrong with an export without torch."""
+"""The formats of `zoo.export` by name, and what can be known without torch to be wrong with a file to write."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from zoo import store
+from zoo.cards import parse_name
 from zoo.errors import ZooError, suggest
 from zoo.utils import expand_path
 
@@ -60,3 +62,24 @@ def check_new_file(path: Path, ending: str, what: str, *, overwrite: bool) -> No
         raise ZooError(f"{path} is a folder: give the name of a file")
     if path.exists() and not overwrite:
         raise ZooError(f"{path} is there already: give another name with `out`, or replace it with `overwrite=True`")
+
+
+def check_new_checkpoint(out: str | Path | None, add: str | None, *, overwrite: bool) -> Path | None:
+    """The path of a checkpoint to write, if one is asked for. Raises ZooError unless that file, and the name of an
+    entry to add, may be written."""
+    if out is None and add is None:
+        raise ZooError("say where the checkpoint goes: `out=FILE.safetensors`, or `add=NAME` for your zoo")
+    if add is not None:
+        parse_name(add)
+        if store.is_shipped(add):
+            raise ZooError(f"{add} is the name of an entry that is shipped: give yours another one with `add`")
+        if (store.user_dir() / f"{add}.json").exists() and not overwrite:
+            raise ZooError(
+                f"your zoo has an entry {add} already: give another name with `add`, or replace it with "
+                "`overwrite=True`"
+            )
+    if out is None:
+        return None
+    path = expand_path(out)
+    check_new_file(path, ".safetensors", "of a checkpoint", overwrite=overwrite)
+    return path

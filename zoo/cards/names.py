@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from zoo.datasets import datasets_by_difficulty
 from zoo.errors import ZooError, suggest
+from zoo.utils import WEIGHTS_SUFFIXES
 
 _PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _MAX_LENGTH = 120  # leaves room for what the store adds to a file name, of at most 255 characters
@@ -68,6 +69,11 @@ def resolve_name(text: str, names: Iterable[str], *, preferred: Iterable[str] = 
         ZooError: there is no such entry; the message names near ones.
     """
     check_name_text(text)
+    if "/" in text or text.endswith(WEIGHTS_SUFFIXES):
+        raise ZooError(
+            f"{text} is a file, not the name of an entry: zoo convert FILE --arch NETWORK --add NAME puts its weights "
+            "into your zoo"
+        )
     names = sorted(names)
     if text in names:
         return text

@@ -1,6 +1,10 @@
 """Files of weights: the zoo's own checkpoints, and the state dicts of others."""
 
-from zoo.checkpoint.state_dict import check_fit, large_weights, load_weights, read_state
-from zoo.checkpoint.zoo_format import MAX_CLASSES, load, pack, save
+from zoo.checkpoint.state_dict import check_fit, large_weights, load_weights, read_state, read_weights_file
+from zoo.checkpoint.unwrap import FoundWeights
+from zoo.checkpoint.zoo_format import MAX_CLASSES, load, pack, read_header, save
 
-__all__ = ["MAX_CLASSES", "check_fit", "large_weights", "load", "load_weights", "pack", "read_state", "save"]
+__all__ = [
+    "MAX_CLASSES", "FoundWeights", "check_fit", "large_weights", "load", "load_weights", "pack", "read_header",
+    "read_state", "read_weights_file", "save",
+]  # fmt: skip

@@ -1,12 +1,13 @@
 """State dicts: reading them from files, checking that they fit a model, loading them strictly.
 
-Nothing here runs code from a file: .pt and .pth files are read with ``weights_only=True``.
+Nothing here runs code from a file: what torch.save wrote is read with ``weights_only=True``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +15,52 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from zoo.checkpoint.pickled import read_pickled
+from zoo.checkpoint.shards import check_not_a_shard, read_shards
+from zoo.checkpoint.unwrap import FoundWeights, find_weights, strip_prefixes
 from zoo.errors import ZooError
-
-_NESTED = ("state_dict", "model_state_dict", "model")  # keys under which training scripts save the weights
+from zoo.utils import weights_format
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pt or .pth file by name, on the CPU.
+    """The tensors of a file by name, on the CPU: `read_weights_file` without a choice."""
+    return read_weights_file(path).state
 
-    Weights that a training script saved under ``state_dict``, ``model_state_dict`` or ``model`` are found, and the
-    prefix ``module.`` of DataParallel is removed.
 
-    Raises ZooError for a missing file, another ending, a damaged file, and a file that holds more than tensors and
-    plain data.
+def read_weights_file(
+    path: str | Path, *, key: str | None = None, expected: Collection[str] = ()
+) -> FoundWeights:
+    """The weights in a file of torch.save or of safetensors, or in the files that an index of shards lists.
+
+    key       the key that the weights lie under, where it is not found or another than the one that is; with dots
+              between, where it lies below others
+    expected  the names of the tensors of the network, which say how much of a prefix of all names is to be removed
+
+    The content of the file says what it is, not its ending. Weights that a training script saved under ``state_dict``,
+    ``model`` or another usual key are found, averaged ones (``model_ema``) before others, and the prefixes of
+    DataParallel (``module.``), Lightning (``model.``) and torch.compile (``_orig_mod.``) are removed. NumPy's arrays
+    become tensors.
+
+    Raises ZooError for a missing file, one that is no file of weights (a Git-LFS pointer, a web page...), a damaged
+    one, one that needs code to be read, and one without weights under a usual key or the given one.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        with open_safetensors(path) as file:
-            state: Any = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    elif path.suffix in (".pt", ".pth"):
-        state = _read_pickled(path)
-    else:
-        raise ZooError(f"{path}: weights are read from .safetensors, .pt and .pth files")
-    for key in _NESTED:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state or not all(map(_is_weight, state.items())):
-        raise ZooError(f"{path} holds no weights: expected tensors by name, a model's state_dict()")
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return dict(state)
+    kind = weights_format(path)
+    check_not_a_shard(path)
+    content: object = read_shards(path, _content) if kind == "index" else _content(path)
+    found = find_weights(content, path, key=key)
+    return replace(found, state=strip_prefixes(found.state, expected))
+
+
+def _content(path: Path) -> object:
+    """What a single file holds."""
+    kind = weights_format(path)
+    if kind == "torch":
+        return read_pickled(path)
+    if kind == "index":
+        raise ZooError(f"{path} is an index where the weights were expected")
+    with open_safetensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
@@ -51,9 +68,11 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
 
     Only batch norm's ``num_batches_tracked`` may be missing, as in files older than torch 0.4.1.
 
-    Raises ZooError, with the first misfit in sorted order, if the state dict does not fit; the model is then unchanged.
+    Raises ZooError, with the first misfit in sorted order, if the state dict does not fit, and for numbers that are not
+    finite, with the name of their tensor; the model is then unchanged.
     """
     check_fit(model, state_dict, source=source)
+    _check_finite(state_dict, source)  # after the shapes: a tensor that repeats one number may claim any size
     model.load_state_dict(dict(state_dict), strict=False)  # missing counters are allowed; the rest is checked above
 
 
@@ -76,6 +95,22 @@ def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str
         raise ZooError(f"the weights of {source} do not fit {type(model).__name__}: {misfits[0]}{more}")
 
 
+def _check_finite(state_dict: Mapping[str, Tensor], source: str) -> None:
+    """Raise ZooError for the first tensor, in sorted order, that holds NaN or infinity, or no numbers at all."""
+    for name, tensor in sorted(state_dict.items()):
+        if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+            kind = "without numbers" if tensor.is_meta else "quantized" if tensor.is_quantized else "sparse"
+            raise ZooError(f"the tensor {name} of {source} is {kind}: save it as an ordinary, dense tensor")
+        numbers = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # float8 cannot be asked
+        finite = numbers.isfinite()
+        if not finite.all():
+            what = "NaN" if numbers.isnan().any() else "infinite"
+            raise ZooError(
+                f"the tensor {name} of {source} has {int((~finite).sum())} of {tensor.numel()} numbers that are not "
+                f"finite ({what}): the training that made it has diverged, take an earlier checkpoint"
+            )
+
+
 def large_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """The real parameters with 2 or more dimensions; a shared parameter appears under each of its names."""
     named = model.named_parameters(remove_duplicate=False)
@@ -92,23 +127,6 @@ def open_safetensors(path: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise ZooError(f"{path} is not a safetensors file, or a damaged one: {error}") from error
-
-
-def _read_pickled(path: Path) -> Any:
-    if not path.is_file():
-        raise ZooError(f"there is no file {path}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything at all
-        raise ZooError(
-            f"{path} cannot be read as weights (torch.load with weights_only=True); "
-            "a file that holds a whole model must be saved again from its state_dict()"
-        ) from error
-
-
-def _is_weight(item: tuple[object, object]) -> bool:
-    name, tensor = item
-    return isinstance(name, str) and isinstance(tensor, Tensor)
 
 
 def _shape(tensor: Tensor) -> str:

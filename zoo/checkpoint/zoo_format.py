@@ -1,6 +1,7 @@
 """The zoo's checkpoints: one safetensors file whose header describes the network that its tensors belong to.
 
-The header's metadata has one key, ``zoo``, with a JSON object of arch, num_classes, options and widths. A single key,
+The header's metadata has one key, ``zoo``, with a JSON object of arch, num_classes, options and widths, and, in a
+converted file whose maker said it (`zoo.convert`), the data set that the weights were trained on. A single key,
 because the order of several is not defined, and the same network must give the same file. Large weights may be float16
 in the file (`zoo.half_precision`); they are float32 again in the network that is built from it.
 """
@@ -23,7 +24,7 @@ from zoo.cards import Card
 from zoo.checkpoint.state_dict import check_fit, large_weights, open_safetensors
 from zoo.distributed import device_of
 from zoo.errors import ZooError
-from zoo.utils import new_file
+from zoo.utils import check_format, convert_command, new_file
 
 _LOG = logging.getLogger("zoo")
 MAX_CLASSES = 1_000_000
@@ -31,8 +32,9 @@ _KEY = "zoo"
 
 
 def save(
-    model: nn.Module, path: str | Path, *, arch: str, num_classes: int, options: Mapping[str, Any]
-) -> tuple[int, str]:
+    model: nn.Module, path: str | Path, *, arch: str, num_classes: int, options: Mapping[str, Any],
+    dataset: str | None = None,
+) -> tuple[int, str]:  # fmt: skip
     """Write the model to one file and return its size in bytes and its SHA-256.
 
     The file appears under ``path`` complete or not at all, also when the process is killed. The header takes the widths
@@ -40,14 +42,15 @@ def save(
 
     Raises ZooError if the file cannot be written; ``path`` is then as it was before.
     """
-    data = pack(model, arch=arch, num_classes=num_classes, options=options)
+    data = pack(model, arch=arch, num_classes=num_classes, options=options, dataset=dataset)
     with new_file(Path(path)) as out:
         out.write(data)
     return len(data), hashlib.sha256(data).hexdigest()
 
 
 def pack(
-    model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str, Any], float16: Collection[str] = ()
+    model: nn.Module, *, arch: str, num_classes: int, options: Mapping[str, Any], float16: Collection[str] = (),
+    dataset: str | None = None,
 ) -> bytes:  # fmt: skip
     """The bytes that `save` writes, with the weights named in `float16` stored in that type.
 
@@ -58,6 +61,7 @@ def pack(
     if not isinstance(widths, Mapping):
         raise ZooError(f"{type(model).__name__} cannot be saved: it has no `widths` (group name -> neurons)")
     header = {"arch": arch, "num_classes": num_classes, "options": dict(options), "widths": dict(widths)}
+    header |= {"dataset": dataset} if dataset else {}
     # Clones: safetensors refuses tensors that share memory or have gaps, and both are fine in a model.
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -91,6 +95,8 @@ def load(
     path, target = Path(path), device_of(device)
     if num_classes is not None and (type(num_classes) is not int or not 1 <= num_classes <= MAX_CLASSES):
         raise ZooError(f"num_classes is {num_classes!r}: give a whole number from 1 to {MAX_CLASSES}")
+    if path.is_file():
+        check_format(path)
     with open_safetensors(path) as file:
         header = _header(path, file.metadata())
         if card is not None:
@@ -131,6 +137,12 @@ def _class_names(card: Card) -> tuple[str, ...] | None:
     return card.class_names
 
 
+def read_header(path: Path) -> dict[str, Any]:
+    """arch, num_classes, options and widths of a checkpoint, and its data set if it says one. Raises as `load`."""
+    with open_safetensors(path) as file:
+        return _header(path, file.metadata())
+
+
 def _exact_float16(name: str, tensor: Tensor) -> Tensor:
     """The tensor as float16, if that changes none of its numbers."""
     as_half = tensor.half()
@@ -159,12 +171,13 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
         header = json.loads((metadata or {})[_KEY])
     except (KeyError, ValueError, RecursionError) as error:
         raise ZooError(
-            f"{path} holds tensors but does not say which network they belong to; "
-            "zoo.checkpoint.read_state and load_weights put them into a model that you build"
+            f"{path} holds tensors but does not say which network they belong to: {convert_command(path)} makes "
+            "a checkpoint of them"
         ) from error
     kinds = {"arch": str, "num_classes": int, "options": dict, "widths": dict}
-    if not isinstance(header, dict) or header.keys() != kinds.keys():
+    if not isinstance(header, dict) or header.keys() - {"dataset"} != kinds.keys():
         raise ZooError(f"{path}: its header must hold {', '.join(kinds)}")
+    kinds |= {"dataset": str} if "dataset" in header else {}
     for key, kind in kinds.items():
         if not isinstance(header[key], kind):
             raise ZooError(f"{path}: {key} in its header is {header[key]!r}, expected {kind.__name__}")

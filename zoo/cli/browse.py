@@ -49,7 +49,17 @@ def list_(
 @click.option("--mirror", multiple=True, help="Look here as well [ZOO_MIRROR, for what is not here]; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is stored.")
 def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
-    """Show an entry's card: what it is, its parent beside it, how to make it again, terms of use."""
+    """Show an entry's card: what it is, its parent beside it, how to make it again, terms of use.
+
+    NAME may be the path of a checkpoint, as zoo convert writes it.
+    """
+    if store.is_path(name):
+        from zoo.file_entry import find_entry  # imports torch, which entries do without
+
+        path, card = find_entry(name)
+        page = card.to_json().rstrip() if as_json else display.card_page(card, store.cards(), [str(path)])
+        click.echo(page)
+        return
     try:
         card = store.info(name, mirror=mirror)
     except ZooError:

@@ -40,14 +40,19 @@ def export(entry: str, mirror: tuple[str, ...], as_json: bool, **options: Any) -
 @click.command()
 @click.argument("source", type=PATH, metavar="FILE")
 @click.option("--arch", required=True, help="Which network the weights are of: dgcnn, resnet34...")
-@click.option("-o", "--out", type=PATH, required=True, help="The checkpoint, OUT.safetensors.")
+@click.option("-o", "--out", type=PATH, help="The checkpoint, OUT.safetensors.")
+@click.option("--add", metavar="NAME", help="Put it into your zoo as the entry NAME.")
+@click.option("--key", help="The key in FILE that the weights lie under, such as model or model_ema [found].")
+@click.option("--dataset", help="What the weights were trained on, for zoo eval and others [the end of NAME].")
 @click.option("--num-classes", type=int, help="The rows of the last layer otherwise.")
-@click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
+@click.option("--overwrite", is_flag=True, help="Replace a file or an entry of that name.")
 @JSON
 def convert(source: Path, as_json: bool, **options: Any) -> None:
-    """Turn the weights in FILE (.pt, .pth, .safetensors) into one of the zoo's checkpoints.
+    """Turn the weights in FILE into one of the zoo's checkpoints.
 
-    Nothing in FILE runs. Classes and widths are read off the shapes; every tensor must fit.
+    FILE is what torch.save or safetensors wrote, whatever its ending (.pth, .pth.tar, .t7, .ckpt, .bin...), or the
+    index of several. Nothing in it runs. Classes and widths are read off the shapes; every tensor must fit. The
+    checkpoint is used like an entry: zoo eval ./OUT.safetensors --dataset modelnet40.
     """
     from zoo.workflows import check_convert
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from zoo.store.publishing import publish
 
 __all__ = [
-    "INDEX", "CacheItem", "bundle", "cache_dir", "cards", "checkpoint_at", "clean_cache", "configured_mirrors",
-    "copy_entry", "download", "fetch", "find", "home", "info", "install", "is_path", "is_shipped", "list_cache",
-    "list_models", "locations", "package_dir", "publish", "read_card", "user_dir", "verified_path", "verify_cache",
-    "verify_file", "write_entry",
+    "INDEX", "CacheItem", "bundle", "cache_dir", "cards", "checkpoint_at", "clean_cache",
+    "configured_mirrors", "copy_entry", "download", "fetch", "find", "home", "info", "install", "is_path", "is_shipped",
+    "list_cache", "list_models", "locations", "package_dir", "publish", "read_card", "user_dir", "verified_path",
+    "verify_cache", "verify_file", "write_entry",
 ]  # fmt: skip
 
 # What `zoo list` does not need is imported on use.

@@ -12,14 +12,14 @@ from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store.folders import cache_dir, package_dir, user_dir
 from zoo.store.verify import read_card, verify_file
-from zoo.utils import expand_path
+from zoo.utils import WEIGHTS_SUFFIXES, check_format, expand_path
 
 _CHECKPOINT = re.compile(r"(?P<name>.+)-[0-9a-f]{8}\.safetensors")  # the file names that `zoo.cards.File` demands
 
 
 def is_path(name: str | os.PathLike[str]) -> bool:
     """Whether the text is a path and not the name of an entry, which holds no separator and no such ending."""
-    return not isinstance(name, str) or "/" in name or os.sep in name or name.endswith(".safetensors")
+    return not isinstance(name, str) or "/" in name or os.sep in name or name.endswith(WEIGHTS_SUFFIXES)
 
 
 def checkpoint_at(location: str | os.PathLike[str]) -> tuple[Path, Card | None]:
@@ -28,8 +28,8 @@ def checkpoint_at(location: str | os.PathLike[str]) -> tuple[Path, Card | None]:
     With a card, the SHA-256 of the file is compared with the card's.
 
     Raises:
-        ZooError: there is no checkpoint, or more than one; the file is not the one that its card describes; or the card
-            is broken.
+        ZooError: there is no checkpoint, more than one, or one in another format; the file is not the one that
+            its card describes; or the card is broken.
     """
     if not isinstance(location, str | os.PathLike):
         raise ZooError(f"{location!r} is neither an entry's name nor a path")
@@ -41,6 +41,7 @@ def checkpoint_at(location: str | os.PathLike[str]) -> tuple[Path, Card | None]:
             raise ZooError(f"there is no file {path}")
         match = _CHECKPOINT.fullmatch(path.name)
         if match is None or not (card_file := path.with_name(f"{match['name']}.json")).is_file():
+            check_format(path)
             return path, None
     except (OSError, ValueError) as error:
         raise ZooError(f"{location!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -20,9 +20,9 @@ from zoo.cards import Card, parse_name
 from zoo.datasets import check_request, dataset_info, default_dir, list_datasets
 from zoo.datasets.folder import own_folder
 from zoo.errors import ZooError, suggest
-from zoo.export_targets import check_new_file
+from zoo.export_targets import check_new_checkpoint
 from zoo.prune import Budget, check_goal
-from zoo.utils import check_folder, decorator_calls, load_plugins
+from zoo.utils import check_folder, decorator_calls, expand_path, load_plugins, weights_format
 from zoo.workflows.command_words import TARGETS
 from zoo.workflows.data_spec import DataSpec
 from zoo.workflows.recipes import Finetune, resolve_recipe
@@ -89,7 +89,7 @@ def check_reprune(
         if not data.dataset:
             raise ZooError("with weights from a file, say which data set they were trained on: `dataset=NAME`")
         arch, parent, spec = name, f"{name}.{data.dataset}", data
-        check_weights_file(weights)
+        weights_format(expand_path(weights))
         _check_data(data, name, kinds[name])
     if finetune is not None and finetune.epochs:
         finetune.recipe(arch, spec.dataset)
@@ -129,7 +129,8 @@ def check_one_shape(cards: Sequence[Card]) -> None:
 
 
 def check_convert(
-    source: Path, *, arch: str | None, out: Path | None, num_classes: int | None, overwrite: bool
+    source: Path, *, arch: str | None, out: Path | None, add: str | None = None, num_classes: int | None = None,
+    key: str | None = None, dataset: str | None = None, overwrite: bool = False,
 ) -> None:  # fmt: skip
     """Raise ZooError for what is wrong with `zoo.convert.convert` of these arguments."""
     kinds = architectures()
@@ -137,18 +138,11 @@ def check_convert(
         raise ZooError(f"there is no network {arch!r}: {suggest(arch, kinds)}")
     if num_classes is not None and num_classes < 1:
         raise ZooError(f"{num_classes} classes are too few: give 1 or more, or leave `num_classes` out")
-    if out is not None:
-        check_new_file(out, ".safetensors", "of a checkpoint", overwrite=overwrite)
-    check_weights_file(source)
-
-
-def check_weights_file(path: Path) -> None:
-    """Raise ZooError unless there is such a file, with something in it."""
-    path = path.expanduser()
-    if not path.exists():
-        raise ZooError(f"there is no file {path}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ZooError(f"{path} is empty: copy or download it again")
+    check_new_checkpoint(out, add, overwrite=overwrite)
+    if dataset is not None:
+        _check_known(dataset)
+        dataset_info(dataset)
+    weights_format(expand_path(source))
 
 
 def check_groups(
@@ -169,11 +163,13 @@ def check_groups(
 
 
 def find_card(name: str, mirror: Sequence[str] = ()) -> Card | None:
-    """The card of the entry that a command will take, here or on a mirror; None for a file, whose card lies in it.
+    """The card of the entry that a command will take, here or on a mirror; None for a file without a card beside it.
 
-    Raises ZooError where there is no such entry.
+    Raises ZooError where there is no such entry, and for a file that is no checkpoint.
     """
-    return None if store.is_path(name) else store.find(name, mirror=mirror or None)
+    if not store.is_path(name):
+        return store.find(name, mirror=mirror or None)
+    return store.checkpoint_at(name)[1]
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import distributed, store
-from zoo.cards import Card, Value
+from zoo.cards import UNKNOWN, Card, Value
 from zoo.datasets import dataset_info, load
 from zoo.errors import ZooError
 
@@ -50,6 +50,8 @@ class DataSpec:
         changed = {key: value for key, value in vars(changes or cls()).items() if value not in (None, "", False)}
         if changes and changes.validation is not None:
             changed["validation"] = changes.validation
+        if card.dataset == UNKNOWN and "dataset" not in changed:
+            raise ZooError(f"{card.name} does not say which data set it was trained on: name it with `dataset=NAME`")
         form: dict[str, Any] = {"dataset": card.dataset}
         if changed.get("dataset", card.dataset) == card.dataset:
             form |= _shape_option(card.dataset, card.sample_shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from zoo.cards import Accuracy, Card, Forward
 from zoo.datasets import dataset_title
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate, forward_times
+from zoo.file_entry import find_entry
 from zoo.workflows.checks import check_bench, check_eval, check_one_shape
 from zoo.workflows.data_spec import DataSpec, check_num_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import check_input_shape, forward_record
@@ -58,6 +60,8 @@ def evaluate_entry(
 ) -> EvaluationResult:
     """Evaluate an entry on the test split of its data set; the fields that `data` sets take the place of the entry's.
 
+    The name may be the path of a checkpoint, which may not say its data set: `data` does then.
+
     Of `run` the device, the workers and the progress count.
 
     Raises ZooError for an unknown entry, data that is missing or does not fit, and a device that is absent.
@@ -65,7 +69,7 @@ def evaluate_entry(
     run = run or RunOptions()
     check_eval(name, data=data or DataSpec(), run=run)
     device = choose_device(run.device)
-    path, card = store.fetch(name, mirror=run.mirror or None)
+    path, card = find_entry(name, mirror=run.mirror or None)
     spec = DataSpec.of(card, data)
     distributed.check_same(f"the checkpoint of {card.name}", card.saved.name)  # the file's name holds its hash
     test = spec.load("test")
@@ -115,11 +119,13 @@ def bench_entries(
     """
     run = run or RunOptions()
     check_bench(entries, dtype=dtype, mode=mode, run=run)
-    device, mirror = choose_device(run.device), run.mirror or None
-    cards = _with_parent({card.name: card for _, card in (store.fetch(name, mirror=mirror) for name in entries)}, run)
-    check_one_shape(list(cards.values()))
-    models = {name: checkpoint.load(store.download(name, mirror=mirror), device=device) for name in cards}
-    shape = next(iter(cards.values())).sample_shape
+    device = choose_device(run.device)
+    located = ((name, *find_entry(name, mirror=run.mirror or None)) for name in entries)
+    named = {name if store.is_path(name) else card.name: (path, card) for name, path, card in located}
+    found = _with_parent(named, run)
+    check_one_shape([card for _, card in found.values()])
+    models = {name: checkpoint.load(path, device=device) for name, (path, _) in found.items()}
+    shape = next(iter(found.values()))[1].sample_shape
     x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     warmup = max(3, repeats // 5)
     times = forward_times(models, x, repeats=repeats, warmup=warmup, dtype=dtype, mode=mode)
@@ -128,18 +134,18 @@ def bench_entries(
     )
 
 
-def _with_parent(cards: dict[str, Card], run: RunOptions) -> dict[str, Card]:
-    """The cards, and before a single one that of its parent where the two can be compared; a warning where not."""
-    card = next(iter(cards.values()))
-    if len(cards) > 1 or card.parent is None:
-        return cards
+def _with_parent(found: dict[str, tuple[Path, Card]], run: RunOptions) -> dict[str, tuple[Path, Card]]:
+    """The entries, and before a single one its parent where the two can be compared; a warning where not."""
+    card = next(iter(found.values()))[1]
+    if len(found) > 1 or card.parent is None:
+        return found
     try:
-        _, parent = store.fetch(card.parent, mirror=run.mirror or None)
+        path, parent = store.fetch(card.parent, mirror=run.mirror or None)
         if parent.sample_shape != card.sample_shape:
             raise ZooError(f"it takes samples of {parent.sample_shape}, this one of {card.sample_shape}")
         if card.parent_in({parent.name: parent}) is None:
             raise ZooError("it was made anew since; name both to compare them as they are")
-        return {parent.name: parent, card.name: card}
+        return {parent.name: (path, parent), **found}
     except ZooError as error:
         _LOG.warning("%s is timed alone, without its parent %s: %s", card.name, card.parent, error)
-        return cards
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from zoo.convert import read_weights
 from zoo.datasets import LabelledDataset, dataset_info
 from zoo.errors import ZooError
 from zoo.evaluate import batch_indices, batches, count
+from zoo.file_entry import find_entry, typed_name
 from zoo.models import groups_of
 from zoo.prune import (
     Budget,
@@ -42,6 +44,7 @@ from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_d
 from zoo.workflows.save import EntryDraft, EntryResult, Parent, finish_entry
 from zoo.workflows.training import run_training
 
+_LOG = logging.getLogger("zoo")
 # Settings on a card that say how far to prune. What an earlier run with other values of these measured is used again.
 _GOALS = (
     "eps", *TARGETS, "round_to", "min_width", "groups", "leave", "finetune_epochs", "recalibrate", "distil_epochs",
@@ -97,6 +100,7 @@ def reprune(
 ) -> PruningResult:
     """Prune an entry, or a network with the weights of a file, and save the result as a new entry.
 
+    entry     its name, or the path of a checkpoint
     eps, budget, method, options, groups, seed  as of `zoo.prune.prune`; the goal is either eps or a budget
     exclude   names of groups that are left unpruned
     samples   the number of training samples to prune on, drawn by the seed, without augmentation; None is the number of
@@ -147,7 +151,7 @@ def reprune(
     }
     settings.setdefault("no_settle", None)  # the first version's name of refine=False, still part of the identity
     stored: dict[str, Value] = {"half": run.fp16_weights or None}
-    argument = entry.arch if isinstance(entry, WeightsFile) else parent.name
+    argument = entry.arch if isinstance(entry, WeightsFile) else parent.typed or parent.name
     command = command_line("reprune", argument, {**settings, **stored, "name": run.name})
     check_output_dir(run)
     if run.name is not None:
@@ -200,18 +204,21 @@ def _load_parent(
 ) -> tuple[Parent, Splits]:
     """The network to prune, an entry or one with the weights of a file, and its samples without augmentation."""
     if isinstance(entry, str):
-        path, card = store.fetch(entry, mirror=run.mirror or None)
+        path, card = find_entry(entry, mirror=run.mirror or None)
         spec = DataSpec.of(card, data)
         splits = Splits.load(spec, holdout=run.fp16_weights)
         warn_if_trained_on_validation(card, spec)
         check_num_classes(card.name, card.num_classes, spec, splits.train)
         model = checkpoint.load(path, device=device)
-        return Parent(card.name, card.arch, model, card.options, card.saved.sha256, card.licences.weights), splits
+        terms, typed = card.licences.weights, typed_name(entry, card)
+        return Parent(card.name, card.arch, model, card.options, card.saved.sha256, terms, typed), splits
     arch = entry.arch
-    state = read_weights(entry.path, arch)
+    found = read_weights(entry.path, arch)
+    if found.remark and distributed.rank() == 0:
+        _LOG.warning("%s: %s (of zoo convert, which makes a checkpoint of them)", entry.path, found.remark)
     splits = Splits.load(data, holdout=run.fp16_weights)
     model = models.create_model(arch, num_classes=splits.train.num_classes)
-    checkpoint.load_weights(model, state, source=str(entry.path))
+    checkpoint.load_weights(model, found.state, source=str(entry.path))
     name = f"{arch}.{data.dataset}"
     return Parent(name, arch, model.to(device).eval(), {}, sha256_of(entry.path), UNKNOWN), splits
 

@@ -34,6 +34,7 @@ class Parent:
     options: Mapping[str, Value]
     sha256: str
     licence: str  # of its weights
+    typed: str = ""  # in a command, where that is not its name: the path of a file
 
 
 @dataclass(frozen=True)

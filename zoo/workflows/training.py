@@ -13,6 +13,7 @@ from torch import nn
 from zoo import checkpoint, distributed, models, store
 from zoo.cards import Card, Value, parse_name
 from zoo.errors import ZooError
+from zoo.file_entry import find_entry, typed_name
 from zoo.train import Recipe, train
 from zoo.utils import check_seed
 from zoo.workflows.checks import check_finetune, check_train
@@ -88,6 +89,7 @@ def finetune_entry(
 ) -> EntryResult:
     """Train an entry further with its fine-tuning recipe, and save the result as another entry.
 
+    name     an entry's, or the path of a checkpoint
     recipe   a file that takes the place of the network's own recipe (`zoo.train.Recipe`)
     changes  fields of the recipe that take the place of its own; None values are left out
     data     fields that take the place of the entry's own
@@ -103,7 +105,7 @@ def finetune_entry(
     run = run or RunOptions()
     check_finetune(name, data=data or DataSpec(), recipe=recipe, changes=changes, seed=seed, run=run)
     device = choose_device(run.device)
-    path, entry = store.fetch(name, mirror=run.mirror or None)
+    path, entry = find_entry(name, mirror=run.mirror or None)
     spec = DataSpec.of(entry, data)
     check_seed(seed)
     base, settings = resolve_recipe("finetune", entry.arch, spec.dataset, recipe, changes)
@@ -113,7 +115,8 @@ def finetune_entry(
     recipe_setting: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
     command_settings = {**spec.recipe(splits.train), **recipe_on_command_line(base, settings), "seed": seed}
     storage_settings = {**recipe_setting, "half": run.fp16_weights or None}
-    command = command_line("finetune", entry.name, {**command_settings, **storage_settings, "name": run.name})
+    settings_typed = {**command_settings, **storage_settings, "name": run.name}
+    command = command_line("finetune", typed_name(name, entry), settings_typed)
     new_name = run.name or f"{parse_name(entry.name).stem}-finetuned.{spec.dataset}"
     parent = _parent_of(entry, path, splits, device, run.mirror, required=settings.distil > 0)
     check_output_dir(run)
@@ -161,6 +164,8 @@ def _parent_of(
     if entry.parent is not None:
         try:
             parent_file, parent = store.fetch(entry.parent, mirror=mirror or None)
+            if parent.name != entry.parent:  # a network that came from a file, which is called like an entry's stem
+                raise ZooError(f"{entry.parent} was a file, and no entry of that name is here")
             check_num_classes(parent.name, parent.num_classes, splits.spec, splits.train)
             file, card = parent_file, parent
         except ZooError as error:
