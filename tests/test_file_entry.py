@@ -45,6 +45,17 @@ def test_info_eval_and_get_take_a_file_like_an_entry(file: Path) -> None:
         assert torch.equal(zoo.get(path)(x), zoo.get("dgcnn-0.25x")(x))
 
 
+def test_predict_takes_a_file_and_asks_for_its_data_set(file: Path) -> None:
+    (file.parent / "cloud.xyz").write_text("\n".join(f"{i % 7} {i % 5} {i % 3}" for i in range(40)))
+    result = run("predict", "./a.safetensors", "cloud.xyz")
+    assert result.exit_code == 2
+    assert "a does not say which data set it was trained on: name it with --dataset NAME" in result.stderr
+    found = made("predict", "./a.safetensors", "cloud.xyz", "--dataset", "shapes", "--device", "cpu")["files"][0]
+    assert {guess["name"] for guess in found["classes"]} <= {*(zoo.info("dgcnn-0.25x").class_names or ())}
+    result = run("predict", "./a.safetensors", "cloud.xyz", "--dataset", "modelnet40")
+    assert (result.exit_code, "a tells 20 classes apart, but modelnet40 has 40" in result.stderr) == (2, True)
+
+
 def test_bench_and_export_take_files(file: Path) -> None:
     shutil.copy(file, file.with_name("b.safetensors"))
     (file.parent / "in").mkdir()

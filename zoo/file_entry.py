@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,26 @@ _HASHED = re.compile(r"(.+)-[0-9a-f]{8}")
 
 
 def find_entry(
-    name: str | os.PathLike[str], *, mirror: str | os.PathLike[str] | Sequence[str] | None = None
-) -> tuple[Path, Card]:
+    name: str | os.PathLike[str], *, mirror: str | os.PathLike[str] | Sequence[str] | None = None,
+    dataset: str | None = None,
+) -> tuple[Path, Card]:  # fmt: skip
     """The checkpoint and the card of an entry by name (`zoo.store.fetch`), or of a checkpoint by path.
+
+    dataset  what the network was trained on, where neither file nor card says it
 
     Raises ZooError for an unknown entry, and for a path without a checkpoint of the zoo: it says how to convert one.
     """
-    if not store.is_path(name):
-        return store.fetch(str(name), mirror=mirror)
-    path, card = store.checkpoint_at(name)
-    return path, card or card_of_file(path)
+    if store.is_path(name):
+        path, found = store.checkpoint_at(name)
+        card = found or card_of_file(path)
+    else:
+        path, card = store.fetch(str(name), mirror=mirror)
+    if card.dataset != UNKNOWN or dataset is None:
+        return path, card
+    classes = dataset_info(dataset).num_classes
+    if classes not in (None, card.num_classes):
+        raise ZooError(f"{card.name} tells {card.num_classes} classes apart, but {dataset} has {classes}")
+    return path, replace(card, dataset=dataset)
 
 
 def typed_name(name: str | os.PathLike[str], card: Card) -> str:

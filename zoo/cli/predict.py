@@ -15,12 +15,14 @@ from zoo.cli.params import PATH, entry_names
 @click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes for each file.")
+@click.option("--dataset", help="What NAME was trained on, where a converted file does not say it.")
 @MIRROR
 @DEVICE
 @JSON
 def predict(
-    entry: str, files: tuple[Path, ...], top: int, mirror: tuple[str, ...], device: str | None, as_json: bool
-) -> None:
+    entry: str, files: tuple[Path, ...], top: int, dataset: str | None, mirror: tuple[str, ...], device: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Print the most probable classes of files by the network of the entry NAME, one line a file.
 
     Files are images (PNG, JPEG, WebP, TIFF, BMP), meshes (OFF, PLY, OBJ, STL) or clouds (PLY, XYZ, TXT, NPY, NPZ),
@@ -30,7 +32,7 @@ def predict(
     with plugins_loaded():
         from zoo.workflows import predict_files
 
-        result = predict_files(entry, files, top=top, device=device, mirror=mirror or None)
+        result = predict_files(entry, files, top=top, device=device, dataset=dataset, mirror=mirror or None)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     elif result.guesses:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import display, store
+from zoo import display
 from zoo.cards import Card
 from zoo.errors import ZooError
+from zoo.workflows.checks import find_card
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,23 +53,29 @@ class PredictionResult:
 
 
 def predict_files(
-    name: str, files: Sequence[Path], *, top: int = 3, device: str | None = None, mirror: Sequence[str] | None = None
-) -> PredictionResult:
+    name: str, files: Sequence[Path], *, top: int = 3, device: str | None = None, dataset: str | None = None,
+    mirror: Sequence[str] | None = None,
+) -> PredictionResult:  # fmt: skip
     """The most probable classes of image, mesh and cloud files, by the network of an entry.
 
     Files are prepared as the entry's test samples are (`zoo.datasets.read_sample`): one that cannot be is an error of
     the result, and the others are predicted all the same.
 
-    top     the number of classes
-    device  as of `RunOptions`
+    name     an entry's, or the path of a checkpoint
+    top      the number of classes
+    device   as of `RunOptions`
+    dataset  the data set of a network whose file or card does not say it
 
     Raises ZooError for an unknown entry, a network for neither images nor clouds, and outputs that are not finite.
     """
-    path, card = store.fetch(name, mirror=mirror)
+    find_card(name, mirror or ())  # an unknown name need not wait for torch
+    from zoo.file_entry import find_entry
+
+    path, card = find_entry(name, mirror=mirror, dataset=dataset)
     shape = card.sample_shape
     if len(shape) not in (2, 3) or shape[0] != 3 or len(set(shape[1:])) > 1:
         raise ZooError(f"{card.name} takes samples of {' x '.join(map(str, shape))}: neither images nor clouds")
-    import torch  # an unknown name need not wait for it
+    import torch
 
     from zoo import checkpoint
     from zoo.datasets import read_sample
