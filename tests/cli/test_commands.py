@@ -18,7 +18,7 @@ from small_zoo import SMALL, Counting, entries, made, run, without_known
 import zoo
 from zoo import checkpoint, models, store
 from zoo.datasets.shapes import Shapes
-from zoo.evaluate import count, evaluate
+from zoo.evaluate import count, evaluate, processor_name
 from zoo.workflows import RunOptions, command_line, data_spec, reprune
 
 
@@ -166,7 +166,7 @@ def test_evaluating_again_finds_what_the_card_says(home):
     assert f"{card.accuracy.correct} of 60" in run("eval", "dgcnn-0.25x", "--device", "cpu").stdout
 
 
-def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home, caplog):
+def test_timing_gives_ratios_for_cards_and_the_milliseconds_of_this_run_on_a_cpu(home, caplog):
     made("finetune", "dgcnn-0.25x", "--epochs", "1", "--device", "cpu")
     words = ["bench", "dgcnn-0.25x-finetuned", "--batch", "2", "--repeats", "3", "--device", "cpu"]
     times = made(*words)
@@ -174,7 +174,15 @@ def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home, caplog):
     assert times["against"] == "dgcnn-0.25x.shapes"
     assert times["times"]["dgcnn-0.25x.shapes"]["ratio"] == 1
     assert all(each["median_ms"] is None for each in times["times"].values())
-    assert "ms" not in run(*words).stdout
+    here = times["milliseconds_here"]
+    assert here.keys() == times["times"].keys()
+    assert all(0 < each["p5"] <= each["median"] <= each["p95"] for each in here.values())
+    head, titles, parent, child, note = run(*words).stdout.splitlines()
+    assert head.startswith(f"{processor_name(torch.device('cpu'))}, torch {torch.__version__}, batch 2, float32, eager")
+    assert titles.split("  ")[-1].strip() == "speed-up against dgcnn-0.25x.shapes"
+    assert re.fullmatch(r"dgcnn-0\.25x\.shapes +[\d.]+ ms +[\d.]+ to [\d.]+ ms +[\d.]+k?", parent)
+    assert re.search(r" [\d.]+ ms .* [\d.]+x \([\d.]+ to [\d.]+\)$", child)
+    assert note == "Milliseconds of this machine in this run: they stand on no card."
     card = home / "own" / "dgcnn-0.25x-finetuned.shapes.json"
     text = card.read_text()
     card.write_text(text.replace(json.loads(text)["recipe"]["parent_sha256"], "0" * 64))
@@ -184,7 +192,8 @@ def test_timing_gives_ratios_and_no_milliseconds_on_a_cpu(home, caplog):
         path.unlink()
     alone = run(*words)
     assert "is timed alone, without its parent dgcnn-0.25x.shapes: no model" in caplog.text
-    assert "against dgcnn-0.25x-finetuned.shapes" in alone.stdout
+    assert "speed-up" not in alone.stdout  # over itself it would be 1
+    assert re.search(r"^dgcnn-0\.25x-finetuned\.shapes +[\d.]+ ms +[\d.]+ to [\d.]+ ms +\d", alone.stdout, re.MULTILINE)
 
 
 COMMANDS = {

@@ -30,7 +30,7 @@ def completed(*words: str) -> list[str]:
 
 
 def test_commands() -> None:
-    assert completed("re") == ["reprune"]
+    assert completed("re") == ["remove", "reprune"]
     assert {"bundle", "bench"} == set(completed("b"))
 
 

@@ -10,6 +10,7 @@ import pytest
 from zoo.cards import NO_PARENT, Accuracy, Card, File, Forward
 from zoo.cards.licences import Licences
 from zoo.display import COLUMNS, Query
+from zoo.display.format import percent
 from zoo.errors import ZooError
 
 
@@ -151,6 +152,13 @@ def test_a_percentage_that_floats_cannot_hold_is_met_by_its_own_fraction() -> No
     for thousandths in range(11, 1001):  # above 1 %, below which a number is a fraction
         exact = replace(CARDS[DENSE], accuracy=Accuracy.of("test", thousandths, 1000))
         assert Query(min_acc=float(f"{thousandths // 10}.{thousandths % 10}")).select({DENSE: exact}), thousandths
+
+
+@pytest.mark.parametrize(("right", "bound", "kept"), [(844, 93, True), (843, 93, False), (844, 93.1, False)])
+def test_what_is_shown_as_the_bound_is_kept(right: int, bound: float, kept: bool) -> None:
+    shown = replace(CARDS[DENSE], accuracy=Accuracy.of("test", right, 908))  # 844 of 908 are 92.952 %
+    assert (percent(shown.accuracy) == "93.0 %") == (right == 844)  # type: ignore[arg-type]
+    assert bool(Query(min_acc=bound).select({DENSE: shown})) is kept
 
 
 def test_without_an_order_cards_stay_as_they_came() -> None:

@@ -143,7 +143,7 @@ def test_networks_and_settings_that_need_float32_are_refused(case):
     with pytest.raises(ZooError, match=r"`eval_dtype` is float32 or bfloat16, .* got 'bf16'"):
         Search(eval_dtype="bf16")
     for method, repair in (("repaired", None), ("local", Repair())):
-        with pytest.raises(ZooError, match=r"repair fits to measured inputs, .* or take method local"):
+        with pytest.raises(ZooError, match=r"repair fits to measured inputs, .* or take `method=local`"):
             prune(model, data, eps=0.03, method=method, options=Options(repair=repair, search=BFLOAT16))
     double = data[0].double(), data[1]
     with pytest.raises(ZooError, match="is for a network in float32; this one has float64 weights"):

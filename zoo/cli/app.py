@@ -32,6 +32,7 @@ LAZY = {
     "convert": ("zoo.cli.convert:convert", "Turn a file of weights into one of the zoo's checkpoints."),
     "bundle": ("zoo.cli.store:bundle", "Put entries into one file, or install such a file."),
     "cache": ("zoo.cli.store:cache", "List, clean or verify what was downloaded."),
+    "remove": ("zoo.cli.store:remove", "Delete entries of your own."),
     "publish": ("zoo.cli.store:publish", "Write a mirror that any static web server can serve."),
 }
 _RUNNING = "zoo.cli.command"  # where a context keeps the command that runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,18 @@ FOLDER = _ExpandedPath(file_okay=False, path_type=Path)
 
 def entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """For the shell to complete: names of entries on this machine that begin so, with and without their data sets."""
+    return _completed(incomplete, store.list_models)
+
+
+def own_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The same for the user's own entries."""
+    return _completed(incomplete, store.own_names)
+
+
+def _completed(incomplete: str, list_names: Callable[[], Sequence[str]]) -> list[str]:
     logging.disable()  # the warning about a broken card would disturb the command line that is being typed
     try:
-        names = store.list_models()
+        names = list_names()
     except ZooError:
         return []
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from zoo import store
-from zoo.cli.params import FILE, FOLDER, entry_names
+from zoo.cli.params import FILE, FOLDER, entry_names, own_names
 from zoo.display import quantity, table
 
 _MIRROR = click.option("--mirror", "mirror", multiple=True, help="Where to look for what is not here; may be repeated.")
@@ -60,19 +60,49 @@ def bundle(
 def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: bool) -> None:
     """Write shipped and own entries, all or those named, into FOLDER: a mirror that any static web server can serve.
 
-    A mirror that is there is added to. Names may hold a *.
+    A mirror that is there is added to. Names may hold a *. Own entries that failed (near chance, or with half of what
+    the parent knows) are left out unless they are named in full.
     """
     done = store.publish(folder, patterns, overwrite=overwrite)
     if as_json:
-        lists = {"new": done.new, "replaced": done.replaced, "there": done.unchanged, "missing": done.missing}
+        lists = {
+            "new": done.new, "replaced": done.replaced, "there": done.unchanged, "missing": done.missing,
+            "left_out": done.left_out,
+        }  # fmt: skip
         click.echo(json.dumps({"folder": str(done.folder), **lists}, indent=2))
         return
     for state, names in (("new", done.new), ("replaced", done.replaced), ("there already", done.unchanged)):
         for name in names:
             click.echo(f"{state:<14}{name}")
+    for name, why in done.left_out.items():
+        click.echo(f"{'left out':<14}{name} ({why}); to publish it name it in full")
     for name, parent in done.missing.items():
         click.echo(f"{name} lacks its parent here: zoo publish {shlex.quote(str(folder))} {parent}")
     click.echo(f"use it with --mirror {shlex.quote(str(folder))}, or serve the folder and give its address")
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=own_names)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@_JSON
+def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete entries of your own, card and checkpoint. What was downloaded goes with zoo cache clean NAME."""
+    cards = store.own_entries(names)
+    if not yes:
+        children = sorted({card.name for card in store.cards().values() if card.parent in {c.name for c in cards}})
+        for card in cards:
+            right = f", {card.accuracy.correct} of {card.accuracy.total} right" if card.accuracy else ""
+            click.echo(f"{card.name}  {quantity(card.saved.size)}B{right}; made by {card.recipe['command']}", err=True)
+        if children:
+            click.echo(f"they are compared with what goes: {', '.join(children)}", err=True)
+        what = "this entry" if len(cards) == 1 else f"these {len(cards)} entries"
+        click.confirm(f"Delete {what}?", abort=True, err=True)
+    removed = [(card.name, store.remove(card)) for card in cards]
+    if as_json:
+        records = [{"name": name, "paths": [str(path) for path in paths]} for name, paths in removed]
+        click.echo(json.dumps(records, indent=2))
+    for name, _ in removed if not as_json else ():
+        click.echo(f"removed  {name}")
 
 
 @click.group()

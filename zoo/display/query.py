@@ -10,7 +10,7 @@ from operator import itemgetter
 from zoo.cards import Card, Forward
 from zoo.display.columns import COLUMNS, fastest_ms
 from zoo.display.filters import Filter, matches_any, max_filter, min_filter, name_filter, text_filter, with_stem
-from zoo.display.format import quantity
+from zoo.display.format import percent, quantity
 from zoo.errors import ZooError, suggest
 
 
@@ -21,7 +21,7 @@ class Query:
     ``Query(arch="dgcnn", max_macs=1e9, sort="-accuracy").select(zoo.store.cards())``
 
     pattern  patterns of names, one of which must match
-    min_acc  in percent, or as a fraction up to 1
+    min_acc  in percent, or as a fraction up to 1; of the accuracy as it is shown, with one decimal
     device   only timings on such a device count, for ``max_ms`` and the order too; the pattern is compared with
              ``cuda: NVIDIA H200`` and with both of its parts
     sort     a column of `zoo.display.COLUMNS`, in descending order with a ``-`` before it; entries without a value come
@@ -115,7 +115,10 @@ class Query:
 
 
 def _accuracy(card: Card) -> float | None:
-    return card.accuracy.share if card.accuracy else None
+    """The share of right answers, or what the table shows of it if that is more: 92.95 % is shown as 93.0 %."""
+    if card.accuracy is None:
+        return None
+    return max(card.accuracy.share, round(float(percent(card.accuracy).removesuffix(" %")) / 100, 12))
 
 
 def _finetuned_from(card: Card) -> str | None:

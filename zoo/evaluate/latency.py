@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import platform
 import statistics
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +89,18 @@ def time_calls(
 def device_name(device: torch.device) -> str:
     """The GPU's model name; "cpu" for any CPU, because times of a shared processor do not characterise its model."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def processor_name(device: torch.device) -> str:
+    """The model of the GPU, or of this machine's CPU with the number of threads that torch uses."""
+    if device.type == "cuda":
+        return device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")  # says more than platform.processor() where it exists
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = next(iter(models), platform.processor() or platform.machine() or "a CPU")
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def prepare_call(model: nn.Module, x: Tensor, mode: str) -> Callable[[], Tensor]:

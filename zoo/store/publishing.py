@@ -33,6 +33,7 @@ class Published:
     """The names of a mirror's entries that are new, that were replaced, and that did not change.
 
     missing: entry of the mirror -> its parent, if that could be published too, and is neither shipped nor in the mirror
+    left_out: own entry that was not named -> why it counts as a failed experiment
     """
 
     folder: Path
@@ -40,13 +41,15 @@ class Published:
     replaced: list[str]
     unchanged: list[str]
     missing: dict[str, str]
+    left_out: dict[str, str]
 
 
 def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = False) -> Published:
     """Write shipped and own entries into a mirror folder: all, or those that a name or a pattern like ``dgcnn*`` names.
 
     Entries are added to an existing mirror. The same entries give the same bytes, in whatever order they came. Cards of
-    the user's own entries are published with their commands and recipes.
+    the user's own entries are published with their commands and recipes. One that is near chance, or has lost half of
+    what its parent knows, is a failed experiment: it is published only by its name, not by a pattern or among all.
 
     Raises:
         ZooError: a pattern matches nothing; an entry is damaged; the mirror has another entry of that name and
@@ -55,7 +58,7 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
     ours = {name: card for name, card in cards().items() if not is_downloaded(name)}
     if not ours:
         raise ZooError("there is nothing to publish: make an entry with zoo train or zoo reprune")
-    chosen = _choose([patterns] if isinstance(patterns, str) else patterns or ["*"], ours)
+    chosen, left_out = _choose([patterns] if isinstance(patterns, str) else patterns or ["*"], ours)
     folder = expand_path(folder)
     with locked(folder, mirrors.INDEX):
         listed = _listed(folder)
@@ -74,16 +77,35 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
             mirrored = dict(_entries(folder, listed))
             _write_index(folder, mirrored)
     unchanged = [name for name in chosen if before.get(name) == ours[name]]
-    return Published(folder, new, replaced, unchanged, _missing_parents(mirrored, ours))
+    return Published(folder, new, replaced, unchanged, _missing_parents(mirrored, ours), left_out)
 
 
-def _choose(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
-    return sorted({name for pattern in patterns for name in _matching(pattern, names)})
+def _choose(patterns: Sequence[str], ours: Mapping[str, Card]) -> tuple[list[str], dict[str, str]]:
+    """The names to publish, sorted; and those of failed experiments that only patterns match, with the reason."""
+    named = {resolve_name(p, ours, preferred=filter(is_own, ours)) for p in patterns if not _is_pattern(p)}
+    matched = {name for p in patterns if _is_pattern(p) for name in _matching(p, ours)} - named
+    left_out = {name: why for name in sorted(matched) if is_own(name) and (why := _failure(ours[name])) is not None}
+    return sorted(named | (matched - left_out.keys())), left_out
+
+
+def _failure(card: Card) -> str | None:
+    """Why an entry is a failed experiment, if it is one: how near its accuracy is to that of guessing."""
+    if card.accuracy is None:
+        return None
+    chance, parent = 1 / card.num_classes, card.parent_accuracy
+    what = f"{card.accuracy.correct} of {card.accuracy.total} right"
+    if card.accuracy.share - chance < 0.1 * (1 - chance):
+        return f"{what}, near the {100 * chance:.3g} % of guessing"
+    if parent is not None and card.accuracy.share - chance < 0.5 * (parent.share - chance):
+        return f"{what}, its parent {parent.correct}"
+    return None
+
+
+def _is_pattern(text: str) -> bool:
+    return any(char in text for char in "*?[")
 
 
 def _matching(pattern: str, names: Iterable[str]) -> list[str]:
-    if not any(char in pattern for char in "*?["):
-        return [resolve_name(pattern, names, preferred=filter(is_own, names))]
     matching = [name for name in names if matches(name, pattern)]
     if not matching:
         raise ZooError(f"no entry matches {pattern!r}: zoo list shows those that there are")

@@ -14,7 +14,7 @@ from zoo import checkpoint, display, distributed, store
 from zoo.cards import Accuracy, Card, Forward
 from zoo.datasets import dataset_title
 from zoo.errors import ZooError
-from zoo.evaluate import evaluate, forward_times
+from zoo.evaluate import evaluate, forward_times, processor_name
 from zoo.file_entry import find_entry
 from zoo.workflows.checks import check_bench, check_eval, check_one_shape
 from zoo.workflows.data_spec import DataSpec, check_num_classes, warn_if_trained_on_validation
@@ -84,24 +84,39 @@ def evaluate_entry(
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """Forward times of several entries from one run; speed-ups are relative to the first."""
+    """Forward times of several entries from one run; speed-ups are relative to the first.
+
+    records       what cards may state: on a CPU ratios alone
+    milliseconds  entry -> median, 5th and 95th percentile of this run on this machine, on a CPU too; never on cards
+    processor     the machine's name for what ran it
+    """
 
     records: dict[str, Forward]
+    milliseconds: dict[str, tuple[float, float, float]]
+    processor: str
 
     def table(self) -> str:
         first, record = next(iter(self.records.items()))
-        head = f"{record.device}, torch {record.torch}, batch {record.batch}, {record.dtype}, {record.mode}"
-        rows: list[tuple[str, ...]] = [("entry", f"speed-up against {first}", "median", "95 %")]
+        setup = f"torch {record.torch}, batch {record.batch}, {record.dtype}, {record.mode}"
+        rows: list[tuple[str, ...]] = [("entry", "median", "5 to 95 %", "samples/s", f"speed-up against {first}")]
         for name, forward in self.records.items():
-            times = ("" if ms is None else f"{ms:.3f} ms" for ms in (forward.median_ms, forward.p95_ms))
-            rows.append((name, display.speedup(forward), *times))
-        if record.median_ms is None:
-            rows = [row[:2] for row in rows]
-        return f"{head}\n{display.table(rows)}"
+            median, low, high = self.milliseconds[name]
+            rate = display.quantity(1000 * record.batch / median)
+            ratio = "" if name == first else display.speedup(forward)
+            rows.append((name, f"{median:.3f} ms", f"{low:.3f} to {high:.3f} ms", rate, ratio))
+        if len(self.records) == 1:  # its speed-up over itself says nothing
+            rows = [row[:-1] for row in rows]
+        table = f"{self.processor}, {setup}\n{display.table(rows)}"
+        if record.device.startswith("cpu"):
+            table += "\nMilliseconds of this machine in this run: they stand on no card."
+        return table
 
     def to_dict(self) -> dict[str, Any]:
         records = {name: asdict(record) for name, record in self.records.items()}
-        return {"against": next(iter(records)), "times": records}
+        keys = ("median", "p5", "p95")
+        here = {name: dict(zip(keys, times, strict=True)) for name, times in self.milliseconds.items()}
+        first = next(iter(records))
+        return {"against": first, "times": records, "processor": self.processor, "milliseconds_here": here}
 
 
 def bench_entries(
@@ -113,7 +128,8 @@ def bench_entries(
     batch, dtype, mode, repeats  as of `zoo.evaluate.forward_times`; `batch` is the number of samples of a pass
     run                          of which the device counts
 
-    Milliseconds are given on a GPU only: those of a processor depend on its other work, ratios hardly do.
+    The milliseconds of a CPU are given for this run alone and never on cards: they depend on the machine and its other
+    work, ratios hardly do.
 
     Raises ZooError for an unknown entry, entries that take samples of different shapes, and as `forward_times`.
     """
@@ -130,7 +146,9 @@ def bench_entries(
     warmup = max(3, repeats // 5)
     times = forward_times(models, x, repeats=repeats, warmup=warmup, dtype=dtype, mode=mode)
     return BenchmarkResult(
-        {name: forward_record(record, device, batch=batch, dtype=dtype, mode=mode) for name, record in times.items()}
+        {name: forward_record(record, device, batch=batch, dtype=dtype, mode=mode) for name, record in times.items()},
+        {name: (1000 * each.median, 1000 * each.p5, 1000 * each.p95) for name, each in times.items()},
+        processor_name(device),
     )
 
 

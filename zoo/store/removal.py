@@ -1,0 +1,62 @@
+"""Deleting the user's own entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.cards import Card, check_name_text, resolve_name
+from zoo.errors import ZooError
+from zoo.store.folders import card_files, is_shipped, user_dir
+from zoo.store.store import cards
+from zoo.store.verify import read_card
+
+
+def own_names() -> list[str]:
+    """The names of the user's own entries, sorted."""
+    return [path.stem for path in card_files(user_dir())]
+
+
+def own_entries(names: Sequence[str]) -> list[Card]:
+    """The cards of the user's own entries of these names, each once.
+
+    Raises:
+        ZooError: a name is that of a shipped or downloaded entry, or of none, or its card cannot be read.
+    """
+    own = own_names()
+    return [read_card(user_dir() / f"{name}.json") for name in dict.fromkeys(_resolve(name, own) for name in names)]
+
+
+def remove(card: Card) -> list[Path]:
+    """Delete an entry of the user's own and return the files that went. Of a kill between them a checkpoint without a
+    card is left, which is no entry.
+
+    Raises:
+        ZooError: a file cannot be deleted.
+    """
+    folder = user_dir()
+    removed = []
+    for path in (folder / f"{card.name}.json", folder / card.saved.name):
+        try:
+            if path.exists():
+                path.unlink()
+                removed.append(path)
+        except OSError as error:
+            raise ZooError(f"cannot remove {path}: {error.strerror or error}") from error
+    return removed
+
+
+def _resolve(name: str, own: Sequence[str]) -> str:
+    check_name_text(name)
+    try:
+        return resolve_name(name, own)
+    except ZooError as error:
+        known = cards()
+        try:
+            other = resolve_name(name, known)
+        except ZooError:
+            other = ""
+        if not other:
+            raise ZooError(str(error) if own else f"no model {name!r}: you have no entries of your own") from None
+        how = "it came with the package" if is_shipped(other) else f"it was downloaded: type zoo cache clean {other}"
+        raise ZooError(f"{other} is no entry of your own; {how}") from None
