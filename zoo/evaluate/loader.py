@@ -5,13 +5,16 @@ Training, evaluation and pruning load their data through `batches`, so NaN in a 
 
 from __future__ import annotations
 
+import atexit
+import functools
+import gc
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from zoo.errors import ZooError
 
@@ -54,22 +57,59 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield inputs (B, ...) and labels (B,) on the device for every list of sample indices in `order`.
 
-    Raises ZooError, with its index, for a sample that holds NaN or infinity.
+    Raises ZooError, with its index, for a sample that holds NaN or infinity; and what the data set raises.
     """
     loader = DataLoader(
-        dataset,
+        _ErrorsAsSamples(dataset) if workers else dataset,
         batch_sampler=order,
         num_workers=workers,
+        collate_fn=_collate if workers else None,
         pin_memory=device.type == "cuda",
         worker_init_fn=_ignore_interrupts,
         generator=torch.Generator(),  # the loader draws a seed when it starts: not from the global generator
     )
-    for indices, (inputs, labels) in zip(order, loader, strict=True):
-        finite = torch.isfinite(inputs).flatten(1).all(1)
-        if not finite.all():
-            first = indices[int(finite.logical_not().nonzero()[0])]
-            raise ZooError(f"sample {first} of the data holds NaN or infinite values: fix or remove it")
-        yield inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    if workers:
+        _collect_at_exit()
+    iterator = zip(order, loader, strict=True)
+    try:
+        for indices, batch in iterator:
+            if isinstance(batch, ZooError):
+                raise batch
+            inputs, labels = batch
+            finite = torch.isfinite(inputs).flatten(1).all(1)
+            if not finite.all():
+                first = indices[int(finite.logical_not().nonzero()[0])]
+                raise ZooError(f"sample {first} of the data holds NaN or infinite values: fix or remove it")
+            yield inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+    finally:
+        del iterator  # an error's traceback would keep it, and its workers, alive
+
+
+@functools.cache
+def _collect_at_exit() -> None:
+    """Let no loader outlive the program, of which an error may have left a reference in a cycle.
+
+    Python waits for the workers when it ends. They are told to end when their loader is deleted, and by nothing else.
+    """
+    atexit.register(gc.collect)
+
+
+class _ErrorsAsSamples(Dataset[Any]):
+    """A data set that gives a ZooError as a sample: raised in a worker, it would arrive as text with a traceback."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except ZooError as error:
+            return error
+
+
+def _collate(samples: list[Any]) -> Any:
+    """The samples as a batch; of those with an error, the first error."""
+    return next((sample for sample in samples if isinstance(sample, ZooError)), None) or default_collate(samples)
 
 
 def _ignore_interrupts(worker: int) -> None:
