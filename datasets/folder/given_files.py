@@ -11,7 +11,8 @@ from torch import Tensor
 from zoo.datasets.files import IMAGE_SUFFIXES
 from zoo.datasets.folder.listing import SHAPE_SUFFIXES
 from zoo.datasets.folder.shape_files import ShapeFiles
-from zoo.datasets.image_files import ImageFiles
+from zoo.datasets.image_files import ImageFiles, Resize
+from zoo.datasets.image_transforms import MEAN, STD
 from zoo.datasets.registry import dataset_info, loader_of
 from zoo.errors import ZooError
 
@@ -45,8 +46,7 @@ def read_sample(
     if info.resize is None:
         raise ZooError(f"the data set {dataset} does not say how its images are prepared, so {path} cannot be")
     defaults = inspect.signature(loader_of(dataset)).parameters
-    mean, std = (given or defaults[name].default for name, given in (("mean", mean), ("std", std)))
+    mean, std = mean or defaults["mean"].default or MEAN, std or defaults["std"].default or STD
     size = sample_shape[-1]
-    normal = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
-    resize = size if info.resize == "size" else "auto"
-    return ImageFiles([(path, 0)], ("",), size=size, resize=resize, **normal).load_sample(0)
+    resize: Resize = size if info.resize == "size" else "auto"
+    return ImageFiles([(path, 0)], ("",), size=size, resize=resize, mean=mean, std=std).load_sample(0)

@@ -85,8 +85,8 @@ def list_folder(root: Path) -> Listing:
     ]
     digest = hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     label = {name: index for index, name in enumerate(classes)}
-    numbered = ([(path, label[name]) for path, name in files] for files in (train, test))
-    return Listing(kind, classes, *numbered, digest)
+    numbered = [[(path, label[name]) for path, name in files] for files in (train, test)]
+    return Listing(kind, classes, numbered[0], numbered[1], digest)
 
 
 def _by_split(root: Path) -> tuple[_Files, _Files]:

@@ -151,7 +151,7 @@ def _from_numpy(path: Path) -> np.ndarray:
         loaded = loaded.T
     if loaded.ndim != 2 or loaded.shape[1] < 3 or loaded.dtype.kind not in "fiu":
         raise ValueError(f"it holds {loaded.dtype} {loaded.shape}; numbers (N, 3), or more columns, were expected")
-    return loaded[:, :3].astype(np.float64)
+    return np.asarray(loaded[:, :3], dtype=np.float64)
 
 
 def _from_text(path: Path) -> np.ndarray:

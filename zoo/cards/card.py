@@ -16,7 +16,7 @@ from typing import TypeAlias
 from zoo.cards import json_schema, names
 from zoo.cards.accuracy import Accuracy
 from zoo.cards.licences import Licences, check_parent
-from zoo.datasets import dataset_info, list_datasets
+from zoo.datasets import dataset_info, dataset_title, list_datasets
 from zoo.errors import ZooError
 
 SCHEMA = 2
@@ -201,6 +201,12 @@ class Card:
             return self.classes
         known = dataset_info(self.dataset).classes if self.dataset in list_datasets() else ()
         return known if len(known) == self.num_classes else None
+
+    @property
+    def data_title(self) -> str:
+        """How sentences call the data: the title of the data set, or the name of a folder of somebody's own."""
+        folder = self.recipe.get("data_dir")
+        return dataset_title(self.dataset) if folder is None else f"the folder {folder}"
 
     def to_json(self) -> str:
         """The card as JSON text: sorted keys and a newline at the end, so that equal cards give equal bytes."""

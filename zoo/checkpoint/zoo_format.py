@@ -77,13 +77,14 @@ def pack(
 
 def load(
     path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None,
-    num_classes: int | None = None, card: Card | None = None,
+    num_classes: int | None = None, new_head: bool = False, card: Card | None = None,
 ) -> nn.Module:  # fmt: skip
     """Build the network that the file's header describes, load its weights strictly, return it in eval mode.
 
     dtype        type of the weights; float32 by default, whatever the file has
     num_classes  with another number than the file's, the tensors that depend on it keep their random initial values,
                  and a warning names them
+    new_head     whether they do so with the same number too: for other classes
     card         a card that must describe the same network as the header
 
     The names of the classes are the network's attribute ``classes``: the card's, or ImageNet's; None if unknown.
@@ -113,19 +114,26 @@ def load(
         skeleton = build(header["num_classes"])
     check_fit(skeleton, state, source=str(path))
     classes = num_classes or header["num_classes"]
+    new_head = new_head or classes != header["num_classes"]
     # Loading leaves the global random state alone, except that a new head draws its initial values from it.
-    with torch.device("cpu"), torch.random.fork_rng(devices=[], enabled=classes == header["num_classes"]):
+    with torch.device("cpu"), torch.random.fork_rng(devices=[], enabled=not new_head):
         model = build(classes)
-    shapes = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
-    new = sorted(name for name, tensor in model.state_dict().items() if tensor.shape != shapes[name])
+    with torch.device("meta"):
+        new = _head(skeleton, build(header["num_classes"] + 1)) if new_head else []
     model.load_state_dict({name: tensor for name, tensor in state.items() if name not in new}, strict=False)
     if new:
         _LOG.warning(
-            "%s was made for %d classes: %s start anew for %d and have to be trained",
-            path.name, header["num_classes"], ", ".join(new), classes,
+            "%s was made for %d%s classes: %s start anew for %d and have to be trained",
+            path.name, header["num_classes"], " other" * (classes == header["num_classes"]), ", ".join(new), classes,
         )  # fmt: skip
     model.classes = None if card is None or new else _class_names(card)  # type: ignore[assignment]  # no tensor
     return model.to(device=target, dtype=dtype or torch.float32).eval()
+
+
+def _head(model: nn.Module, other: nn.Module) -> list[str]:
+    """The names of the tensors whose shape depends on the number of classes, in which two networks differ."""
+    shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
+    return sorted(name for name, tensor in model.state_dict().items() if tensor.shape != shapes[name])
 
 
 def _class_names(card: Card) -> tuple[str, ...] | None:

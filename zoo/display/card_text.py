@@ -62,12 +62,14 @@ def _classes(names: Sequence[str] | None) -> str:
 
 def _numbers(card: Card, parent: Card | None, parent_title: str) -> Iterator[tuple[str, ...]]:
     """The rows of the table of numbers, the parent's beside the entry's, without rows that are empty for both."""
-    accuracy = card.parent_accuracy or (parent.accuracy if parent else None)
+    # Numbers on other data are none to compare with.
+    alike = parent if parent and (parent.dataset, parent.data_title) == (card.dataset, card.data_title) else None
+    accuracy = card.parent_accuracy or (alike.accuracy if alike else None)
     split = f" on {card.accuracy.split}" if card.accuracy else ""
     lines = [
         ("", card.name, f"{card.parent} ({parent_title})"),
         (f"accuracy{split}", _counted(card.accuracy), _counted(accuracy)),
-        ("cross-entropy", _number(card.cross_entropy), _number(parent.cross_entropy if parent else None)),
+        ("cross-entropy", _number(card.cross_entropy), _number(alike.cross_entropy if alike else None)),
     ]
     for title, field in (("parameters", "parameters"), ("MACs", "macs"), ("MACs (paper's count)", "macs_paper")):
         lines.append((title, _count(getattr(card, field)), _count(getattr(parent, field, None))))

@@ -6,7 +6,6 @@ A number that the card does not state is not mentioned.
 from __future__ import annotations
 
 from zoo.cards import UNKNOWN, Accuracy, Card, Forward
-from zoo.datasets import dataset_title
 from zoo.display.format import interval, percent, quantity
 
 # Networks whose usual spelling is not their name here, with the article that the spelling asks for.
@@ -27,7 +26,7 @@ _ORIGINS = {"zoo reprune": "pruned from", "zoo finetune": "trained further from"
 def describe(card: Card) -> str:
     """One sentence on network, task, data and origin."""
     arch = _ARCHS.get(card.arch) or f"{'an' if card.arch[0] in 'aeiou' else 'a'} {card.arch}"
-    of = "" if card.dataset == UNKNOWN else f" of {dataset_title(card.dataset)}"
+    of = "" if card.dataset == UNKNOWN else f" of {card.data_title}"
     classes = f"{card.num_classes} class{'' if card.num_classes == 1 else 'es'}{of}"
     text = f"{card.name} is {arch} for {card.task} ({classes}; one input is {' x '.join(map(str, card.sample_shape))})"
     if card.parent is None:

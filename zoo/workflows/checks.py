@@ -24,7 +24,7 @@ from zoo.export_targets import check_new_checkpoint
 from zoo.prune import Budget, check_goal
 from zoo.utils import check_folder, decorator_calls, expand_path, load_plugins, weights_format
 from zoo.workflows.command_words import TARGETS
-from zoo.workflows.data_spec import DataSpec
+from zoo.workflows.data_spec import DataSpec, check_classes
 from zoo.workflows.recipes import Finetune, resolve_recipe
 from zoo.workflows.run import RunOptions
 
@@ -216,6 +216,8 @@ def _data_of(card: Card, data: DataSpec, *, same_classes: bool = False) -> DataS
         _check_known(data.dataset)
     spec = DataSpec.of(card, data)
     info = _check_data(spec, card.name, _KINDS.get(len(card.sample_shape)))
+    if same_classes and spec.folder is not None:
+        check_classes(card, spec, own_folder(spec.dataset, spec.data_dir).classes)
     if same_classes and spec.dataset != card.dataset and info not in (None, card.num_classes):
         raise ZooError(
             f"{card.name} tells {card.num_classes} classes apart, but {spec.dataset} has {info}: "
@@ -237,7 +239,7 @@ def _check_data(spec: DataSpec, name: str, kind: str | None) -> int | None:
     listing = own_folder(spec.dataset, spec.data_dir) if info.kind is None else None
     holds = info.kind or (listing.kind if listing else None)
     if kind is not None and holds is not None and holds != kind:
-        fitting = ", ".join(other for other in list_datasets() if dataset_info(other).kind == kind)
+        fitting = ", ".join(other for other in list_datasets() if dataset_info(other).kind in (kind, None))
         data = f"{spec.data_dir}" if listing else spec.dataset
         raise ZooError(f"{name} takes {_TAKES[kind]}, {data} holds {_TAKES[holds]}: it can take {fitting}")
     check_request(spec.dataset, **form)

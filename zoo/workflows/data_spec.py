@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import distributed, store
 from zoo.cards import UNKNOWN, Card, Value
-from zoo.datasets import dataset_info, load
+from zoo.datasets import dataset_info, dataset_title, list_datasets, load
+from zoo.datasets.folder import own_folder
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.datasets import LabelledDataset
 
 _LOG = logging.getLogger("zoo")
+_LONGEST = 40  # letters of a folder in the name of an entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,8 @@ class DataSpec:
     def of(cls, card: Card, changes: DataSpec | None = None) -> DataSpec:
         """The data that an entry was made with; the fields that `changes` sets take the place of the entry's.
 
-        With another data set than the entry's only the fields of `changes` count.
+        With another data set than the entry's only the fields of `changes` count, but that the samples of the user's
+        own folder have the form of the entry's.
         """
         changed = {key: value for key, value in vars(changes or cls()).items() if value not in (None, "", False)}
         if changes and changes.validation is not None:
@@ -53,9 +57,11 @@ class DataSpec:
         if card.dataset == UNKNOWN and "dataset" not in changed:
             raise ZooError(f"{card.name} does not say which data set it was trained on: name it with `dataset=NAME`")
         form: dict[str, Any] = {"dataset": card.dataset}
-        if changed.get("dataset", card.dataset) == card.dataset:
-            form |= _shape_option(card.dataset, card.sample_shape)
-            form |= {key: card.recipe[key] for key in ("mean", "std", "validation") if key in card.recipe}
+        dataset = changed.get("dataset", card.dataset)
+        if dataset == card.dataset or is_own(dataset):
+            form |= _shape_option(dataset, card.sample_shape)
+            kept = ("mean", "std", *(["validation"] if dataset == card.dataset else []))
+            form |= {key: card.recipe[key] for key in kept if key in card.recipe}
         form |= changed
         if not card.recipe.get("validation"):
             form["validation"] = form.get("validation") or None  # 0 is stated only where the card has a fraction
@@ -85,14 +91,45 @@ class DataSpec:
         """What cards call the samples of `load("test")`."""
         return "validation" if self.validation else "test"
 
+    @property
+    def folder(self) -> str | None:
+        """The name of the user's own folder, without the folders above it; None of the zoo's data sets."""
+        if self.data_dir is None or not is_own(self.dataset):
+            return None
+        name = Path(self.data_dir).expanduser().resolve().name
+        return "".join(sign for sign in name if sign.isprintable()) or self.dataset
+
+    @property
+    def title(self) -> str:
+        """How sentences call the data."""
+        return dataset_title(self.dataset) if self.folder is None else f"the folder {self.folder}"
+
+    @property
+    def suffix(self) -> str:
+        """What the name of an entry ends in: the data set, or the user's own folder in letters that names have."""
+        if self.folder is None:
+            return self.dataset
+        word = re.sub(r"[^a-z0-9_]+", "-", self.folder.lower())[:_LONGEST].strip("-_")
+        return word if word[:1].isalpha() and word not in list_datasets() else f"folder-{word}".rstrip("-")
+
+    def identity(self) -> dict[str, Value]:
+        """What tells runs apart on data that cards describe alike: the files of the user's own folder."""
+        return {"files": own_folder(self.dataset, self.data_dir).digest} if is_own(self.dataset) else {}
+
     def recipe(self, loaded: LabelledDataset) -> dict[str, Value]:
         """The settings that give the same samples again, as cards state them, the defaults of the data set included.
 
-        `data_dir` is left out: it differs between machines.
+        `data_dir` is left out, because it differs between machines; of the user's own folder the name is stated.
         """
-        settings: dict[str, Value] = {"dataset": self.dataset, **_shape_option(self.dataset, loaded.sample_shape)}
+        settings: dict[str, Value] = {"dataset": self.dataset, "data_dir": self.folder}
+        settings |= _shape_option(self.dataset, loaded.sample_shape)
         settings |= {"mean": self.mean, "std": self.std, "validation": self.validation}
         return {key: value for key, value in settings.items() if value is not None}
+
+
+def is_own(dataset: str) -> bool:
+    """Whether the name stands for a folder of the user's own."""
+    return dataset in list_datasets() and dataset_info(dataset).kind is None
 
 
 def _shape_option(dataset: str, sample_shape: Sequence[int]) -> dict[str, int]:
@@ -135,13 +172,32 @@ def holdout_split(spec: DataSpec) -> LabelledDataset:
     return replace(spec, validation=spec.validation or HELD_OUT).load("test")
 
 
-def check_num_classes(name: str, classes: int, spec: DataSpec, loaded: LabelledDataset) -> None:
-    """Raise ZooError unless a network with so many outputs suits the data set that was loaded."""
-    if classes != loaded.num_classes:
+def check_classes(card: Card, spec: DataSpec, classes: Sequence[str]) -> None:
+    """Raise ZooError unless the outputs of an entry are the classes of a data set: as many, and in a folder of the
+    user's own of the same names."""
+    if card.num_classes != len(classes):
         raise ZooError(
-            f"{name} tells {classes} classes apart, but {spec.dataset} has {loaded.num_classes}: "
+            f"{card.name} tells {card.num_classes} classes apart, but {spec.title} has {len(classes)}: "
             "use a data set with the same classes"
         )
+    names = card.class_names
+    if spec.folder is not None and names is not None and names != tuple(classes):
+        ours, theirs = (", ".join(sorted({*one} - {*other})) for one, other in ((names, classes), (classes, names)))
+        difference = f"it has {theirs} instead of {ours}" if ours else "in another order"
+        raise ZooError(
+            f"{card.name} tells other classes apart than {spec.title}: {difference}; "
+            f"zoo finetune {card.name} makes a network for the new ones"
+        )
+
+
+def needs_new_head(card: Card, spec: DataSpec, loaded: LabelledDataset) -> bool:
+    """Whether the outputs of an entry are other classes than those of the data that it is trained on."""
+    if card.num_classes != loaded.num_classes:
+        return True
+    if card.dataset == spec.dataset and spec.folder is None:
+        return False
+    names = dataset_info(spec.dataset).classes or tuple(loaded.classes)
+    return card.class_names is not None and card.class_names != names
 
 
 def warn_if_trained_on_validation(card: Card, spec: DataSpec) -> None:
@@ -156,7 +212,8 @@ def warn_if_trained_on_validation(card: Card, spec: DataSpec) -> None:
         visited.add(ancestor.name)
         fraction = ancestor.recipe.get("validation") or 0.0
         # A smaller part lies within a larger one (`zoo.datasets.train_val_split`).
-        if ancestor.dataset == spec.dataset and float(fraction) < spec.validation:  # type: ignore[arg-type]  # a number
+        same = (ancestor.dataset, ancestor.recipe.get("data_dir")) == (spec.dataset, spec.folder)
+        if same and float(fraction) < spec.validation:  # type: ignore[arg-type]  # a number
             _LOG.warning(
                 "%s was trained on samples of this validation part, so what is counted on it says little of unseen "
                 "ones: to choose by it, start from a network that zoo train --validation %g made",

@@ -12,12 +12,11 @@ import torch
 
 from zoo import checkpoint, display, distributed, store
 from zoo.cards import Accuracy, Card, Forward
-from zoo.datasets import dataset_title
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate, forward_times, processor_name
 from zoo.file_entry import find_entry
 from zoo.workflows.checks import check_bench, check_eval, check_one_shape
-from zoo.workflows.data_spec import DataSpec, check_num_classes, warn_if_trained_on_validation
+from zoo.workflows.data_spec import DataSpec, check_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import check_input_shape, forward_record
 from zoo.workflows.run import RunOptions, choose_device
 
@@ -32,17 +31,18 @@ class EvaluationResult:
     dataset: str
     accuracy: Accuracy
     cross_entropy: float
+    title: str  # of the data in sentences
 
     def table(self) -> str:
         a = self.accuracy
         lines = [
-            ("right", f"{a.correct} of {a.total} on the {a.split} split of {dataset_title(self.dataset)}"),
+            ("right", f"{a.correct} of {a.total} on the {a.split} split of {self.title}"),
             ("accuracy", f"{100 * a.share:.2f} % (95 %: {100 * a.low:.1f} to {100 * a.high:.1f})"),
             ("cross-entropy", f"{self.cross_entropy:.4f}"),
         ]
         stated = self.card.accuracy
         if stated is not None:
-            where = f"the {stated.split} split of {dataset_title(self.card.dataset)}"
+            where = f"the {stated.split} split of {self.card.data_title}"
             lines.append(("its card", f"{stated.correct} of {stated.total} on {where}"))
         return display.table(lines)
 
@@ -74,12 +74,12 @@ def evaluate_entry(
     distributed.check_same(f"the checkpoint of {card.name}", card.saved.name)  # the file's name holds its hash
     test = spec.load("test")
     warn_if_trained_on_validation(card, spec)
-    check_num_classes(card.name, card.num_classes, spec, test)
+    check_classes(card, spec, test.classes)
     model = checkpoint.load(path, device=device)
     check_input_shape(model, test)
     result = evaluate(model, test, batch_size=batch_size, workers=run.workers, progress=run.progress)
     accuracy = Accuracy.of(spec.test_name, result.correct, result.total)
-    return EvaluationResult(card, spec.dataset, accuracy, result.cross_entropy)
+    return EvaluationResult(card, spec.dataset, accuracy, result.cross_entropy, spec.title)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from zoo.train import check_log
 from zoo.utils import check_seed, settings_of, sha256_of
 from zoo.workflows.checks import check_groups, check_reprune
 from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
-from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
+from zoo.workflows.data_spec import DataSpec, Splits, check_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import measure
 from zoo.workflows.recipes import Finetune
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
@@ -157,6 +157,7 @@ def reprune(
     if run.name is not None:
         check_name(run.name, command, run, parent=parent.name)
     identity = {"parent": parent.name, "sha256": parent.sha256, **settings, "device": device.type}
+    identity |= splits.spec.identity()
     with run_folder("reprune", identity, resume=run.resume) as folder:
         before = measure(parent.model, splits.test, workers=run.workers, progress=run.progress)
         pruned, report = prune(
@@ -208,7 +209,7 @@ def _load_parent(
         spec = DataSpec.of(card, data)
         splits = Splits.load(spec, holdout=run.fp16_weights)
         warn_if_trained_on_validation(card, spec)
-        check_num_classes(card.name, card.num_classes, spec, splits.train)
+        check_classes(card, spec, splits.train.classes)
         model = checkpoint.load(path, device=device)
         terms, typed = card.licences.weights, typed_name(entry, card)
         return Parent(card.name, card.arch, model, card.options, card.saved.sha256, terms, typed), splits
@@ -257,4 +258,4 @@ def _default_name(parent: Parent, pruned: nn.Module, splits: Splits) -> str:
         w += 1
     while w > 1 and dense_macs(w - 1) >= macs:
         w -= 1
-    return f"{parent.arch}-pruned-{w / 100:g}x.{splits.spec.dataset}"
+    return f"{parent.arch}-pruned-{w / 100:g}x.{splits.spec.suffix}"

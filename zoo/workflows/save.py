@@ -124,7 +124,8 @@ def finish_entry(
 
     def save() -> Card:
         parent = draft.parent
-        forward = (time_beside(parent.model, model, splits.test, device),) if parent else ()
+        compared = parent if draft.parent_measurement else None
+        forward = (time_beside(compared.model, model, splits.test, device),) if compared else ()
         card = draft.card(model, measured, splits, forward)
         return save_entry(model, card, run.folder, overwrite=overwrite, float16=float16)
 

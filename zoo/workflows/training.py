@@ -18,7 +18,13 @@ from zoo.train import Recipe, train
 from zoo.utils import check_seed
 from zoo.workflows.checks import check_finetune, check_train
 from zoo.workflows.command_words import command_line
-from zoo.workflows.data_spec import DataSpec, Splits, check_num_classes, warn_if_trained_on_validation
+from zoo.workflows.data_spec import (
+    DataSpec,
+    Splits,
+    check_classes,
+    needs_new_head,
+    warn_if_trained_on_validation,
+)
 from zoo.workflows.measurement import check_input_shape, measure
 from zoo.workflows.recipes import recipe_on_command_line, resolve_recipe
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
@@ -62,7 +68,7 @@ def train_entry(
     }
     storage_settings = {**recipe_setting, "half": run.fp16_weights or None}
     command = command_line("train", arch, {**command_settings, **storage_settings, "name": run.name})
-    name = run.name or f"{arch}{'' if width == 1 else f'-{width:g}x'}.{data.dataset}"
+    name = run.name or f"{arch}{'' if width == 1 else f'-{width:g}x'}.{data.suffix}"
     check_output_dir(run)
     check_name(name, command, run)
     num_classes = splits.train.num_classes
@@ -71,7 +77,7 @@ def train_entry(
         widths = models.scaled_widths(arch, width, num_classes=num_classes)
         model = models.create_model(arch, num_classes=num_classes, widths=widths).to(device)
     check_input_shape(model, splits.train)
-    identity = {"arch": arch, **command_settings, "device": device.type, **recipe_setting}
+    identity = {"arch": arch, **command_settings, **data.identity(), "device": device.type, **recipe_setting}
     with run_folder("train", identity, resume=run.resume) as folder:
         run_training(model, splits, settings, folder / "train.pt", seed=seed, run=run)
         card_recipe = {"command": command, **command_settings, **vars(settings), **storage_settings}
@@ -97,10 +103,10 @@ def finetune_entry(
     The new entry is called `<stem>-finetuned.<dataset>` if `run` gives no name. Accuracy and speed are compared with
     those of the entry's parent, for a pruned network the one that it was pruned from, and a recipe that distils learns
     from the parent's outputs. An entry without a parent, or whose parent is not on this machine, is compared with
-    itself.
+    itself. On a data set with other classes the last layer starts anew, which a warning says; the result then is a
+    child of the entry itself, and is compared with nothing.
 
-    Raises ZooError as `train_entry`, for a data set with another number of classes, and for a recipe that distils where
-    there is no parent.
+    Raises ZooError as `train_entry`, and for a recipe that distils where there is no parent with the same classes.
     """
     run = run or RunOptions()
     check_finetune(name, data=data or DataSpec(), recipe=recipe, changes=changes, seed=seed, run=run)
@@ -111,25 +117,35 @@ def finetune_entry(
     base, settings = resolve_recipe("finetune", entry.arch, spec.dataset, recipe, changes)
     splits = Splits.load(spec, augment=True, holdout=run.fp16_weights)
     warn_if_trained_on_validation(entry, spec)
-    check_num_classes(entry.name, entry.num_classes, spec, splits.train)
     recipe_setting: dict[str, Value] = {"recipe": str(recipe)} if recipe else {}
     command_settings = {**spec.recipe(splits.train), **recipe_on_command_line(base, settings), "seed": seed}
     storage_settings = {**recipe_setting, "half": run.fp16_weights or None}
     settings_typed = {**command_settings, **storage_settings, "name": run.name}
     command = command_line("finetune", typed_name(name, entry), settings_typed)
-    new_name = run.name or f"{parse_name(entry.name).stem}-finetuned.{spec.dataset}"
-    parent = _parent_of(entry, path, splits, device, run.mirror, required=settings.distil > 0)
+    new_name = run.name or f"{parse_name(entry.name).stem}-finetuned.{spec.suffix}"
+    new_head = needs_new_head(entry, spec, splits.train)
+    if new_head and settings.distil:
+        raise ZooError(
+            f"{entry.name} tells other classes apart than {spec.title}, so there are no outputs to learn from: "
+            "fine-tune it without `distil`"
+        )
+    parent = _parent_of(entry, path, splits, device, run.mirror, required=settings.distil > 0, new_head=new_head)
     check_output_dir(run)
     check_name(new_name, command, run, parent=parent.name)
-    model = checkpoint.load(path, device=device)
+    with torch.random.fork_rng(devices=[]):  # a new head draws its initial weights
+        torch.manual_seed(seed)
+        num_classes = splits.train.num_classes if new_head else None
+        model = checkpoint.load(path, device=device, num_classes=num_classes, new_head=new_head)
     check_input_shape(model, splits.train)
-    identity = {"parent": entry.name, "file": entry.saved.sha256, **command_settings}
+    identity = {"parent": entry.name, "file": entry.saved.sha256, **command_settings, **spec.identity()}
     identity |= {"device": device.type, **recipe_setting}
     identity |= {"teacher": parent.sha256} if settings.distil else {}
     with run_folder("finetune", identity, resume=run.resume) as folder:
         teacher = parent.model if settings.distil else None
         run_training(model, splits, settings, folder / "finetune.pt", seed=seed, run=run, teacher=teacher)
-        before = measure(parent.model, splits.test, workers=run.workers, progress=run.progress)
+        before = None
+        if not new_head:
+            before = measure(parent.model, splits.test, workers=run.workers, progress=run.progress)
         card_recipe = {
             "command": command, **command_settings, **vars(settings), **storage_settings,
             "parent_sha256": parent.sha256, "start": entry.name, "start_sha256": entry.saved.sha256,
@@ -151,22 +167,23 @@ def run_training(
 
 
 def _parent_of(
-    entry: Card, path: Path, splits: Splits, device: torch.device, mirror: Sequence[str], *, required: bool
-) -> Parent:
+    entry: Card, path: Path, splits: Splits, device: torch.device, mirror: Sequence[str], *, required: bool,
+    new_head: bool,
+) -> Parent:  # fmt: skip
     """The network that a fine-tuned entry is compared with: the entry's parent, fetched from mirrors if it is not here,
-    or the entry itself.
+    or the entry itself, as where the result has a new head.
 
     Raises ZooError where a parent is required, to learn from its outputs, and there is none.
     """
     file, card = path, entry
     if entry.parent is None and required:
         raise ZooError(f"{entry.name} has no parent to learn from: fine-tune it without `distil`")
-    if entry.parent is not None:
+    if entry.parent is not None and not new_head:
         try:
             parent_file, parent = store.fetch(entry.parent, mirror=mirror or None)
             if parent.name != entry.parent:  # a network that came from a file, which is called like an entry's stem
                 raise ZooError(f"{entry.parent} was a file, and no entry of that name is here")
-            check_num_classes(parent.name, parent.num_classes, splits.spec, splits.train)
+            check_classes(parent, splits.spec, splits.train.classes)
             file, card = parent_file, parent
         except ZooError as error:
             if required:
