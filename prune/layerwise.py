@@ -61,6 +61,8 @@ class LayerwisePass:
         holds are not searched again."""
         if self.widths is not None and self.method.allocates and not self.method.labels:
             reference = reference[:REPORT_SAMPLES]  # only the report needs the network's output
+        elif self.method.criterion is not None and not self.method.labels:
+            reference = reference[: self.session.num_judges]  # only the global search minimises at the output
         result = PassResult({}, [], reference)
         activations = self.session.activation_cache()
         bar = tqdm(groups, "prune", disable=None if progress else True, leave=False)
@@ -82,7 +84,8 @@ class LayerwisePass:
                 report, scale = finished
             if report.winner != "whole":
                 result.scales[group.name], reference = self._apply(evaluator, scale)
-                gap, discrepancy = evaluator.target.gap_and_discrepancy(reference)
+                judges = reference if self.eps is None else reference[: self.session.num_judges]
+                gap, discrepancy = evaluator.target.gap_and_discrepancy(judges)
                 report = replace(report, discrepancy=discrepancy, gap=gap)
             if finished is None:
                 report = replace(report, seconds=time.perf_counter() - started)
@@ -95,8 +98,8 @@ class LayerwisePass:
         as the reference has."""
         samples = len(evaluator.target.reference)
         if evaluator.reconstruction is None:
-            uses_all_samples = samples == evaluator.num_samples
-            logits = evaluator.logits(scale) if uses_all_samples else evaluator.first_logits(scale, samples)
+            are_judges = samples == evaluator.judges
+            logits = evaluator.logits(scale) if are_judges else evaluator.first_logits(scale, samples)
         else:
             mask = scale > 0
             scale = mask.double()

@@ -42,6 +42,12 @@ class Search:
                        steps; where one serves several, the best-ranked neurons are taken without trial
     refine             both: the weights of the chosen neurons are optimised until they converge, with no neuron added
                        (the fully corrective step of Frank-Wolfe methods); False is the search of the paper
+    holdout            with eps: the fraction of the samples that judge whether a group meets eps, and choose nothing:
+                       neurons and readers' weights come from the others, and a gap that is measured on the samples it
+                       was minimised on is too small. A group passes where its gap plus one standard error is below eps.
+                       With 0 all samples do both (the paper)
+    round_to           each group keeps a multiple of so many neurons, or all: other widths can make a network slower
+                       than the one it came from. None is 8, and 4 in groups below 32
     eps_tolerance      with eps: the search of a group ends at a gap from (1 - eps_tolerance) eps to eps; with 0 it ends
                        where N / 64 neurons fewer miss eps. Fewer forward passes, for a few neurons more
     position_fraction  local imitation: the fraction of the output positions of a k x k convolution that enters the
@@ -56,6 +62,8 @@ class Search:
     topk_candidates: int = 5
     gradient_reuse: float = 0.5
     refine: bool = True
+    holdout: float = 0.25
+    round_to: int | None = None
     eps_tolerance: float = 0.0
     position_fraction: float = 1.0
     eval_dtype: str = "float32"
@@ -67,6 +75,10 @@ class Search:
                 f"`gradient_reuse` from 0 to 1; got {self.exhaustive_below}, {self.topk_candidates} and "
                 f"{self.gradient_reuse}."
             )
+        if not 0 <= self.holdout < 1:
+            raise ZooError(f"`holdout` is a fraction of the samples, from 0 up to but not 1; got {self.holdout}.")
+        if self.round_to is not None and (not isinstance(self.round_to, int) or self.round_to < 1):
+            raise ZooError(f"`round_to` is a number of neurons from 1 up; got {self.round_to}.")
         if not 0 <= self.eps_tolerance < 1:
             raise ZooError(f"`eps_tolerance` is a fraction of `eps`, from 0 up to but not 1; got {self.eps_tolerance}.")
         if not 0 < self.position_fraction <= 1:
@@ -78,7 +90,7 @@ class Search:
             raise ZooError(f"`eval_dtype` is float32 or bfloat16, what to take products in; got {self.eval_dtype!r}.")
 
 
-PAPER = Search(exhaustive_below=25, topk_candidates=5, gradient_reuse=0.0, refine=False)
+PAPER = Search(exhaustive_below=25, topk_candidates=5, gradient_reuse=0.0, refine=False, holdout=0.0, round_to=1)
 # What users may name instead of single settings; the default lies between fast and thorough.
 PRESETS = {
     "paper": PAPER,
@@ -134,14 +146,12 @@ class Budget:
     """At most so many MACs of one sample, parameters, or milliseconds of a batch on this device (8 samples, on a GPU
     32, as on cards); one of the three.
 
-    A number up to 1 is a fraction of the unpruned network's. Each group keeps a multiple of `round_to` neurons, or all,
-    and `minimum` at least.
+    A number up to 1 is a fraction of the unpruned network's. Each group keeps `minimum` neurons at least.
     """
 
     macs: float | None = None
     parameters: float | None = None
     milliseconds: float | None = None
-    round_to: int = 1
     minimum: int = 1
 
     def __post_init__(self) -> None:
@@ -150,10 +160,8 @@ class Budget:
             raise ZooError("A budget is one of MACs, parameters or milliseconds.")
         if not isinstance(given[0], int | float) or not (math.isfinite(given[0]) and given[0] > 0):
             raise ZooError(f"A budget is a number above 0 (up to 1: a part of the whole network's); got {given[0]!r}.")
-        if not all(isinstance(number, int) and number >= 1 for number in (self.round_to, self.minimum)):
-            raise ZooError(
-                f"`round_to` and `minimum` are numbers of neurons from 1 up; got {self.round_to} and {self.minimum}."
-            )
+        if not isinstance(self.minimum, int) or self.minimum < 1:
+            raise ZooError(f"`minimum` is a number of neurons from 1 up; got {self.minimum}.")
 
     @property
     def kind(self) -> str:
@@ -177,9 +185,9 @@ def check_goal(eps: float | None, widths: Mapping[str, int] | None, budget: Budg
         raise ZooError(f"`eps` is a tolerance of the cross-entropy, a number that is not negative; got {eps}.")
 
 
-def default_method(budget: Budget | None = None) -> str:
-    """The method where none is named: "repaired" with a budget, "combined" without."""
-    return "combined" if budget is None else "repaired"
+def default_method(search: Search | None = None) -> str:
+    """The method where none is named: "repaired", and with the search of the paper "combined", the paper's."""
+    return "combined" if search == PAPER else "repaired"
 
 
 @dataclass(frozen=True)
@@ -245,10 +253,11 @@ class MethodConfig:
     def cache_key(self) -> dict[str, Any]:
         """The settings that the scales of a group depend on, for fingerprints, under the names of the first version.
 
-        The last steps are left out, and two fields that came later are in it only where they are used: a file of an
+        The last steps are left out, and fields that came later are in it only where they are used: a file of an
         earlier version stays valid.
         """
-        later, last_steps = {"slack": 0.0, "look_precision": "float32"}, ("recalibrate", "distil_epochs")
+        later = {"slack": 0.0, "look_precision": "float32", "holdout": 0.0, "round_to": 1}
+        last_steps = ("recalibrate", "distil_epochs")
         search = _first_names(asdict(self.search), SEARCH_ALIASES)
         repair = _first_names(asdict(self.repair), REPAIR_ALIASES)
         repair["weighting"] = next((k for k, v in WEIGHTING_ALIASES.items() if v == repair["weighting"]), "none")

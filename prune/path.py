@@ -64,6 +64,14 @@ class PruningPath:
         return None if self._local_error is None else self._local_error(self.scale(n))
 
 
+def allowed_widths(size: int, round_to: int | None, minimum: int = 1) -> list[int]:
+    """The numbers of neurons, ascending, that a group of `size` may keep: multiples of `round_to` from `minimum` on, or
+    all. Without round_to multiples of 8, in groups below 32 of 4: kernels work on 8 or 16 numbers at a time, and
+    another width can be slower than the next larger multiple."""
+    step = round_to or (8 if size >= 32 else 4)
+    return [*(n for n in range(step, size, step) if n >= minimum), size]
+
+
 def smallest_width(
     size: int,
     gap: Callable[[int], float],

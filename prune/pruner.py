@@ -80,13 +80,18 @@ def prune(
     inputs, labels = checked_samples(model, data)
     check_seed(seed)
     check_goal(eps, widths, budget)
-    config = resolve_config(method or default_method(budget), options, budget)
+    config = resolve_config(method or default_method(options and options.search), options, budget)
     check_network(model, inputs, config)
     runtime = runtime or Runtime()
     goals = {"eps": eps, "widths": widths, "budget": None if budget is None else asdict(budget), "groups": groups}
     settings = {**config.cache_key(), "seed": seed, **goals, "steps": asdict(config.repair)}
     check_same_inputs_on_all_ranks(model, inputs, labels, settings)
-    with PruningSession(model, inputs, labels, config, seed=seed, cache_bytes=runtime.cache_bytes) as session:
+    # Allocated widths come from curves that hold out samples of their own; given widths are judged by nobody.
+    judges = eps is not None or (budget is not None and not get_method(config.name).allocates)
+    holdout = config.search.holdout if judges else 0.0
+    with PruningSession(
+        model, inputs, labels, config, seed=seed, holdout=holdout, cache_bytes=runtime.cache_bytes
+    ) as session:
         run = _Run(session, (inputs, labels), groups, runtime)
         if budget is None:
             outcome = run.at_goal(eps, widths)
@@ -182,6 +187,7 @@ class _Run:
         report = PruneReport(
             config.name, outcome.eps, config.discrepancy, session.seed, len(session.inputs), result.groups,
             self.network_report.steps, outcome.budget, self.reused, config.search.eval_dtype, rounding,
+            held_out=session.num_judges if session.num_judges < len(session.inputs) else 0,
         )  # fmt: skip
         return small.eval(), report
 
@@ -210,7 +216,7 @@ class _Run:
             self.session, self.groups, self.method.criterion, self.network_report.eval_logits, cache,
             fisher=self.fisher, progress=self.runtime.progress,
         )  # fmt: skip
-        return allocate(curves, costs, budget)
+        return allocate(curves, costs, budget, self.config.search.round_to)
 
     def _last_steps(self, small: nn.Module) -> None:
         session, repair = self.session, self.config.repair

@@ -15,8 +15,9 @@ class GroupReport:
     local, global_   number of neurons that local and global imitation would have kept; None where one was not run, or
                      did not meet eps
     discrepancy      mean discrepancy at the network's output against the network just before this group was pruned
-    gap              mean cross-entropy on the pruning data minus that just before this group was pruned. Where a method
-                     that ranks neurons was given widths or a budget, gap and discrepancy are of the first 256 samples
+    gap              mean cross-entropy minus that just before this group was pruned. Both are of the held-out samples,
+                     where there are some; where a method that ranks neurons was given widths or a budget, of the first
+                     256 samples; otherwise of all
     seconds          spent on this group
     gram_rel_stderr  relative standard error of the statistics G from sampled positions; None where all were used
     """
@@ -36,18 +37,22 @@ class GroupReport:
 @dataclass(frozen=True)
 class StepReport:
     """The whole network on the pruning data after a step: its mean discrepancy from the unpruned network, and by how
-    much the mean cross-entropy with the labels rose (None without labels). The seconds of the first step are those of
-    the whole run without those of the groups."""
+    much the mean cross-entropy with the labels rose (None without labels). Where samples are held out, these two are of
+    the samples that chose neurons, and `held_out_discrepancy` and `held_out_gap` of those that did not. The seconds of
+    the first step are those of the whole run without those of the groups."""
 
     name: str
     discrepancy: float
     gap: float | None
     seconds: float
+    held_out_discrepancy: float | None = None
+    held_out_gap: float | None = None
 
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What a whole run did; `groups` in the order data flows, `samples` the number of pruning samples.
+    """What a whole run did; `groups` in the order data flows, `samples` the number of pruning samples, of which
+    `held_out` judged and chose nothing.
 
     eps         the tolerance; the one that was found where a budget is met by one eps; None for widths
     steps       the network after its groups are pruned, and after each last step
@@ -70,6 +75,7 @@ class PruneReport:
     reused: list[str] = field(default_factory=list)
     eval_dtype: str = "float32"
     rounding: float | None = None
+    held_out: int = 0
 
     @property
     def seconds(self) -> float:
@@ -97,12 +103,21 @@ class PruneReport:
         before, after = sum(g.before for g in self.groups), sum(g.after for g in self.groups)
         lines.append(f"{'all':<{width}}  {before:>4} > {after:<4}{'':>48}{self.seconds:>8.1f}")
         if self.steps:
-            lines += ["", "the whole network on the pruning data  discrepancy      gap  seconds"]
+            head = "the whole network on the pruning data  discrepancy      gap"
+            held_out = f"   on {self.held_out} held out: discrepancy      gap" if self.held_out else ""
+            lines += ["", f"{head}{held_out}  seconds"]
         for step in self.steps:
-            gap = "-" if step.gap is None else f"{step.gap:+.4f}"
-            lines.append(f"{step.name:<38} {step.discrepancy:>11.5f} {gap:>8} {step.seconds:>8.1f}")
+            line = f"{step.name:<38} {step.discrepancy:>11.5f} {_signed(step.gap):>8}"
+            if step.held_out_discrepancy is not None:
+                width = len(held_out) - 9
+                line += f"{step.held_out_discrepancy:>{width}.5f} {_signed(step.held_out_gap):>8}"
+            lines.append(f"{line} {step.seconds:>8.1f}")
         if self.rounding is not None:
             lines += ["", f"evaluated in {self.eval_dtype}, which moved the gap of 'pruned' by {self.rounding:+.4f}"]
         if self.reused:
             lines += ["", f"reused from an earlier run: {', '.join(self.reused)}"]
         return "\n".join(lines)
+
+
+def _signed(gap: float | None) -> str:
+    return "-" if gap is None else f"{gap:+.4f}"

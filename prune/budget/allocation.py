@@ -20,26 +20,26 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.prune.budget.costs import Costs
 from zoo.prune.options import Budget
+from zoo.prune.path import allowed_widths
 
 BISECTIONS = 60
 LOG_MULTIPLIER = 40.0  # multipliers from e^-40 to e^40, about 1e-17 to 1e17 nats per unit of cost
 ROUNDS = 4  # of updating widths one group after another, for a neuron's cost depends on the widths of other groups
 
 
-def allowed_widths(budget: Budget, size: int) -> Tensor:
-    """The numbers of neurons that a group of N = `size` may keep, ascending."""
-    n = torch.arange(1, size + 1)
-    return n[((n % budget.round_to == 0) & (n >= budget.minimum)) | (n == size)]
-
-
-def allocate(curves: Mapping[str, Tensor], costs: Costs, budget: Budget) -> dict[str, int]:
+def allocate(
+    curves: Mapping[str, Tensor], costs: Costs, budget: Budget, round_to: int | None = 1
+) -> dict[str, int]:
     """The widths of the groups in `curves` with the smallest sum of divergences that was found within the budget.
 
-    curves  group name -> (N + 1,) divergence in nats with n = 0 ... N neurons
+    curves    group name -> (N + 1,) divergence in nats with n = 0 ... N neurons
+    round_to  of all widths (`zoo.prune.path.allowed_widths`)
 
     Raises ZooError if even the narrowest network costs more than the budget allows.
     """
-    allowed = {name: allowed_widths(budget, len(curve) - 1) for name, curve in curves.items()}
+    allowed = {
+        name: torch.tensor(allowed_widths(len(curve) - 1, round_to, budget.minimum)) for name, curve in curves.items()
+    }
     unpruned = {name: len(curve) - 1 for name, curve in curves.items()}
     bound = budget.bound(costs({}))
     narrowest = {name: int(n[0]) for name, n in allowed.items()}

@@ -57,7 +57,7 @@ def _curve(evaluator: GroupEvaluator, path: PruningPath) -> Tensor:
     """Along one path the divergence is nearly proportional to the local error, so that a few n tell all: the logarithm
     of their ratio is interpolated. Where there are enough samples, those of the curve are held out of what the readers'
     weights are solved from."""
-    N, M = path.size, evaluator.num_samples
+    N, M = path.size, evaluator.num_choosers
     held_out = torch.arange(M)[VAL_EVERY - 1 :: VAL_EVERY][:MAX_SAMPLES]
     enough = len(held_out) >= MIN_SAMPLES
     samples, split = (held_out, "train") if enough else (torch.arange(min(M, MAX_SAMPLES)), "all")

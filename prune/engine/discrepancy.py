@@ -39,14 +39,15 @@ class Target:
         self._before = None if labels is None else F.cross_entropy(reference, labels, reduction="none").double()
 
     def gap_and_discrepancy(self, logits: Tensor) -> tuple[float, float]:
-        """The gap and the mean discrepancy of logits (M, C) of all samples; infinite where these are not finite."""
+        """The gap and the mean discrepancy of logits (m, C) of the first m samples; infinite where these are not
+        finite."""
         if not bool(torch.isfinite(logits).all()):
             return math.inf, math.inf
-        D = float(sample_discrepancies(self.kind, logits, self.reference).sum()) / len(logits)
+        D = float(sample_discrepancies(self.kind, logits, self.reference[: len(logits)]).sum()) / len(logits)
         if self.labels is None or self._before is None:
             return D, D
-        after = F.cross_entropy(logits, self.labels, reduction="sum").double()
-        return float(after - self._before.sum()) / len(logits), D
+        after = F.cross_entropy(logits, self.labels[: len(logits)], reduction="sum").double()
+        return float(after - self._before[: len(logits)].sum()) / len(logits), D
 
     def mean_discrepancy(self, logits: Tensor, samples: Tensor) -> Tensor:
         """The mean discrepancy (scalar) of the samples with indices (b,), whose logits are (b, C)."""

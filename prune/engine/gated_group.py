@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -23,16 +24,22 @@ class GatedGroup:
     gates        scales of all groups; only those of this group change here
     target       the reference logits, and the labels
     batch_size   samples of a mini-batch
+    judges       how many samples, the first ones, judge a gap and choose no neurons; all samples do both where it is
+                 their number
     """
 
     def __init__(
-        self, group: NeuronGroup, activations: ActivationCache, gates: Gates, target: Target, *, batch_size: int
+        self, group: NeuronGroup, activations: ActivationCache, gates: Gates, target: Target, *, batch_size: int,
+        judges: int | None = None,
     ) -> None:
         self.group = group
         self.activations = activations
         self.gates = gates
         self.target = target
         self.batch_size = batch_size
+        total = sum(activations.sizes)
+        self.judges = judges or total
+        self.first_chooser = self.judges % total
         # Many samples fill a GPU; on a CPU few stay in its caches.
         self.max_forward_samples = 16 * batch_size if target.reference.is_cuda else batch_size
 
@@ -42,9 +49,15 @@ class GatedGroup:
         return self.group.size
 
     @property
-    def num_samples(self) -> int:
-        """M, the number of pruning samples of all processes."""
-        return sum(self.activations.sizes)
+    def num_choosers(self) -> int:
+        """The number of samples, of all processes, that neurons are chosen on."""
+        return sum(self.activations.sizes) - self.first_chooser
+
+    @property
+    def chooser_batches(self) -> range:
+        """The indices of the batches of samples that neurons are chosen on."""
+        starts = [0, *accumulate(self.activations.sizes)]
+        return range(starts.index(self.first_chooser), len(self.activations.sizes))
 
     def forward(self, state: Any, scale: Tensor) -> Tensor:
         """Logits (b, C) from a state of b samples, with the group scaled by s (N,), or by s (b, N) sample by sample."""
@@ -53,7 +66,8 @@ class GatedGroup:
         return logits
 
     def iter_logits(self, scale: Tensor) -> Iterator[Tensor]:
-        """Logits (b, C) of one batch after another, of all processes, with the group scaled by s (N,)."""
+        """Logits (b, C) of one batch after another, the judges first, of all processes, with the group scaled by
+        s (N,)."""
         for batch in range(len(self.activations.sizes)):
             with self._gates_set(scale):
                 logits = self.activations.outputs(batch)

@@ -20,7 +20,7 @@ from zoo.prune.engine.gates import Gates
 from zoo.prune.engine.minibatch_losses import MinibatchLosses
 from zoo.prune.engine.running_mean import RunningMean
 from zoo.prune.options import MethodConfig
-from zoo.prune.path import PruningPath, smallest_width
+from zoo.prune.path import PruningPath, allowed_widths, smallest_width
 from zoo.prune.reconstruct import ReaderReconstruction
 from zoo.prune.statistics import ReaderMoments, check_finite, gram_matrix, observe_inputs
 
@@ -40,14 +40,14 @@ class GroupEvaluator(MinibatchLosses):
 
     def __init__(
         self, group: NeuronGroup, activations: ActivationCache, gates: Gates, target: Target, config: MethodConfig, *,
-        fisher: Sequence[Tensor] | None = None, reconstruct: bool = False,
+        fisher: Sequence[Tensor] | None = None, reconstruct: bool = False, judges: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(group, activations, gates, target, batch_size=config.batch_size)
+        super().__init__(group, activations, gates, target, batch_size=config.batch_size, judges=judges)
         self.config = config
         self.fisher = fisher
         self.reconstruction: ReaderReconstruction | None = None
         if reconstruct:
-            self.reconstruction = ReaderReconstruction(group, self._reader_moments(), fisher, self.num_samples)
+            self.reconstruction = ReaderReconstruction(group, self._reader_moments(), fisher, self.num_choosers)
         self.gram_rel_stderr: float | None = None  # of G, once `gram` has sampled positions
         self._gram: Tensor | None = None
         self._cached_sample_states: tuple[Tensor, list[tuple[Any, Tensor]]] | None = None
@@ -55,11 +55,11 @@ class GroupEvaluator(MinibatchLosses):
 
     @torch.no_grad()
     def logits(self, scale: Tensor) -> Tensor:
-        """Logits (M, C) of all pruning samples with the group scaled by s (N,); cached for the next call."""
+        """Logits (J, C) of the samples that judge, with the group scaled by s (N,); cached for the next call."""
         key = _key(scale)
         if key not in self._logits:
             with self._evaluation_gate(scale) as gate:
-                self._logits[key] = torch.cat(list(self.iter_logits(gate)))
+                self._logits[key] = self.first_logits(gate, self.judges)
         return self._logits[key]
 
     @torch.no_grad()
@@ -69,31 +69,34 @@ class GroupEvaluator(MinibatchLosses):
         return torch.cat(list(islice(self.iter_logits(scale), batches)))[:samples]
 
     def gap_and_discrepancy(self, scale: Tensor) -> tuple[float, float]:
-        """The gap and the mean discrepancy on all pruning samples with the group scaled by s (N,)."""
+        """The gap and the mean discrepancy on the samples that judge, with the group scaled by s (N,)."""
         return self.target.gap_and_discrepancy(self.logits(scale))
 
     @torch.no_grad()
     def gap(self, scale: Tensor, eps: float) -> float:
-        """The gap with the group scaled by s (N,): exact, or the mean over the first batches as soon as these show that
-        it is above eps (`RunningMean.surely_above`).
+        """What is compared with eps: the gap with the group scaled by s (N,) on the samples that judge, exact, or over
+        the first batches as soon as these show that it is above eps (`RunningMean.surely_above`). Where the samples
+        that judge choose nothing, one standard error is added: they are few, and stand for all that are not seen.
 
         Most scales of a search have a gap far above eps, so most passes over the data end after a few batches.
         """
         key = _key(scale)
-        if key in self._logits:
+        held_out = self.first_chooser > 0
+        if key in self._logits and not held_out:
             return self.gap_and_discrepancy(scale)[0]
-        mean, outputs = RunningMean(self.num_samples), []
+        mean, outputs = RunningMean(self.judges), []
         with self._evaluation_gate(scale) as gate:
-            for logits in self.iter_logits(gate):
+            known = self._logits.get(key)
+            for logits in self.iter_logits(gate) if known is None else [known]:
                 outputs.append(logits)
                 samples = int(mean.count) + torch.arange(len(logits), device=logits.device)
                 gaps = self.target.sample_gaps(logits, samples)
                 mean.add(len(gaps), float(gaps.sum()), float(gaps.square().sum()))
-                if mean.surely_above(eps):
+                if mean.complete or mean.surely_above(eps):
                     break
         if mean.complete:
             self._logits[key] = torch.cat(outputs)
-        return mean.mean
+        return mean.mean + mean.standard_error if held_out else mean.mean
 
     @torch.no_grad()
     def first_batch_discrepancy(self, scale: Tensor) -> float:
@@ -121,7 +124,8 @@ class GroupEvaluator(MinibatchLosses):
 
     def smallest_within_eps(self, path: PruningPath, eps: float) -> Tensor | None:
         """The scales (N,) on a path with the smallest number of neurons whose gap is below eps; None where only the
-        unpruned group meets eps. The number is within N / 64 of the smallest, up to the settings' `eps_tolerance`.
+        unpruned group meets eps. Of the widths that the settings' `round_to` allows the number is the smallest, or, in
+        large groups, within N / 64 of it, up to the settings' `eps_tolerance`.
 
         Along one path the discrepancy at the output is nearly proportional to the local one (MobileNetV2: within a
         factor of two while both fall a hundredfold), and the gap is mostly one to four times the discrepancy. So the
@@ -130,15 +134,17 @@ class GroupEvaluator(MinibatchLosses):
         N = path.size
         local = path.local_error(7 * N // 8) if N > 7 else None
         ratio = 2 * self.first_batch_discrepancy(path.scale(7 * N // 8)) / local if local else None
-        n = smallest_width(
-            N, lambda n: self.gap(path.scale(n), eps), eps, resolution=N // 64, local_error=path.local_error,
-            eps_tolerance=self.config.search.eps_tolerance,
+        widths = allowed_widths(N, self.config.search.round_to)
+        step = self.config.search.round_to or 8
+        index = smallest_width(
+            len(widths), lambda i: self.gap(path.scale(widths[i - 1]), eps), eps, resolution=N // 64 // step,
+            local_error=lambda i: path.local_error(widths[i - 1]), eps_tolerance=self.config.search.eps_tolerance,
             ratio=ratio if ratio is not None and 0 < ratio < math.inf else None,
         )  # fmt: skip
-        return None if n == N else path.scale(n)
+        return None if index == len(widths) else path.scale(widths[index - 1])
 
     def gram(self, generator: torch.Generator) -> Tensor:
-        """The statistics G (N, N) of local imitation over all pruning samples, float64 on the CPU; computed once.
+        """The statistics G (N, N) of local imitation over the samples that choose, float64 on the CPU; computed once.
 
         Where only a fraction of the positions enters, the generator's initial seed decides which, and
         `gram_rel_stderr` is then the relative standard error of G (`zoo.prune.statistics.gram.gram_matrix`).
@@ -149,25 +155,25 @@ class GroupEvaluator(MinibatchLosses):
             G, self.gram_rel_stderr = gram_matrix(
                 self.group, self._reader_passes(), fraction=self.config.search.position_fraction,
                 generator=torch.Generator().manual_seed(generator.initial_seed()), fisher=self.fisher,
-                samples=self.num_samples,
+                samples=self.num_choosers,
             )  # fmt: skip
             self._gram = G.cpu()
         return self._gram
 
     def _reader_passes(self) -> Iterator[Callable[[], None]]:
-        for batch, local in enumerate(self.activations.local_samples):
-            if local:
+        for batch in self.chooser_batches:
+            if self.activations.local_samples[batch]:
                 yield partial(self.run_readers, batch)
 
     def _reader_moments(self) -> list[ReaderMoments]:
-        """The moments of each reader's inputs over all pruning samples, from one pass."""
+        """The moments of each reader's inputs over the samples that choose, from one pass."""
         moments = [ReaderMoments(reader) for reader in self.group.readers]
         with observe_inputs(self.group, [statistics.add for statistics in moments]):
-            for batch, size in enumerate(self.activations.sizes):
+            for batch in self.chooser_batches:
                 for statistics in moments:
-                    statistics.start_batch(size)
+                    statistics.start_batch(self.activations.sizes[batch])
                 # All processes run the first batch, in which they agree on a centre.
-                if self.activations.local_samples[batch] or batch == 0:
+                if self.activations.local_samples[batch] or batch == self.chooser_batches.start:
                     self.run_readers(batch)
         for statistics in moments:
             statistics.all_reduce()

@@ -25,7 +25,8 @@ class MinibatchLosses(GatedGroup):
     def minibatch(self, generator: torch.Generator) -> tuple[Any, Tensor]:
         """A random mini-batch: the state in front of the readers, and the indices (b,) of its samples; both of this
         process's part, where the state is None if that part is empty."""
-        drawn = torch.randperm(self.num_samples, generator=generator)[: self.batch_size].sort().values
+        drawn = torch.randperm(self.num_choosers, generator=generator)[: self.batch_size].sort().values
+        drawn += self.first_chooser
         parts = list(self.iter_states(drawn))
         if not parts:
             return None, drawn[:0]
@@ -66,7 +67,8 @@ class MinibatchLosses(GatedGroup):
         if self.target.labels is None:
             raise ZooError("First-order (Taylor) importance needs the labels of the pruning samples.")
         total = torch.zeros(self.size, dtype=torch.float64)
-        for batch, size in enumerate(self.activations.sizes):
+        for batch in self.chooser_batches:
+            size = self.activations.sizes[batch]
             local = self.activations.local_samples[batch]
             labels = self.target.labels[local.start : local.stop]
             scale = torch.ones(self.size, device=self.target.reference.device, requires_grad=True)
@@ -74,8 +76,8 @@ class MinibatchLosses(GatedGroup):
                 logits = self.forward(self.activations.state(batch), scale)[: len(labels)]
                 (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels, reduction="sum") / size, scale)
             total += distributed.all_reduce(gradient.double()).square().cpu()
-        return total / len(self.activations.sizes)
+        return total / len(self.chooser_batches)
 
     @property
     def _minibatch_size(self) -> int:
-        return min(self.batch_size, self.num_samples)
+        return min(self.batch_size, self.num_choosers)

@@ -30,6 +30,13 @@ class RunningMean:
         mean = self.sum / self.count
         return mean if math.isfinite(mean) else math.inf
 
+    @property
+    def standard_error(self) -> float:
+        """Of `mean` for all samples that there could be; 0 for a single one."""
+        if self.count < 2 or not math.isfinite(self.sum):
+            return 0.0
+        return math.sqrt(max(0.0, self.squares - self.sum * self.mean) / (self.count - 1) / self.count)
+
     def surely_above(self, eps: float) -> bool:
         """Whether the mean of all samples is above eps by a sequential test: the mean of those seen lies above eps by 4
         standard errors (sampling without replacement), or is not finite."""

@@ -31,12 +31,13 @@ class PruningSession:
     config       the method with its settings
     seed         of the order of the samples. They are shuffled once, so that the first batches of an evaluation that
                  ends early (`GroupEvaluator.gap`) are a random sample of all
+    holdout      the fraction of the samples that judge a gap and choose nothing; they come first. 0: all do both
     cache_bytes  for the activations that are kept in front of a group
     """
 
     def __init__(
         self, model: nn.Module, inputs: Tensor, labels: Tensor | None, config: MethodConfig, *, seed: int = 0,
-        cache_bytes: int = CACHE_BYTES,
+        holdout: float = 0.0, cache_bytes: int = CACHE_BYTES,
     ) -> None:  # fmt: skip
         self.original, self.config, self.seed, self.cache_bytes = model, config, seed, cache_bytes
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -51,7 +52,14 @@ class PruningSession:
         # On a CPU the activations of one batch should stay in its caches.
         self.forward_batch = config.batch_size if inputs.is_cuda else min(config.batch_size, CPU_BATCH)
         self.inputs = inputs[order].contiguous(memory_format=layout)
-        self.batches = list(torch.split(self.inputs, self.forward_batch))  # views
+        self.num_judges = round(holdout * len(inputs)) or len(inputs)
+        # Views; no batch has samples of both parts.
+        self.batches = [
+            batch
+            for part in (self.inputs[: self.num_judges], self.inputs[self.num_judges :])
+            for batch in torch.split(part, self.forward_batch)
+            if len(batch)
+        ]
         self.gates = Gates(self.groups)
 
     def __enter__(self) -> PruningSession:
@@ -61,6 +69,13 @@ class PruningSession:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
                  ) -> None:
         self.gates.__exit__(kind, error, trace)
+
+    @property
+    def chooser_batches(self) -> list[Tensor]:
+        """The batches of the samples that neurons are chosen on."""
+        if self.num_judges == len(self.inputs):
+            return self.batches
+        return list(torch.split(self.inputs[self.num_judges :], self.forward_batch))
 
     def activation_cache(self) -> ActivationCache:
         """An activation cache at the network's input."""
@@ -105,7 +120,7 @@ class PruningSession:
         activations.advance(activations.stage_range(group)[0])
         return GroupEvaluator(
             group, activations, self.gates, self.target(reference), self.config,
-            fisher=None if fisher is None else fisher[group.name], reconstruct=reconstruct,
+            fisher=None if fisher is None else fisher[group.name], reconstruct=reconstruct, judges=self.num_judges,
         )  # fmt: skip
 
     def reset(self) -> None:
@@ -123,11 +138,12 @@ class PruningSession:
             return None
         # A backward pass keeps every activation, so it takes a quarter of the samples of a forward pass.
         backward_batch = max(1, self.forward_batch // 4)
-        batches = [part for batch in self.batches for part in torch.split(batch, backward_batch)]
+        batches = [part for batch in self.chooser_batches for part in torch.split(batch, backward_batch)]
         batches = batches[: -(-FISHER_SAMPLES // backward_batch)]
         labels = None
         if self.labels is not None:
-            forward_batches = torch.split(self.labels, self.forward_batch)
+            first = self.num_judges % len(self.inputs)
+            forward_batches = torch.split(self.labels[first:], self.forward_batch)
             labels = [part for batch in forward_batches for part in torch.split(batch, backward_batch)]
         return fisher_matrices(
             self.model, self.groups, batches, torch.Generator().manual_seed(self.seed), kind=self.config.discrepancy,

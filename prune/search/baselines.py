@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from zoo.models import NeuronGroup
 from zoo.prune.engine import GroupEvaluator, PruningSession, Target
-from zoo.prune.path import PruningPath, smallest_width
+from zoo.prune.path import PruningPath, allowed_widths, smallest_width
 from zoo.prune.search.registry import register_method
 
 UNIFORM_STEPS = 128  # a uniform width keeps a multiple of 1/128 of every group
@@ -68,20 +69,26 @@ def uniform_widths(
     activations, gates = session.activation_cache(), session.gates
     paths = {group.name: _l1_path(group) for group in groups}
     before = {name: gates.get(name) for name in paths}
+    allowed = {name: allowed_widths(path.size, session.config.search.round_to) for name, path in paths.items()}
+    batches = range(1 + [*accumulate(activations.sizes)].index(session.num_judges))
 
     def widths(step: int) -> dict[str, int]:
-        return {name: max(1, round(step / UNIFORM_STEPS * path.size)) for name, path in paths.items()}
+        return {name: _nearest(allowed[name], step / UNIFORM_STEPS * path.size) for name, path in paths.items()}
 
     def gap(step: int) -> float:
         for name, n in widths(step).items():
             gates.set(name, paths[name].scale(n))
-        logits = torch.cat([activations.outputs(batch) for batch in range(len(activations.sizes))])
+        logits = torch.cat([activations.outputs(batch) for batch in batches])
         for name, scale in before.items():
             gates.set(name, scale)
         return target.gap_and_discrepancy(logits)[0]
 
     tolerance = session.config.search.eps_tolerance
     return widths(smallest_width(UNIFORM_STEPS, gap, eps * len(groups), eps_tolerance=tolerance))
+
+
+def _nearest(widths: Sequence[int], width: float) -> int:
+    return min(widths, key=lambda n: (abs(n - width), n % 2))
 
 
 @register_method("uniform", widths=uniform_widths)

@@ -118,7 +118,7 @@ def global_imitation(
     """
     device = evaluator.target.reference.device
     picks, per_sync = PickCounts(evaluator.size, device), _steps_per_sync(device)
-    if refine is not None or neurons is not None:
+    if refine is not None or neurons is not None or search.round_to != 1:
         enough = evaluator.size if neurons is None else neurons
         # A neuron that the search never picks may as well be removed, unless a number has to be reached.
         max_picks = (2 if neurons is None else 64) * evaluator.size

@@ -137,10 +137,10 @@ def resolve_config(name: str, options: Options | None = None, budget: Budget | N
     options = options or Options()
     repair = options.repair or default_repair(name)
     options = Options(options.search, repair, options.discrepancy, options.batch_size)  # checks them together
-    if budget is not None and not method.allocates and (budget.round_to, budget.minimum) != (1, 1):
+    if budget is not None and not method.allocates and budget.minimum != 1:
         raise ZooError(
-            f"Method {name} meets a budget by one eps for all layers, and the widths follow from that: leave "
-            f"`round_to` and `minimum` at 1."
+            f"Method {name} meets a budget by one eps for all layers, and the widths follow from that: leave `minimum` "
+            f"at 1."
         )
     if not method.reconstruction and (repair.selection, repair.swap) != ("backward", True):
         raise ZooError(f"`selection` and `swap` are of method repaired, not {name}: leave them out.")
