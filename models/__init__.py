@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 
 from zoo.models.dgcnn import DGCNN, dgcnn, from_authors
 from zoo.models.edgeconv import EdgeConv, edge_max_implementations
-from zoo.models.groups import CustomReader, NeuronGroup, Reader, Stage, groups_of, run, stages_of, widths_of
+from zoo.models.groups import (
+    CustomReader,
+    NeuronGroup,
+    Reader,
+    Stage,
+    SummedReader,
+    groups_of,
+    run,
+    stages_of,
+    widths_of,
+)
 from zoo.models.mlp import mlp
 from zoo.models.point_ops import knn_implementations
 from zoo.models.pointnet import pointnet
@@ -49,9 +59,9 @@ else:
 build = create_model
 
 __all__ = [
-    "ARCHS", "DGCNN", "CustomReader", "EdgeConv", "NeuronGroup", "Reader", "SetAbstraction", "Stage", "build",
-    "create_model", "dgcnn", "edge_max_implementations", "from_authors", "groups_of", "kind_of", "knn_implementations",
-    "list_architectures", "mlp", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "pointnet", "pointnet2",
-    "prune_group", "recipe_of", "register_model", "resnet34", "run", "scaled_widths", "stages_of", "vgg11",
-    "widths_of",
+    "ARCHS", "DGCNN", "CustomReader", "EdgeConv", "NeuronGroup", "Reader", "SetAbstraction", "Stage", "SummedReader",
+    "build", "create_model", "dgcnn", "edge_max_implementations", "from_authors", "groups_of", "kind_of",
+    "knn_implementations", "list_architectures", "mlp", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small",
+    "pointnet", "pointnet2", "prune_group", "recipe_of", "register_model", "resnet34", "run", "scaled_widths",
+    "stages_of", "vgg11", "widths_of",
 ]  # fmt: skip

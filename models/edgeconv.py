@@ -127,6 +127,32 @@ class EdgeConv(nn.Module):
     def column_index(self, channels: Tensor) -> Tensor:
         return torch.cat([channels, self.conv.in_channels // 2 + channels], 1)
 
+    def second_moments(self, x: Tensor, centre: Tensor) -> Tensor:
+        """[E 1]' [E 1] (2C + 1, 2C + 1), float64, of the edges E = input_matrix(x) - centre (2C,), from sums over
+        points: k times fewer products than over the edges.
+
+        With y = x - centre[C:], edge (i, j) has the row [y_j - y_i - centre[:C], y_i, 1] = T [y_j, y_i, 1], and the
+        moments of [y_j, y_i, 1] follow from y, the degrees d_j and the sums s_i of y_j over the neighbours j of i.
+        """
+        B, C, N = x.shape
+        index = knn(x.detach(), self.k) + N * torch.arange(B, device=x.device).view(B, 1, 1)
+        rows = index.view(B * N, self.k)
+        first, second = centre.double().split(C)
+        y = x.transpose(1, 2).reshape(B * N, C).double() - second
+        degree = y.new_zeros(B * N).scatter_add_(0, rows.flatten(), y.new_ones(rows.numel()))
+        s = F.embedding_bag(rows, y.float(), mode="sum").double()
+        cross, total, sums = s.t() @ y, y.sum(0), degree @ y
+        moments = y.new_empty(2 * C + 1, 2 * C + 1)
+        moments[:C, :C], moments[C:-1, C:-1] = (y * degree.unsqueeze(1)).t() @ y, self.k * (y.t() @ y)
+        moments[:C, C:-1], moments[C:-1, :C] = cross, cross.t()
+        moments[-1, :C] = moments[:C, -1] = sums
+        moments[-1, C:-1] = moments[C:-1, -1] = self.k * total
+        moments[-1, -1] = rows.numel()
+        T = torch.eye(2 * C + 1, dtype=torch.float64, device=x.device)
+        T[:C, C:-1].diagonal().fill_(-1)
+        T[:C, -1] = -first
+        return T @ moments @ T.t()
+
     def count_macs(self, x: Tensor) -> tuple[int, int]:
         """(MACs, batch-norm elements) of the per-edge formulation, a 1 x 1 convolution of every edge.
 

@@ -39,6 +39,16 @@ class CustomReader(Protocol):
     def column_index(self, channels: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class SummedReader(CustomReader, Protocol):
+    """A reader that has the moments of its input matrix without writing the matrix out.
+
+    second_moments  [X 1]' [X 1] (K + 1, K + 1), float64, of X = input_matrix(x) - centre, centre (K,)
+    """
+
+    def second_moments(self, x: Tensor, centre: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Reader:
     """A module that mixes the neurons of a group.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from zoo import distributed
 from zoo.errors import ZooError
-from zoo.models import Reader
+from zoo.models import Reader, SummedReader
 from zoo.prune.statistics.gram import gram_of
 from zoo.prune.statistics.input_matrix import iter_rows
 
@@ -123,6 +123,10 @@ class ReaderMoments:
         sample = self._first + shard.start + torch.arange(len(x), device=x.device) // rows_per_sample
         is_val = (sample + 1) % VAL_EVERY == 0
         for part, inside in ((self.train, ~is_val), (self.val, is_val)):
-            if bool(inside.any()):
+            if not bool(inside.any()):
+                continue
+            if isinstance(self.reader.module, SummedReader):
+                part.H += self.reader.module.second_moments(x[inside], part.centre)
+            else:
                 for phi in iter_rows(self.reader, x[inside]):
                     part.add(phi)

@@ -164,3 +164,12 @@ def test_same_as_torch_geometric(geometric, training):
     torch.testing.assert_close(layer(x), y.view(B, N, 8).transpose(1, 2), rtol=1e-9, atol=1e-10)
     torch.testing.assert_close(layer.bn.running_var, bn.running_var)
     assert not torch.equal(y, F.relu(y))  # the slope of 0.2 has been at work
+
+
+def test_second_moments_are_those_of_the_written_out_edges() -> None:
+    torch.manual_seed(0)
+    layer, x = EdgeConv(5, 7, k=4).eval(), torch.randn(3, 5, 30) + 2
+    edges = layer.input_matrix(x).double()
+    for centre in (torch.zeros(10, dtype=torch.float64), edges.mean(0)):
+        rows = torch.cat([edges - centre, torch.ones(len(edges), 1, dtype=torch.float64)], 1)
+        torch.testing.assert_close(layer.second_moments(x, centre), rows.t() @ rows, rtol=1e-6, atol=1e-4)
