@@ -21,7 +21,7 @@ from zoo.utils import decorator_calls
 
 Kind = Literal["points", "images"]
 SPLITS = ("train", "test")
-_PRUNING_SAMPLES: dict[Kind | None, int] = {"points": 128, "images": 256, None: 256}
+PRUNING_SAMPLES = 512
 
 Loader = TypeVar("Loader", bound=Callable[..., Any])
 
@@ -53,7 +53,7 @@ class DatasetInfo:
     difficulty       the name of an entry without a data set means the entry on the most difficult one in the zoo
     resize           how an image of any size becomes a test sample (`zoo.datasets.image_files`): its shorter side is
                      resized to `size`, or "auto"; None for clouds, and where single images are not read
-    pruning_samples  number of training samples that a network is pruned on by default (0: 128 clouds or 256 images)
+    pruning_samples  number of training samples that a network is pruned on by default
     """
 
     name: str
@@ -69,11 +69,8 @@ class DatasetInfo:
     sources: tuple[Source, ...] = ()
     weights_terms: str | None = None
     difficulty: int = 0
-    pruning_samples: int = 0
+    pruning_samples: int = PRUNING_SAMPLES
     resize: Literal["auto", "size"] | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pruning_samples", self.pruning_samples or _PRUNING_SAMPLES[self.kind])
 
 
 @dataclass(frozen=True)

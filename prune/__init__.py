@@ -17,6 +17,7 @@ from zoo.prune.options import (
     SEARCH_ALIASES,
     WEIGHTING_ALIASES,
     Budget,
+    MethodConfig,
     Options,
     Repair,
     Runtime,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from zoo.prune.cutting import cut
     from zoo.prune.engine import GroupEvaluator
     from zoo.prune.path import PruningPath
-    from zoo.prune.postprocess import recalibrate
+    from zoo.prune.postprocess import distil, recalibrate
     from zoo.prune.pruner import prune
     from zoo.prune.report import GroupReport, PruneReport, StepReport
     from zoo.prune.search import default_repair, get_method, list_methods, register_method, resolve_config
@@ -38,14 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS", "PAPER", "PLAIN", "PRESETS", "REPAIR_ALIASES", "SEARCH_ALIASES", "WEIGHTING_ALIASES", "Budget",
-    "GroupEvaluator", "GroupReport", "Options", "PruneReport", "PruningPath", "Repair", "Runtime", "Search",
-    "StepReport", "check_goal", "cut", "default_method", "default_repair", "get_method", "list_methods", "prune",
-    "recalibrate", "register_method", "resolve_config",
+    "GroupEvaluator", "GroupReport", "MethodConfig", "Options", "PruneReport", "PruningPath", "Repair", "Runtime",
+    "Search", "StepReport", "check_goal", "cut", "default_method", "default_repair", "distil", "get_method",
+    "list_methods", "prune", "recalibrate", "register_method", "resolve_config",
 ]  # fmt: skip
 
 _LAZY = {
     "GroupEvaluator": "engine", "GroupReport": "report", "PruneReport": "report", "PruningPath": "path",
-    "StepReport": "report", "cut": "cutting", "default_repair": "search",
+    "StepReport": "report", "cut": "cutting", "default_repair": "search", "distil": "postprocess",
     "get_method": "search", "list_methods": "search", "prune": "pruner", "recalibrate": "postprocess",
     "register_method": "search", "resolve_config": "search",
 }  # fmt: skip

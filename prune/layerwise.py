@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
-from tqdm import tqdm
 
 from zoo import distributed
 from zoo.models import NeuronGroup
@@ -15,7 +15,7 @@ from zoo.prune.engine import GroupEvaluator, PruningSession
 from zoo.prune.report import GroupReport
 from zoo.prune.resume import ResumeFile
 from zoo.prune.search import GroupGoal, choose_neurons, get_method
-from zoo.utils import generator_for
+from zoo.utils import generator_for, progress_bar
 
 REPORT_SAMPLES = 256  # samples used for reports when the widths are given
 
@@ -65,9 +65,11 @@ class LayerwisePass:
             reference = reference[: self.session.num_judges]  # only the global search minimises at the output
         result = PassResult({}, [], reference)
         activations = self.session.activation_cache()
-        bar = tqdm(groups, "prune", disable=None if progress else True, leave=False)
+        bar = progress_bar(groups, "prune", show=progress)
         for index, group in enumerate(bar):
-            bar.set_postfix_str(group.name)
+            before = sum(report.before for report in result.groups)
+            kept = sum(report.after for report in result.groups)
+            bar.set_postfix_str(f"{group.name}; {kept} of {before} neurons kept so far" if before else group.name)
             started = time.perf_counter()
             neurons = None if self.widths is None else self.widths.get(group.name, group.size)
             finished = resume.groups[index] if index < len(resume.groups) else None
@@ -91,6 +93,8 @@ class LayerwisePass:
                 report = replace(report, seconds=time.perf_counter() - started)
                 resume.add(report, scale)
             result.groups.append(report)
+            if progress:
+                bar.write(_line(report, self.eps), file=sys.stderr)
         return replace(result, logits=reference)
 
     def _apply(self, evaluator: GroupEvaluator, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,3 +111,10 @@ class LayerwisePass:
             logits = evaluator.first_logits(scale, samples)
         self.session.gates.set(evaluator.group.name, scale)
         return scale, logits
+
+
+def _line(report: GroupReport, eps: float | None) -> str:
+    """What was done to a group, as a line of progress."""
+    kept = f"{report.before} > {report.after}"
+    judged = f"judged {report.gap:+.4f}" if eps is not None else f"divergence {report.discrepancy:.4f}"
+    return f"  {report.name:<14} {kept:<13} {judged}  {report.seconds:6.1f} s"

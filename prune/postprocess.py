@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm import tqdm
 
 from zoo import distributed
 from zoo.errors import ZooError
 from zoo.train import distillation_loss
+from zoo.utils import progress_bar
 
 LEARNING_RATE = 3e-5
 WARMUP_STEPS = 10
@@ -62,15 +62,15 @@ def recalibrate(model: nn.Module, inputs: Tensor, *, batch_size: int = 64) -> No
 @torch.enable_grad()
 def distil(
     model: nn.Module, teacher: nn.Module, inputs: Tensor, *, epochs: int, seed: int, discrepancy: str = "cross_entropy",
-    progress: bool = False,
+    lr: float = LEARNING_RATE, progress: bool = False,
 ) -> None:  # fmt: skip
     """Train `model`, in place, towards the teacher's class probabilities on inputs (M, ...), without labels
     (`zoo.train.distillation_loss`); with discrepancy "squared_error" (`zoo.prune.engine.discrepancy`) towards its
     outputs.
 
-    The optimiser is AdamW with a short warm-up and cosine decay. Batch norms keep their statistics. Images are flipped
-    at random, and half of the batches carry a patch of another image (CutMix, Yun et al. 2019): the teacher labels
-    the mix; this augments a small set.
+    The optimiser is AdamW with the highest learning rate `lr`, a short warm-up and cosine decay. Batch norms keep their
+    statistics. Images are flipped at random, and half of the batches carry a patch of another image (CutMix, Yun et al.
+    2019): the teacher labels the mix; this augments a small set.
 
     Raises ZooError if the weights are not finite afterwards, and restores them.
     """
@@ -80,13 +80,13 @@ def distil(
     size = min(BATCH_SIZE, len(inputs))
     chunk_size = size if inputs.is_cuda else CPU_CHUNK
     steps = epochs * (len(inputs) // size)
-    optimiser = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(parameters, lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
         lambda step: min(1.0, (step + 1) / WARMUP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2,
     )
     generator = torch.Generator().manual_seed(seed)
-    bar = tqdm(total=steps, desc="distil", disable=None if progress else True, leave=False)
+    bar = progress_bar(title="distil", total=steps, show=progress)
     model.eval()
     for _ in range(epochs):
         order = torch.randperm(len(inputs), generator=generator)

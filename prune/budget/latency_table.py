@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from zoo import distributed
 from zoo.models import NeuronGroup, Stage, groups_of, prune_group, run, stages_of
 from zoo.prune.engine import PruningSession
 from zoo.timing import interleaved_seconds
+from zoo.utils import progress_bar
 
 STEPS = 8  # a group is timed at multiples of an eighth of its width
 ROUNDS = 15
@@ -63,7 +63,7 @@ def _measure(session: PruningSession, groups: Sequence[NeuronGroup], *, progress
     stages = stages_of(session.model)
     unpruned = _median_milliseconds({0: (stages, batch)}, batch.device)[0]
     tables = {}
-    for group in tqdm(groups, "latency", disable=None if progress else True, leave=False):
+    for group in progress_bar(groups, "latency", show=progress):
         first, end = _stage_range(stages, group)
         state = run(stages[:first], batch)
         widths = sorted({max(1, round(step * group.size / STEPS)) for step in range(1, STEPS + 1)})

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from zoo.models import NeuronGroup
 from zoo.prune.engine import MIN_SAMPLES, GroupEvaluator, PruningSession
@@ -17,6 +16,7 @@ from zoo.prune.path import PruningPath
 from zoo.prune.resume import CacheFile
 from zoo.prune.search import Criterion
 from zoo.prune.statistics import VAL_EVERY
+from zoo.utils import progress_bar
 
 # Fractions of a group at which the divergence is computed; between them it is interpolated along the local error.
 FRACTIONS = (0.9, 0.75, 0.6, 0.4, 0.2)
@@ -42,7 +42,7 @@ def sensitivity_curves(
     """
     curves: dict[str, Tensor] = {}
     activations = session.activation_cache()
-    for group in tqdm(groups, "sensitivity", disable=None if progress else True, leave=False):
+    for group in progress_bar(groups, "sensitivity", show=progress):
         if len(cache.values.get(group.name, [])) != group.size + 1:
             evaluator = session.evaluator(
                 group, activations, reference, fisher=fisher, reconstruct=session.config.repair.update_weights

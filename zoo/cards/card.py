@@ -16,6 +16,7 @@ from typing import TypeAlias
 from zoo.cards import json_schema, names
 from zoo.cards.accuracy import Accuracy
 from zoo.cards.licences import Licences, check_parent
+from zoo.cards.old_defaults import write_out
 from zoo.datasets import dataset_info, dataset_title, list_datasets
 from zoo.errors import ZooError
 
@@ -156,6 +157,8 @@ class Card:
                 f"the card has schema {schema}, this version of the zoo reads {SCHEMA}: "
                 "type pip install --upgrade pruned-zoo"
             )
+        if isinstance(data, dict) and isinstance(data.get("recipe"), dict):
+            data["recipe"] = write_out(data["recipe"])
         card = json_schema.read(cls, data, "card")
         if card.file is None:
             raise ZooError(f"card {card.name!r}: the field file is missing")

@@ -31,7 +31,7 @@ class SectionedCommand(click.Command):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
             if record is not None:
-                sections.setdefault(getattr(param, "section", "Run"), []).append(record)
+                sections.setdefault(getattr(param, "section", "Advanced"), []).append(record)
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
@@ -71,7 +71,12 @@ def print_result(result: Any, as_json: bool) -> None:
     from zoo import distributed
 
     if distributed.rank() == 0:
-        click.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.table())
+        if as_json:
+            click.echo(json.dumps(result.to_dict(), indent=2))
+            return
+        click.echo(result.table())
+        if hasattr(result, "ending"):  # an entry was made
+            click.echo(f"\n{result.ending()}")
 
 
 def take(options: dict[str, Any], names: str) -> dict[str, Any]:
@@ -94,7 +99,7 @@ def run_options(options: dict[str, Any]) -> Any:
     names = {
         "device", "workers", "memory", "resume", "log", "name", "output_dir", "overwrite", "fp16_weights", "mirror",
     }  # fmt: skip
-    return RunOptions(progress=True, **take(options, " ".join(names & options.keys())))
+    return RunOptions(progress=not options.pop("quiet"), **take(options, " ".join(names & options.keys())))
 
 
 def recipe_options(*more: Decorator[Any]) -> Decorator[Any]:
@@ -121,8 +126,8 @@ def data_options(*more: Decorator[Any], dataset: str = "Name of the data set [th
         click.option("--download", is_flag=True, default=None, help="Fetch the data set if its owners publish it."),
         click.option("--points", type=int, help="Points per cloud."),
         click.option("--size", type=int, help="Side of the images in pixels."),
-        click.option("--mean", type=float, nargs=3, help="Mean of the images' channels."),
-        click.option("--std", type=float, nargs=3, help="Deviation of the images' channels."),
+        click.option("--mean", type=float, nargs=3, hidden=True, help="Mean of the images' channels."),
+        click.option("--std", type=float, nargs=3, hidden=True, help="Deviation of the images' channels."),
         click.option(
             "--validation", type=float, help="Judge on this part of the training split, not on the test split."
         ),
@@ -143,28 +148,30 @@ FP16_WEIGHTS = click.option(
 )
 
 
-def entry_options(*more: Decorator[Any]) -> Decorator[Any]:
-    """The options that say how the new entry is saved."""
+def output_options(*more: Decorator[Any]) -> Decorator[Any]:
+    """The options that say how the new entry is saved, and what is printed."""
     return section(
-        "Entry",
-        click.option("--name", help="Name of the new entry."),
-        click.option("--output-dir", type=FOLDER, help="Save here, not in your zoo."),
+        "Output",
+        click.option("--name", help="Name of the new entry [one that says what it is]."),
+        click.option("--output-dir", type=FOLDER, help="Save here [your zoo]."),
         click.option("--overwrite", is_flag=True, help="Replace an entry of that name."),
-        click.option(
-            "--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Of all that is drawn [0]."
-        ),
+        FP16_WEIGHTS,
+        JSON,
+        click.option("-q", "--quiet", is_flag=True, help="No progress, the result alone."),
+        click.option("--log", type=FILE, help="Log each epoch of training as a line of JSON in this file."),
         *more,
     )
 
 
-def run_section(*more: Decorator[Any]) -> Decorator[Any]:
-    """The options that say where a command runs."""
+def advanced_options(*more: Decorator[Any]) -> Decorator[Any]:
+    """The options that say where a command runs, and what few need."""
     return section(
-        "Run",
+        "Advanced",
         DEVICE,
         WORKERS,
+        click.option(
+            "--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Of all that is drawn [0]."
+        ),
+        click.option("--resume/--no-resume", default=True, help="Go on where the same command was stopped [yes]."),
         *more,
-        click.option("--resume/--no-resume", default=True, help="Go on where the same command was stopped [default]."),
-        click.option("--log", type=FILE, help="Log each epoch as a line of JSON."),
-        JSON,
     )

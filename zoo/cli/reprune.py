@@ -8,16 +8,15 @@ from typing import Any
 import click
 
 from zoo.cli.options import (
-    FP16_WEIGHTS,
     MIRROR,
     SectionedCommand,
+    advanced_options,
     data_options,
     data_spec,
-    entry_options,
+    output_options,
     print_result,
     process_group,
     run_options,
-    run_section,
     section,
     take,
 )
@@ -56,50 +55,46 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 @click.command(cls=SectionedCommand)
 @click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @section(
-    "Goal",
-    click.option("--eps", type=float, help="How much cross-entropy each layer may lose; or one of the targets."),
-    click.option("--target-macs", type=float, help="MACs of the result: a part (0.78), or a number above 1."),
-    click.option("--target-params", type=float, help="Parameters of the result, likewise."),
-    click.option("--target-latency", type=float, help="Milliseconds of 8 samples (on a GPU 32) here, likewise."),
-    click.option(
-        "--round-to", type=click.IntRange(1), metavar="N", help="With a target: widths are multiples of this [1]."
-    ),
-    click.option(
-        "--min-width", type=click.IntRange(1), metavar="N", help="With a target: neurons that each group keeps [1]."
-    ),
+    "Goal, one of",
+    click.option("--eps", type=float, metavar="NATS", help="How much each layer may add to the cross-entropy: 0.02."),
+    click.option("--target-macs", type=float, metavar="X", help="MACs of the result, a part (0.5) or a number."),
+    click.option("--target-params", type=float, metavar="X", help="Parameters of the result, likewise."),
+    click.option("--target-latency", type=float, metavar="X", help="Milliseconds of 8 samples here (GPU: 32)."),
 )
 @section(
     "Method",
-    click.option("--method", help="How neurons are chosen [combined; with a target: repaired]."),
-    click.option("--repair/--no-repair", "update_weights", default=None,
-                 help="Fit the weights of readers to the kept neurons [method repaired: yes]."),
-    click.option("--groups", callback=_names, help="Names of the groups to prune, with commas between [all]."),
-    click.option("--exclude", callback=_names, help="Names of groups that stay as they are, with commas between."),
-    click.option("--samples", type=int, metavar="N", help="Training samples to prune on [128 clouds or 256 images]."),
-    click.option("--preset", callback=_preset, help=f"How thoroughly neurons are searched: {', '.join(PRESETS)}."),
-    click.option("-O", "settings", callback=_settings, multiple=True, metavar="NAME=VALUE",
-                 help="A setting of search or repair: search.eps_tolerance=0.1, repair.swap=false. May be repeated."),
-)  # fmt: skip
+    click.option("--method", help="How neurons are chosen [repaired]; the paper's is combined."),
+    click.option("--preset", callback=_preset, help=f"How neurons are searched: {', '.join(PRESETS)}. "
+                 "paper is the paper to the letter: combined, no repair, no recovery, any width."),
+    click.option("--samples", type=int, metavar="N", help="Training samples to prune on [512]."),
+    click.option("--round-to", type=click.IntRange(1), metavar="N",
+                 help="Widths are multiples of this [8, in layers below 32 of 4]; 1 keeps any."),
+    click.option("--groups", callback=_names, help="The layers to prune, with commas between [all]."),
+    click.option("--exclude", callback=_names, help="Layers that stay as they are, with commas between."),
+)
 @section(
-    "Afterwards",
-    click.option("--recalibrate", is_flag=True, default=None, help="Batch-norm statistics from the samples."),
-    click.option(
-        "--distil-epochs", type=click.IntRange(0), metavar="N", help="Epochs towards the parent, without labels [0]."
-    ),
-    click.option(
-        "--finetune-epochs", type=click.IntRange(0), default=0, metavar="N", help="Epochs on the training split [0]."
-    ),
-    click.option(
-        "--finetune-distil", type=float, default=0.0, help="In them, the part of the loss from the parent [0]."
-    ),
-    FP16_WEIGHTS,
+    "Repair and recovery",
+    click.option("--repair/--no-repair", "update_weights", default=None,
+                 help="Fit the next layers' weights to the neurons that stay [yes with repaired]."),
+    click.option("--recovery", type=click.IntRange(0), metavar="N",
+                 help="One pass over so many training samples towards the parent's outputs [1024; --no-recovery]."),
+    click.option("--no-recovery", "recovery", flag_value=0, type=int, hidden=True),
+    click.option("--finetune-epochs", type=click.IntRange(0), default=0, metavar="N",
+                 help="Epochs on the labelled training split, instead of recovery [0]."),
+    click.option("--finetune-distil", type=float, default=0.0, metavar="X",
+                 help="In them, the part of the loss from the parent's outputs [0]."),
+    click.option("--recalibrate", is_flag=True, default=None, hidden=True),
+    click.option("--distil-epochs", type=click.IntRange(0), hidden=True),
 )
 @data_options(click.option("--weights", type=FILE, help="Prune the network NAME with the weights in this file."))
-@entry_options()
-@run_section(
+@output_options()
+@advanced_options(
     MIRROR,
-    click.option("--memory", type=click.FloatRange(0), metavar="X", help="GiB for activations that are kept [4]."),
-)
+    click.option("-O", "settings", callback=_settings, multiple=True, metavar="NAME=VALUE",
+                 help="Any other setting, such as search.holdout=0.5 (docs/method.md); may be repeated."),
+    click.option("--min-width", type=click.IntRange(1), hidden=True),
+    click.option("--memory", type=click.FloatRange(0), hidden=True),
+)  # fmt: skip
 def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> None:
     """Prune the entry NAME to a tolerance or a target, measure it beside its parent, and add it to your zoo.
 
@@ -111,10 +106,11 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     search, settings = options.pop("preset") or Search(), options.pop("settings")
     fields = take(options, "update_weights recalibrate distil_epochs")
     settings |= {f"repair.{name}": value for name, value in fields.items()}
+    settings |= {f"search.{name}": value for name, value in take(options, "round_to").items()}
     from zoo.workflows import Finetune, check_reprune
 
-    method = options.pop("method") or default_method(budget)
-    finetune = Finetune(options.pop("finetune_epochs"), options.pop("finetune_distil"))
+    method = options.pop("method") or default_method(search)
+    finetune = Finetune(options.pop("finetune_epochs"), options.pop("finetune_distil"), options.pop("recovery"))
     data, run = data_spec(options), run_options(options)
     for record in ("search", "repair"):  # the values alone; which of them exclude one another depends on the method
         start = Options(search, Repair() if record == "repair" else None)
@@ -136,18 +132,19 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
 
 
 def budget_of(options: dict[str, Any]) -> Budget | None:
-    """Remove the options under "Goal" but --eps from all options; the budget, or None where no target is given.
+    """Remove the options under "Goal" but --eps from all options, and --min-width; the budget, or None where no target
+    is given.
 
-    Raises ZooError unless there is one goal, and for a width without a target.
+    Raises ZooError unless there is one goal, and for a smallest width without a target.
     """
     targets = {_TARGETS[name]: value for name, value in take(options, " ".join(_TARGETS)).items()}
-    widths = take(options, "round_to min_width")
+    minimum = options.pop("min_width")
     if len(targets) > 1:
         raise ZooError("give one target: --target-macs, --target-params or --target-latency")
     if (options["eps"] is None) == (not targets):
         raise ZooError("say how far to prune: --eps 0.02, or one target such as --target-macs 0.78")
-    if not targets:
-        if widths:
-            raise ZooError("--round-to and --min-width go with a target: add --target-macs 0.78, for instance")
-        return None
-    return Budget(**targets, round_to=widths.get("round_to", 1), minimum=widths.get("min_width", 1))
+    if targets:
+        return Budget(**targets, minimum=minimum or 1)
+    if minimum is not None:
+        raise ZooError("--min-width goes with a target: add --target-macs 0.78, for instance")
+    return None

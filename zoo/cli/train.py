@@ -7,17 +7,16 @@ from typing import Any
 import click
 
 from zoo.cli.options import (
-    FP16_WEIGHTS,
     MIRROR,
     SectionedCommand,
+    advanced_options,
     data_options,
     data_spec,
-    entry_options,
+    output_options,
     print_result,
     process_group,
     recipe_options,
     run_options,
-    run_section,
     take,
 )
 from zoo.cli.params import entry_names
@@ -29,8 +28,8 @@ _CHANGES = "epochs lr batch_size accumulate average precision"
 @click.argument("arch")
 @recipe_options(click.option("--width", type=float, default=1.0, help="Width multiplier of the network [1]."))
 @data_options(dataset="Name of the data set [shapes].")
-@entry_options(FP16_WEIGHTS)
-@run_section()
+@output_options()
+@advanced_options()
 def train(arch: str, as_json: bool, **options: Any) -> None:
     """Train the network ARCH and add it to your zoo.
 
@@ -54,8 +53,8 @@ def train(arch: str, as_json: bool, **options: Any) -> None:
     click.option("--distil", type=float, help="Part of the loss that is the divergence from the parent [0].")
 )
 @data_options()
-@entry_options(FP16_WEIGHTS)
-@run_section(MIRROR)
+@output_options()
+@advanced_options(MIRROR)
 def finetune(entry: str, as_json: bool, **options: Any) -> None:
     """Train the entry NAME further and add the result to your zoo.
 

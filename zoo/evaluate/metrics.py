@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from zoo import distributed
 from zoo.cards import wilson_interval
 from zoo.errors import ZooError
 from zoo.evaluate.loader import Samples, as_dataset, batch_indices, batches, model_device, num_samples
+from zoo.utils import progress_bar
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def evaluate(
     show_bar = progress and distributed.rank() == 0
     with distributed.shared_errors(), eval_mode(model), torch.inference_mode():
         data = batches(dataset, order, device=device, workers=workers)
-        for inputs, labels in tqdm(data, title, len(order), disable=None if show_bar else True, leave=False):
+        for inputs, labels in progress_bar(data, title, total=len(order), show=show_bar):
             logits = model(inputs).float()
             check_logits(logits, labels)
             entropy += F.cross_entropy(logits, labels, reduction="sum").double()

@@ -23,7 +23,6 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from zoo import distributed
 from zoo.distributed import MicroBatch, micro_batches
@@ -34,7 +33,7 @@ from zoo.train.recipe import Recipe
 from zoo.train.signals import stop_signals
 from zoo.train.state import TrainState, load_state, save_state, seeded_rng
 from zoo.train.step import TrainingStep
-from zoo.utils import check_seed, generator_for
+from zoo.utils import check_seed, generator_for, progress_bar
 
 SAVE_SECONDS = 60.0  # between two saves inside an epoch
 SYNC_STEPS = 16  # between two checks of the loss on a GPU: each check waits until the GPU has finished
@@ -205,10 +204,10 @@ class _Run:
         return {"validation_accuracy": result.accuracy, "validation_loss": result.cross_entropy}
 
     def bar(self, progress: bool) -> Any:
-        """A progress bar over all steps of the run, disabled where stderr is no terminal."""
+        """A progress bar over all steps of the run."""
         done = self.state.epoch * self.steps_per_epoch + self.state.step
         total = self.recipe.epochs * self.steps_per_epoch
-        return tqdm(total=total, initial=done, disable=None if progress else True, unit="batch", dynamic_ncols=True)
+        return progress_bar(title="train", total=total, initial=done, unit="batch", show=progress)
 
     def save(self, path: Path) -> None:
         content = {"identity": self.identity, "state": asdict(self.state), **self.step.state_dict()}

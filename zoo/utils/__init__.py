@@ -5,13 +5,14 @@ from zoo.utils.files import check_folder, expand_path, new_file, remove_stale_fi
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
 from zoo.utils.plugins import load_plugins
+from zoo.utils.progress import progress_bar
 from zoo.utils.seeds import MAX_SEED, check_seed, derive_seed, generator_for
 from zoo.utils.settings import parse_setting, setting_types, settings_of, with_settings
 from zoo.utils.weights_file import WEIGHTS_SUFFIXES, check_format, convert_command, weights_format
 
 __all__ = [
     "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "convert_command", "decorator_calls",
-    "derive_seed", "expand_path",
-    "generator_for", "keep_freed_memory", "load_plugins", "locked", "new_file", "parse_setting", "remove_stale_files",
-    "setting_types", "settings_of", "sha256_of", "sync_folder", "weights_format", "with_settings",
+    "derive_seed", "expand_path", "generator_for", "keep_freed_memory", "load_plugins", "locked", "new_file",
+    "parse_setting", "progress_bar", "remove_stale_files", "setting_types", "settings_of", "sha256_of", "sync_folder",
+    "weights_format", "with_settings",
 ]  # fmt: skip

@@ -30,6 +30,7 @@ _FIRST_OPTIONS = {
     **{f"search.{new}": old for old, new in SEARCH_ALIASES.items()},
     **{f"repair.{new}": old for old, new in REPAIR_ALIASES.items() if old != "readers"},
     "repair.weighting": "weighting",
+    "search.holdout": "holdout",
     "discrepancy": "discrepancy",
     "batch_size": "prune_batch_size",
 }
@@ -37,6 +38,7 @@ _OPTIONS_OF_TODAY = {
     "repair.update_weights": "repair",
     "repair.recalibrate": "recalibrate",
     "repair.distil_epochs": "distil_epochs",
+    "search.round_to": "round_to",
 }
 
 

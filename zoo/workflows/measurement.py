@@ -21,10 +21,12 @@ class Measurement:
     counts: Counts
 
 
-def measure(model: nn.Module, samples: LabelledDataset, *, workers: int = 0, progress: bool = False) -> Measurement:
+def measure(
+    model: nn.Module, samples: LabelledDataset, *, workers: int = 0, progress: bool = False, title: str = "evaluate"
+) -> Measurement:
     """Count the parameters, the MACs and the right answers of a network. Raises ZooError as `check_input_shape`."""
     counts = check_input_shape(model, samples)
-    return Measurement(evaluate(model, samples, workers=workers, progress=progress), counts)
+    return Measurement(evaluate(model, samples, workers=workers, progress=progress, title=title), counts)
 
 
 def check_input_shape(model: nn.Module, samples: LabelledDataset) -> Counts:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import math
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from zoo.prune import (
     check_goal,
     default_method,
     default_repair,
+    distil,
     prune,
     resolve_config,
 )
@@ -39,7 +42,8 @@ from zoo.workflows.checks import check_groups, check_reprune
 from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
 from zoo.workflows.data_spec import DataSpec, Splits, check_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import measure
-from zoo.workflows.recipes import Finetune
+from zoo.workflows.plan import Plan
+from zoo.workflows.recipes import RECOVERY_SAMPLES, Finetune
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
 from zoo.workflows.save import EntryDraft, EntryResult, Parent, finish_entry
 from zoo.workflows.training import run_training
@@ -48,7 +52,11 @@ _LOG = logging.getLogger("zoo")
 # Settings on a card that say how far to prune. What an earlier run with other values of these measured is used again.
 _GOALS = (
     "eps", *TARGETS, "round_to", "min_width", "groups", "leave", "finetune_epochs", "recalibrate", "distil_epochs",
+    "recovery", "holdout",
 )  # fmt: skip
+
+
+RECOVERY_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,25 @@ class PruningResult(EntryResult):
         pairs = f"right in both {right['both']}, only before {right['only_before']}, only after {right['only_after']}"
         return "\n\n".join([super().table(), pairs, *([self.pruning.table()] if self.pruning else [])])
 
+    def _more_commands(self, name: str) -> list[str]:
+        parent, recipe = self.card.parent, self.card.recipe
+        goals = [f"zoo reprune {parent} --target-macs 0.15", f"zoo finetune {name} --epochs 5 --distil 0.5"]
+        if isinstance(recipe.get("eps"), float):
+            goals.insert(0, f"zoo reprune {parent} --eps {5 * float(recipe['eps']):g}")  # type: ignore[arg-type]
+        words = ["smaller:", "or:", "better:"] if len(goals) == 3 else ["smaller:", "better:"]
+        return [f"       {word:<9}{goal}" for word, goal in zip(words, goals, strict=True)]
+
+    def _clearly_worse(self) -> str | None:
+        text = super()._clearly_worse()
+        if text is None:
+            return None
+        more = 2 * int(self.card.recipe["images"])  # type: ignore[arg-type]
+        return (
+            f"{text}\nTry a smaller --eps or a larger target, more samples (--samples {more}), a longer recovery "
+            f"(--recovery {4 * RECOVERY_SAMPLES}), or fine-tuning: "
+            f"zoo finetune {self.card.name} --epochs 5 --distil 0.5"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         pruning = self.pruning.to_dict() if self.pruning else None
         return {**super().to_dict(), "right": self.right, "pruning": pruning}
@@ -104,20 +131,21 @@ def reprune(
     eps, budget, method, options, groups, seed  as of `zoo.prune.prune`; the goal is either eps or a budget
     exclude   names of groups that are left unpruned
     samples   the number of training samples to prune on, drawn by the seed, without augmentation; None is the number of
-              the data set, 128 clouds or 256 images
-    finetune  the training after pruning; None is none
+              the data set, 512
+    finetune  the training after the cut; None is a short recovery (`Finetune`)
     data      fields that take the place of the entry's own
 
     Both networks are evaluated on the test split and timed side by side. The new entry is called
-    `<arch>-pruned-<w>x.<dataset>` unless `run` names it: it has no more MACs than the network with width multiplier w.
-    A run that was killed continues, when it is started again with the same arguments, at the last group that was
-    finished or in the epoch of fine-tuning that it had reached.
+    `<arch>-pruned-<m>m.<dataset>` unless `run` names it: it has m of the MACs of the network at full width. Where
+    another entry has that name a number follows it, so that a finished network is always saved. A run that was killed
+    continues, when it is started again with the same arguments, at the last group that was finished or in the epoch of
+    fine-tuning that it had reached.
 
     Raises ZooError for an unknown entry or method, settings or data or weights that do not fit, NaN in the data, an
     absent device, a name that another entry has, and files that cannot be written.
     """
-    run, options, finetune = run or RunOptions(), options or Options(), finetune or Finetune(0)
-    method = method or default_method(budget)
+    run, options, finetune = run or RunOptions(), options or Options(), finetune or Finetune()
+    method = method or default_method(options.search)
     check_goal(eps, None, budget)
     config = resolve_config(method, options, budget)
     check_seed(seed)
@@ -128,10 +156,12 @@ def reprune(
         exclude=exclude, samples=samples, finetune=finetune, seed=seed,
     )  # fmt: skip
     device = choose_device(run.device)
+    show = run.progress and distributed.rank() == 0
     parent, splits = _load_parent(entry, data or DataSpec(), run, device)
     chosen = check_groups(parent.name, (group.name for group in groups_of(parent.model)), groups, exclude)
     samples = samples or min(len(splits.train), dataset_info(splits.spec.dataset).pruning_samples)
     inputs, labels = draw(splits.train, samples, seed)
+    recovery = finetune.recovery_samples(options.search, len(splits.train))
     if finetune.epochs:
         check_log(run.log)
     options = replace(options, repair=config.repair)
@@ -143,6 +173,7 @@ def reprune(
         **splits.spec.recipe(splits.train),
         "weights": entry.path.name if isinstance(entry, WeightsFile) else None,
         "images": len(labels),
+        "recovery": recovery,
         "finetune_epochs": finetune.epochs,
         "finetune_distil": finetune.distil or None,
         "groups": None if groups is None else ",".join(groups),
@@ -159,7 +190,12 @@ def reprune(
     identity = {"parent": parent.name, "sha256": parent.sha256, **settings, "device": device.type}
     identity |= splits.spec.identity()
     with run_folder("reprune", identity, resume=run.resume) as folder:
-        before = measure(parent.model, splits.test, workers=run.workers, progress=run.progress)
+        started = time.monotonic()
+        before = measure(parent.model, splits.test, workers=run.workers, progress=run.progress, title="evaluate")
+        if show:
+            seconds = (time.monotonic() - started) / len(splits.test)
+            plan = Plan(parent, splits, before, seconds, config, eps, budget, samples, recovery, finetune, run)
+            print(plan.text(chosen), file=sys.stderr, flush=True)
         pruned, report = prune(
             parent.model,
             (inputs.to(device), labels.to(device)),
@@ -173,11 +209,12 @@ def reprune(
                 runtime,
                 resume_file=folder / "prune.json",
                 cache_file=_cache_file({**identity, **dict.fromkeys(_GOALS)}),
-                progress=run.progress and distributed.rank() == 0,
+                progress=show,
             ),
         )
+        if recovery:
+            recover(pruned, parent.model, splits.train, samples, recovery, seed=seed, progress=show)
         name = run.name or _default_name(parent, pruned, splits)
-        check_name(name, command, run)
         recipe = {"command": command, **settings, "eps": report.eps, **stored, "parent_sha256": parent.sha256}
         if finetune.epochs:
             tuning = finetune.recipe(parent.arch, splits.spec.dataset)
@@ -189,15 +226,29 @@ def reprune(
         return PruningResult(**vars(finish_entry(pruned, draft, splits, run, device)), pruning=report)
 
 
-def draw(train_set: LabelledDataset, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Inputs (M, ...) and labels (M,) of M samples of the training split, on the CPU, drawn by the seed."""
+def draw(train_set: LabelledDataset, samples: int, seed: int, *, after: int = 0) -> tuple[Tensor, Tensor]:
+    """Inputs (M, ...) and labels (M,) of M samples of the training split, on the CPU, drawn by the seed: those that
+    follow the first `after` in the order that the seed gives, and those again where there are no others."""
     total = len(train_set)
     if samples > total:
         raise ZooError(f"{samples} samples to prune on were asked for, but the training split has {total}")
-    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:samples].tolist()
-    order = [[drawn[i] for i in batch] for batch in batch_indices(samples, 64)]
-    parts = list(batches(train_set, order, device=torch.device("cpu")))
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed)).roll(-after)[:samples].tolist()
+    parts = list(
+        batches(train_set, [[order[i] for i in batch] for batch in batch_indices(samples, 64)],
+                device=torch.device("cpu"))
+    )  # fmt: skip
     return torch.cat([inputs for inputs, _ in parts]), torch.cat([labels for _, labels in parts])
+
+
+def recover(
+    pruned: nn.Module, parent: nn.Module, train_set: LabelledDataset, used: int, samples: int, *, seed: int,
+    progress: bool,
+) -> None:  # fmt: skip
+    """Train the pruned network, in place, for one pass over training samples towards its parent's outputs; the samples
+    are others than the `used` ones that it was pruned on, as far as there are others."""
+    inputs, _ = draw(train_set, samples, seed, after=used)
+    inputs = inputs.to(next(pruned.parameters()).device)
+    distil(pruned, parent, inputs, epochs=1, seed=seed, lr=RECOVERY_RATE, progress=progress)
 
 
 def _load_parent(
@@ -230,7 +281,6 @@ def _budget_settings(budget: Budget | None) -> dict[str, Value]:
         return {}
     return {
         next(option for option, kind in TARGETS.items() if kind == budget.kind): float(getattr(budget, budget.kind)),
-        "round_to": budget.round_to if budget.round_to > 1 else None,
         "min_width": budget.minimum if budget.minimum > 1 else None,
     }
 
@@ -242,20 +292,8 @@ def _cache_file(settings: Mapping[str, Any]) -> Path:
 
 
 def _default_name(parent: Parent, pruned: nn.Module, splits: Splits) -> str:
-    """`<arch>-pruned-<w>x.<dataset>`, w the smallest width multiplier in steps of 0.01 whose network has at least as
-    many MACs as the pruned one, at most 1."""
+    """`<arch>-pruned-<m>m.<dataset>`, m the fraction of the MACs of the network at full width, rounded up."""
     shape = splits.train.sample_shape
-    macs = count(pruned, shape).macs
-    form: dict[str, Any] = {"num_classes": splits.train.num_classes, **parent.options}
-
-    def dense_macs(hundredths: int) -> int:
-        widths = models.scaled_widths(parent.arch, hundredths / 100, **form)
-        return count(models.create_model(parent.arch, widths=widths, **form), shape).macs
-
-    # MACs grow nearly with the square of w, so the search starts close to the answer: few networks are built.
-    w = min(100, max(1, math.ceil(100 * math.sqrt(macs / dense_macs(100)))))
-    while w < 100 and dense_macs(w) < macs:
-        w += 1
-    while w > 1 and dense_macs(w - 1) >= macs:
-        w -= 1
-    return f"{parent.arch}-pruned-{w / 100:g}x.{splits.spec.suffix}"
+    full = models.create_model(parent.arch, num_classes=splits.train.num_classes, **parent.options)
+    share = math.ceil(100 * count(pruned, shape).macs / count(full, shape).macs) / 100
+    return f"{parent.arch}-pruned-{share:g}m.{splits.spec.suffix}"

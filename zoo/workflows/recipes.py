@@ -10,20 +10,35 @@ from typing import Any
 
 from zoo.cards import Value
 from zoo.errors import ZooError
+from zoo.prune import PAPER, Search
 from zoo.train import Recipe, read_recipe, recipe_for
+
+RECOVERY_SAMPLES = 1024
 
 
 @dataclass(frozen=True)
 class Finetune:
-    """The fine-tuning of a pruned network: the number of epochs, and the fraction `distil` of the loss that is the
-    divergence from the unpruned network's outputs. All else is the network's fine-tuning recipe."""
+    """The training of a pruned network after the cut.
 
-    epochs: int
+    epochs    of fine-tuning with the network's fine-tuning recipe, on labelled samples; 0 is none
+    distil    the fraction of its loss that is the divergence from the unpruned network's outputs
+    recovery  the number of training samples, without their labels, for one pass towards the unpruned network's outputs
+              right after the cut; None is 1024, and 0 where fine-tuning follows or the search is the paper's
+    """
+
+    epochs: int = 0
     distil: float = 0.0
+    recovery: int | None = None
 
     def __post_init__(self) -> None:
         if self.distil and not self.epochs:
             raise ZooError("`finetune_distil` is a part of the fine-tuning's loss: give `finetune_epochs` as well")
+
+    def recovery_samples(self, search: Search, available: int) -> int:
+        """The number of samples of the recovery, of those that there are."""
+        if self.recovery is not None:
+            return min(self.recovery, available)
+        return 0 if self.epochs or search == PAPER else min(RECOVERY_SAMPLES, available)
 
     def recipe(self, arch: str, dataset: str) -> Recipe:
         """The network's fine-tuning recipe with these epochs and this distillation."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,23 @@ def check_name(name: str, command: str, run: RunOptions, *, parent: str | None =
     if name == parent:
         raise ZooError(f"{name} would be its own parent: give this one another name with `name`")
     return distributed.run_on_rank0(lambda: _may_replace(name, command, run))
+
+
+def free_name(name: str, command: str, run: RunOptions) -> tuple[str, bool]:
+    """The name that a finished network gets, and whether an entry of that name is replaced: `name` where that may be
+    (`check_name`), and otherwise the same with the first number behind it that no other command's entry has."""
+
+    def first_free() -> tuple[str, bool]:
+        parsed = parse_name(name)
+        for number in itertools.count(1):
+            candidate = name if number == 1 else str(replace(parsed, stem=f"{parsed.stem}-{number}"))
+            try:
+                return candidate, _may_replace(candidate, command, run)
+            except ZooError:
+                continue
+        raise AssertionError  # count() does not end
+
+    return distributed.run_on_rank0(first_free)
 
 
 def _may_replace(name: str, command: str, run: RunOptions) -> bool:

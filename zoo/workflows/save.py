@@ -21,7 +21,7 @@ from zoo.errors import ZooError
 from zoo.half_precision import round_to_float16
 from zoo.workflows.data_spec import Splits
 from zoo.workflows.measurement import Measurement, measure, time_beside
-from zoo.workflows.run import RunOptions, check_name
+from zoo.workflows.run import RunOptions, free_name
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,12 @@ def _names_on_card(dataset: str, classes: Sequence[str]) -> tuple[str, ...] | No
 
 @dataclass(frozen=True)
 class EntryResult:
-    """A saved entry, and what was measured of its parent in the same run if it has one."""
+    """A saved entry, what was measured of its parent in the same run if it has one, and the folder it lies in."""
 
     card: Card
     measurement: Measurement
     parent: Measurement | None = None
+    folder: Path | None = None
 
     def table(self) -> str:
         """One line per network: right answers, accuracy and its interval, cost in both counts, speed."""
@@ -102,6 +103,39 @@ class EntryResult:
             counts = astuple(self.parent.counts)
             rows.insert(0, display.comparison_row(self.card.parent, self.card.parent_accuracy, *counts))
         return display.comparison_table(rows)
+
+    def ending(self) -> str:
+        """Where the entry was saved, how it compares, and what to type next."""
+        name = self.card.name
+        if self.folder is not None and self.folder != store.user_dir():
+            name = str(self.folder / self.card.saved.name)
+        worse = [text] if (text := self._clearly_worse()) else []
+        lines = (
+            f"Saved as {self.card.name} in {self.folder or store.user_dir()}.",
+            f"Next:  zoo info {name}",
+            f"       zoo bench {name}",
+            f"       zoo predict {name} FILE",
+            f"       zoo export {name} --format onnx",
+            *self._more_commands(name),
+        )
+        return "\n".join([*worse, *lines])
+
+    def _more_commands(self, name: str) -> list[str]:
+        return []
+
+    def _clearly_worse(self) -> str | None:
+        """A warning where the network is worse than its parent, or no better than guessing; None otherwise."""
+        after, before, classes = self.card.accuracy, self.card.parent_accuracy, self.card.num_classes
+        assert after is not None  # every network that is saved was measured
+        if after.low <= 1 / classes:
+            return f"The network is no better than guessing: {after.correct} of {after.total} right."
+        if before is None or after.high >= before.low:
+            return None
+        points = 100 * (after.share - before.share)
+        return (
+            f"The network is clearly worse than its parent: {after.correct} against {before.correct} of {after.total} "
+            f"right ({points:+.1f} points, and the 95 % intervals are apart)."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The card, and the parent's counts; ready for JSON."""
@@ -118,9 +152,9 @@ def finish_entry(
     """
     float16 = store_float16(model, splits.holdout, run)
     measured = measure(model, splits.test, workers=run.workers, progress=run.progress)
-    overwrite = check_name(draft.name, str(draft.recipe["command"]), run)
+    name, overwrite = free_name(draft.name, str(draft.recipe["command"]), run)
     recipe = {**draft.recipe, "device": device.type, "torch": torch.__version__}
-    draft = dataclasses.replace(draft, recipe=recipe)
+    draft = dataclasses.replace(draft, name=name, recipe=recipe)
 
     def save() -> Card:
         parent = draft.parent
@@ -129,7 +163,7 @@ def finish_entry(
         card = draft.card(model, measured, splits, forward)
         return save_entry(model, card, run.folder, overwrite=overwrite, float16=float16)
 
-    return EntryResult(distributed.run_on_rank0(save), measured, draft.parent_measurement)
+    return EntryResult(distributed.run_on_rank0(save), measured, draft.parent_measurement, run.folder)
 
 
 def store_float16(model: nn.Module, holdout: LabelledDataset | None, run: RunOptions) -> tuple[str, ...]:

@@ -1,0 +1,52 @@
+"""Progress of long work on standard error: a bar on a terminal; in a file or a CI log a line every few seconds."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from typing import Any
+
+SECONDS = 5.0  # between two lines where standard error is no terminal
+
+
+def progress_bar(items: Any = None, title: str = "", *, show: bool = True, **options: Any) -> Any:
+    """A `tqdm` bar over items, or over `total` steps: iterate over it, or call its `update` and `close`.
+
+    title    stands before it
+    show     False shows nothing
+    options  of tqdm: total, initial, unit
+    """
+    from tqdm import tqdm  # not at the top: what lists and shows entries does without it
+
+    if not show or sys.stderr is None:
+        return tqdm(items, disable=True, **options)
+    if sys.stderr.isatty():
+        return tqdm(items, title, leave=False, dynamic_ncols=True, **options)
+
+    class Lines(tqdm):  # type: ignore[type-arg]  # a generic class only for type checkers
+        """Prints what a bar would show as lines, also while one step takes long."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.ended = threading.Event()
+            super().__init__(*args, **kwargs)
+            threading.Thread(target=_print_lines, args=(weakref.ref(self), self.ended), daemon=True).start()
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+            return True  # the thread prints
+
+        def close(self) -> None:
+            self.ended.set()
+            super().close()
+
+    form = "{desc} {n_fmt}/{total_fmt}{postfix}, {elapsed} gone, {remaining} left"
+    return Lines(items, title, bar_format=form, leave=False, file=sys.stderr, **options)
+
+
+def _print_lines(bar: weakref.ref[Any], ended: threading.Event) -> None:
+    while not ended.wait(SECONDS):
+        shown = bar()
+        if shown is None:
+            return
+        print(str(shown), file=sys.stderr, flush=True)
+        del shown
