@@ -18,5 +18,5 @@ def write_out(recipe: dict[str, Any]) -> dict[str, Any]:
     command += "" if "--round-to " in command else " --round-to 1"
     if recipe.get("eps") is not None:
         recipe["holdout"] = 0.0
-        command += " --holdout 0.0"
-    return {**recipe, "command": f"{command} --no-recovery"}
+        command += " -O search.holdout=0.0"
+    return {**recipe, "command": f"{command} --recovery 0"}
