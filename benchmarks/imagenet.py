@@ -11,15 +11,16 @@ method found, so that only the choice of neurons differs.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from experiment import add_result, load_data, load_network, read_results
+from experiment import EXACT, add_result, load_data, load_network, read_results
 
 from zoo.evaluate import count, evaluate
-from zoo.prune import Options, Runtime, Search, prune
+from zoo.prune import Options, Runtime, prune
 from zoo.workflows import draw
 
 METHODS = ("combined", "local", "global", "gfs", "l1")
@@ -70,7 +71,7 @@ def main(
         goal = {"widths": done(out)[f"{arch} combined {eps}"]["widths"]} if equal else {"eps": eps}
         started = time.perf_counter()
         journal = out.with_suffix(f".{key.replace(' ', '-')}.journal")
-        options = Options(batch_size=batch_size, search=Search(**search))
+        options = Options(batch_size=batch_size, search=replace(EXACT, **search))
         runtime = Runtime(resume_file=journal)
         small, report = prune(model, samples, method=method, options=options, runtime=runtime, **goal)
         note(key, small, widths=small.widths, seconds=time.perf_counter() - started, images=images,

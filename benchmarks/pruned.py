@@ -15,11 +15,12 @@ from pathlib import Path
 
 import click
 import torch
+from experiment import EXACT
 
 import zoo
 from zoo.errors import ZooError
 from zoo.evaluate import count, device_name, forward_times
-from zoo.prune import prune
+from zoo.prune import Options, prune
 from zoo.utils import keep_freed_memory
 from zoo.workflows import DataSpec, draw
 
@@ -42,7 +43,8 @@ def main(name: str, eps: str, device: str, data_dir: Path | None, repeats: int, 
     dense = zoo.get(name).to(target)
     networks = {"dense": dense}
     for value in eps.split(","):
-        networks[f"eps {value}"], _ = prune(dense, (x.to(target), y.to(target)), eps=float(value))
+        data, options = (x.to(target), y.to(target)), Options(search=EXACT)
+        networks[f"eps {value}"], _ = prune(dense, data, eps=float(value), method="combined", options=options)
     macs = {key: count(model, shape).macs for key, model in networks.items()}
     rows = []
     timed_modes = modes.split(",") if modes else ["eager", "compiled"] + ["cuda_graph"] * (target.type == "cuda")

@@ -15,14 +15,15 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
-from experiment import add_result, load_data, load_network, peak_bytes, run_alone
+from experiment import EXACT, add_result, load_data, load_network, peak_bytes, run_alone
 from torch_pruning_baseline import prune_at_ratio, ratio_for_macs
 
 from zoo.evaluate import count, evaluate
-from zoo.prune import Options, Search, prune
+from zoo.prune import Options, prune
 from zoo.utils import keep_freed_memory
 from zoo.workflows import draw
 
@@ -44,8 +45,8 @@ def run_once(
         started = time.perf_counter()
         small, report = prune_at_ratio(model, importance, ratio, x, y), {"ratio": ratio}
     else:
-        search = Search(position_fraction=position_fraction, eps_tolerance=eps_tolerance, eval_dtype=eval_dtype)
-        options = Options(search=search)
+        settings = {"position_fraction": position_fraction, "eps_tolerance": eps_tolerance, "eval_dtype": eval_dtype}
+        options = Options(search=replace(EXACT, **settings))
         started = time.perf_counter()
         small, pruned = prune(model, (x, y), eps=eps, method=method, options=options)
         report = pruned.to_dict()

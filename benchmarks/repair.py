@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 import torch
-from experiment import add_result, load_data, load_network, peak_bytes, read_results, run_alone
+from experiment import EXACT, add_result, load_data, load_network, peak_bytes, read_results, run_alone
 from torch_pruning_baseline import IMPORTANCES, prune_at_ratio, ratio_for_macs
 
 from zoo.cards import paired_difference_ci
@@ -100,7 +100,7 @@ def at_one_eps(
     data = data[0][:OF_EPS], None if data[1] is None else data[1][:OF_EPS]
     dense, eps, low, high = count(model, shape).macs, 0.02, (0.0, 1.0), None
     for _ in range(5):
-        small, report = prune(model, data, eps=eps, method=method)
+        small, report = prune(model, data, eps=eps, method=method, options=Options(search=EXACT))
         fraction = count(small, shape).macs / dense
         click.echo(f"  {method}, eps {eps:.4f}: {fraction:.3f} of the MACs", err=True)
         if abs(fraction - target) <= CLOSE:
@@ -140,9 +140,8 @@ def run_once(arch: str, name: str, target: float, weights: Path, dataset: str, d
             if how == "fraction":
                 goal = {"widths": uniform_widths(model, shape, target)}
             runtime = Runtime(cache_bytes=3 * 2**28, cache_file=known)
-            made, report = prune(
-                model, (x, labels), method=method, options=Options(repair=repair), runtime=runtime, **goal
-            )
+            options = Options(search=EXACT, repair=repair)
+            made, report = prune(model, (x, labels), method=method, options=options, runtime=runtime, **goal)
         row |= {"seconds": time.perf_counter() - started, "report": report.to_dict(), "repair": asdict(repair)}
         del x
     row["peak_bytes"] = peak_bytes()

@@ -140,7 +140,7 @@ class EdgeConv(nn.Module):
         first, second = centre.double().split(C)
         y = x.transpose(1, 2).reshape(B * N, C).double() - second
         degree = y.new_zeros(B * N).scatter_add_(0, rows.flatten(), y.new_ones(rows.numel()))
-        s = F.embedding_bag(rows, y.float(), mode="sum").double()
+        s = F.embedding_bag(rows, y.to(torch.promote_types(x.dtype, torch.float32)), mode="sum").double()
         cross, total, sums = s.t() @ y, y.sum(0), degree @ y
         moments = y.new_empty(2 * C + 1, 2 * C + 1)
         moments[:C, :C], moments[C:-1, C:-1] = (y * degree.unsqueeze(1)).t() @ y, self.k * (y.t() @ y)

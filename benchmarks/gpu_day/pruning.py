@@ -20,7 +20,7 @@ import zoo
 from gpu_day.common import Recorder, device_for, step_options
 from zoo.evaluate import device_name
 from zoo.models import widths_of
-from zoo.prune import Budget, prune
+from zoo.prune import Budget, Options, Search, prune
 from zoo.workflows import DataSpec, draw
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
@@ -34,6 +34,8 @@ SMALL_RUNS = {
     "combined, edge1, eps 0.1": {**RUNS["combined, eps 0.1"], "groups": ["edge1"]},
 }
 SAMPLES = 128
+# All samples choose and judge, and any width is allowed: a choice that the devices make otherwise shows.
+OPTIONS = Options(search=Search(holdout=0.0, round_to=1))
 
 
 @click.command()
@@ -51,7 +53,7 @@ def main(out: Path, scale: float, device: str | None, seconds: float) -> None:
     for place, name in itertools.product((where, torch.device("cpu")), runs):  # the CPU comes last: it takes longest
         with record.measuring(f"{name} on {place.type}"):
             began = time.monotonic()
-            network, _ = prune(dense.to(place), (x.to(place), y.to(place)), seed=0, **runs[name])
+            network, _ = prune(dense.to(place), (x.to(place), y.to(place)), seed=0, options=OPTIONS, **runs[name])
             spent, network = time.monotonic() - began, network.cpu().eval()
             widths = widths_of(network)
             record(f"{name}: {spent:.1f} s on {device_name(place)}, {widths}", pruning=name, seconds=spent)

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 import torch
 from distributed_runs import SUPPORT, run_distributed, torchrun
+from exact_search import exact
 from pruning_runs import NETWORKS, RUNS, results
 
-from zoo.prune import Options, prune
+from zoo.prune import prune
 
 pytestmark = pytest.mark.slow
 
 # Sums of float64 in another order.
 CLOSE = {"rtol": 1e-7, "atol": 1e-9}
 FAST = {"vgg": ["combined", "repaired"], "dgcnn": ["combined"]}
-ALL = {"vgg": list(RUNS), "dgcnn": ["combined", "repaired", "weighted", "last steps"]}
+ALL = {"vgg": list(RUNS), "dgcnn": ["combined", "repaired", "weighted", "last steps", "held out"]}
 
 PRUNE = """
 from pruning_runs import results
@@ -34,11 +35,12 @@ for name, result in results("vgg", RUNS["vgg"], folder):
 """
 
 FEW = """
+from exact_search import exact
 from pruning_runs import dgcnn
 from zoo.prune import prune
 model, (x, y) = dgcnn()
 for method in ("local", "repaired"):
-    small, _ = prune(model, (x[:2], y[:2]), method=method, eps=0.2)
+    small, _ = prune(model, (x[:2], y[:2]), method=method, eps=0.2, options=exact())
     torch.save(small(x), folder / f"{method} {distributed.rank()}.pt")
 """
 
@@ -128,7 +130,7 @@ def test_more_processes_than_samples(tmp_path: Path) -> None:
     run_distributed(3, {"few": FEW}, tmp_path)
     model, (x, y) = NETWORKS["dgcnn"]()
     for name in ("local", "repaired"):
-        small, _ = prune(model, (x[:2], y[:2]), method=name, eps=0.2)
+        small, _ = prune(model, (x[:2], y[:2]), method=name, eps=0.2, options=exact())
         for rank in range(3):
             torch.testing.assert_close(torch.load(tmp_path / "few" / f"{name} {rank}.pt"), small(x), **CLOSE)
 
@@ -178,6 +180,6 @@ def test_one_that_dies_while_pruning_ends_the_other_and_its_groups_are_kept(one:
 def test_samples_and_networks_are_large_enough_to_tell_something() -> None:
     """The comparison would be idle if every group stayed whole or every run kept the same neurons."""
     model, data = NETWORKS["vgg"]()
-    options = Options(batch_size=8)
+    options = exact(batch_size=8)
     combined, l1 = (prune(model, data, eps=0.1, method=method, options=options)[0] for method in ("combined", "l1"))
     assert combined.widths != l1.widths

@@ -5,11 +5,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from exact_search import exact
 from torch import nn
 
 from zoo.errors import ZooError
 from zoo.models import build, dgcnn, from_authors, prune_group, scaled_widths
-from zoo.prune import Options, prune
+from zoo.prune import prune
 
 
 def graph_feature(x, k):
@@ -170,7 +171,7 @@ def test_a_network_around_it_is_pruned_alike(method):
     x = torch.randn(24, 3, 30)
     data = x, model(x).argmax(1)
     small, wrapped = (
-        prune(net, data, eps=0.05, method=method, options=Options(batch_size=8))[0] for net in (model, Wrapped(model))
+        prune(net, data, eps=0.05, method=method, options=exact(batch_size=8))[0] for net in (model, Wrapped(model))
     )
     assert wrapped.net.widths == small.widths != model.widths
     with torch.no_grad():

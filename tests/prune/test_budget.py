@@ -3,9 +3,11 @@
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from exact_search import EXACT, exact
 from torch import nn
 
 from zoo.errors import ZooError
@@ -13,10 +15,10 @@ from zoo.evaluate import count
 from zoo.models import ARCHS, build, groups_of, mlp
 from zoo.prune import Budget, Options, Repair, Runtime, prune, recalibrate
 from zoo.prune.budget import LatencyTable, allocate, find_eps, macs_of, measure_latency, parameters_of
-from zoo.prune.budget.allocation import allowed_widths
 from zoo.prune.engine import PruningSession
 from zoo.prune.engine.running_mean import RunningMean
 from zoo.prune.options import MethodConfig
+from zoo.prune.path import allowed_widths
 from zoo.prune.postprocess import distil
 
 INPUTS = {"mlp": (10,), "dgcnn": (3, 48), "pointnet": (3, 48), "pointnet2": (3, 64), "vgg11": (3, 32, 32)}
@@ -62,17 +64,19 @@ def curve(N, seed):
     return values
 
 
-@pytest.mark.parametrize("budget", [Budget(macs=0.8), Budget(macs=0.5), Budget(macs=60.0),
-                                    Budget(macs=0.6, round_to=4), Budget(macs=0.5, minimum=5)])  # fmt: skip
-def test_the_allocation_is_within_the_budget_and_near_the_best_of_all_combinations(budget):
+@pytest.mark.parametrize(("budget", "round_to"), [
+    (Budget(macs=0.8), 1), (Budget(macs=0.5), 1), (Budget(macs=60.0), 1), (Budget(macs=0.6), 4),
+    (Budget(macs=0.6), None), (Budget(macs=0.5, minimum=5), 1),
+])  # fmt: skip
+def test_the_allocation_is_within_the_budget_and_near_the_best_of_all_combinations(budget, round_to):
     sizes = {"a": 8, "b": 12, "c": 9}
     costs = Product(sizes)
     for seed in range(6):
         curves = {name: curve(N, 10 * seed + k) for k, (name, N) in enumerate(sizes.items())}
-        found = allocate(curves, costs, budget)
+        found = allocate(curves, costs, budget, round_to)
         bound = budget.bound(costs({}))
         assert costs(found) <= bound
-        allowed = [allowed_widths(budget, N).tolist() for N in sizes.values()]
+        allowed = [allowed_widths(N, round_to, budget.minimum) for N in sizes.values()]
         assert all(n in each for n, each in zip(found.values(), allowed, strict=True))
         combinations = (dict(zip(sizes, n, strict=True)) for n in itertools.product(*allowed))
         least = min(sum(float(curves[k][n]) for k, n in w.items()) for w in combinations if costs(w) <= bound)
@@ -87,7 +91,7 @@ def test_impossible_budgets_are_refused():
         allocate(curves, Product(sizes), Budget(macs=0.01))
     assert allocate(curves, Product(sizes), Budget(macs=1.0)) == sizes
     nan = float("nan")
-    for bad in ({}, {"macs": 1.0, "parameters": 0.5}, {"macs": 0.0}, {"macs": nan}, {"macs": 0.5, "round_to": 0}):
+    for bad in ({}, {"macs": 1.0, "parameters": 0.5}, {"macs": 0.0}, {"macs": nan}, {"macs": 0.5, "minimum": 0}):
         with pytest.raises(ZooError):
             Budget(**bad)
 
@@ -102,31 +106,33 @@ def case():
 @pytest.mark.parametrize("method", ["repaired", "local", "l1", "gfs", "fpgm"])
 def test_a_pruned_network_meets_its_budget(case, method):
     model, x = case
-    small, report = prune(model, (x, None), budget=Budget(macs=0.6, round_to=2, minimum=4), method=method)
+    even = Options(search=replace(EXACT, round_to=2))
+    small, report = prune(model, (x, None), budget=Budget(macs=0.6, minimum=4), method=method, options=even)
     part = count(small, (3, 32, 32)).macs / count(model, (3, 32, 32)).macs
     assert 0.5 < part <= 0.6
     assert all(n >= 4 for n in small.widths.values()) or method == "local"  # convex weights may be best with fewer
     assert all(n % 2 == 0 for n in small.widths.values()) or method == "local"
     assert report.budget["macs"] == 0.6
     assert "pruned" in report.table()
-    halved, _ = prune(model, (x, None), budget=Budget(parameters=0.5), method=method)
+    halved, _ = prune(model, (x, None), budget=Budget(parameters=0.5), method=method, options=exact())
     assert count(halved, (3, 32, 32)).parameters <= 0.5 * count(model, (3, 32, 32)).parameters
 
 
 def test_another_budget_reuses_the_sensitivity_curves_and_ends_as_without(case, tmp_path):
     model, x = case
     file = tmp_path / "cache.json"
-    runtime = Runtime(cache_file=file)
-    _, first = prune(model, (x, None), budget=Budget(macs=0.8), method="repaired", runtime=runtime)
+    goal = {"method": "repaired", "options": exact()}
+    kept = {**goal, "runtime": Runtime(cache_file=file)}
+    _, first = prune(model, (x, None), budget=Budget(macs=0.8), **kept)
     assert first.reused == []
-    again, second = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", runtime=runtime)
+    again, second = prune(model, (x, None), budget=Budget(macs=0.6), **kept)
     assert second.reused == list(model.widths)
     assert "reused from an earlier run" in second.table()
-    alone, _ = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired")
+    alone, _ = prune(model, (x, None), budget=Budget(macs=0.6), **goal)
     for name, value in alone.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     file.write_text(json.dumps({"fingerprint": "of another network", "values": {"features.0": [0.0]}}))
-    _, fresh = prune(model, (x, None), budget=Budget(macs=0.6), method="repaired", runtime=runtime)
+    _, fresh = prune(model, (x, None), budget=Budget(macs=0.6), **kept)
     assert fresh.reused == []
 
 
@@ -134,7 +140,7 @@ def test_another_budget_reuses_the_sensitivity_curves_and_ends_as_without(case, 
 def test_each_eps_that_is_tried_starts_from_the_unpruned_network(case, repair):
     """One session serves them all: gates and reconstructed weights of the pass before are undone."""
     model, x = case
-    options = Options(repair=repair)
+    options = exact(repair=repair)
     small, report = prune(model, (x, None), budget=Budget(macs=0.5), method="uniform", options=options)
     alone, _ = prune(model, (x, None), eps=report.eps, method="uniform", options=options)
     for name, value in alone.state_dict().items():
@@ -160,8 +166,8 @@ def test_a_running_mean_is_surely_above_eps_by_four_standard_errors():
 
 def test_a_budget_and_the_methods_it_goes_with(case):
     model, x = case
-    with pytest.raises(ZooError, match="leave `round_to` and `minimum` at 1"):
-        prune(model, (x, None), budget=Budget(macs=0.5, round_to=8), method="combined")
+    with pytest.raises(ZooError, match="leave `minimum` at 1"):
+        prune(model, (x, None), budget=Budget(macs=0.5, minimum=8), method="combined")
     with pytest.raises(ZooError, match="Give one goal"):
         prune(model, (x, None), budget=Budget(macs=0.5), eps=0.1, method="local")
 
@@ -170,13 +176,14 @@ def test_a_budget_and_the_methods_it_goes_with(case):
 def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp_path):
     model, x = case
     runtime = Runtime(resume_file=tmp_path / "journal")
-    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method=method, runtime=runtime)
+    goal = {"method": method, "options": exact()}
+    small, report = prune(model, (x, None), budget=Budget(macs=0.5), runtime=runtime, **goal)
     sample = tuple(x.shape[1:])
     whole, macs = count(model, sample).macs, count(small, sample).macs
     assert macs <= 0.5 * whole
     assert report.budget["before"] == whole
     assert report.budget["after"] == macs
-    again, _ = prune(model, (x, None), eps=report.eps, method=method)
+    again, _ = prune(model, (x, None), eps=report.eps, **goal)
     for tensor, other in zip(small.state_dict().values(), again.state_dict().values(), strict=True):
         assert tensor.equal(other)
     tried = {float(file.name.partition("eps-")[2]): json.loads(file.read_text()) for file in tmp_path.iterdir()}
@@ -191,7 +198,8 @@ def test_a_method_that_goes_by_eps_meets_a_budget_with_one_eps(case, method, tmp
 @pytest.mark.slow
 def test_another_budget_reuses_what_an_eps_gave(case, tmp_path, monkeypatch):
     model, x = case
-    goal = {"budget": Budget(macs=0.5), "method": "combined", "runtime": Runtime(cache_file=tmp_path / "cache.json")}
+    runtime = Runtime(cache_file=tmp_path / "cache.json")
+    goal = {"budget": Budget(macs=0.5), "method": "combined", "options": exact(), "runtime": runtime}
     _, report = prune(model, (x, None), **goal)
     seen = []
     real = find_eps
@@ -209,7 +217,7 @@ def test_a_budget_of_the_whole_leaves_it_whole(case):
     model, x = case
     whole = count(model, tuple(x.shape[1:])).macs
     for macs in (1.0, 2.0 * whole):
-        small, report = prune(model, (x, None), budget=Budget(macs=macs), method="combined")
+        small, report = prune(model, (x, None), budget=Budget(macs=macs), method="combined", options=exact())
         assert small.widths == model.widths
         assert report.budget["after"] == report.budget["before"] == whole
 
@@ -282,7 +290,7 @@ def test_a_time_is_met_by_the_table(case, monkeypatch):
     steps = torch.tensor([float(-(-n // 8)) for n in range(17)])
     tables = {name: steps if name == "features.25" else 0 * steps for name in model.widths}
     monkeypatch.setattr("zoo.prune.budget.costs.measure_latency", lambda *_, **__: LatencyTable(10.0, tables))
-    small, _ = prune(model, (x, None), budget=Budget(milliseconds=9.0), method="l1")
+    small, _ = prune(model, (x, None), budget=Budget(milliseconds=9.0), method="l1", options=exact())
     assert small.widths == {**model.widths, "features.25": 8}
 
 
@@ -302,12 +310,12 @@ def test_recalibrated_statistics_are_the_mean_over_batches_of_what_the_norm_sees
 
 def test_the_last_steps_are_reported_apart_and_each_lowers_the_discrepancy(case):
     model, x = case
-    repair = Repair(recalibrate=True, distil_epochs=3)
-    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", options=Options(repair=repair))
+    options = exact(repair=Repair(recalibrate=True, distil_epochs=3))
+    small, report = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", options=options)
     assert [step.name for step in report.steps] == ["pruned", "batch norms recalibrated", "distilled"]
     assert report.steps[2].discrepancy < report.steps[1].discrepancy
     assert not small.training
-    again, _ = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", options=Options(repair=repair))
+    again, _ = prune(model, (x, None), budget=Budget(macs=0.5), method="repaired", options=options)
     assert all(torch.equal(a, b) for a, b in zip(small.state_dict().values(), again.state_dict().values(), strict=True))
 
 
@@ -325,11 +333,12 @@ def test_a_repaired_run_that_goes_on_ends_with_the_same_network(case, tmp_path):
     """As killed after the third group: the resume file holds choices, the readers are solved again."""
     model, x = case
     runtime = Runtime(resume_file=tmp_path / "journal")
-    whole, _ = prune(model, (x, None), eps=0.002, method="repaired", runtime=runtime)
+    goal = {"eps": 0.002, "method": "repaired", "options": exact(), "runtime": runtime}
+    whole, _ = prune(model, (x, None), **goal)
     content = json.loads((tmp_path / "journal").read_text())
     assert len(content["groups"]) == 8
     content["groups"] = content["groups"][:3]
     (tmp_path / "journal").write_text(json.dumps(content))
-    again, report = prune(model, (x, None), eps=0.002, method="repaired", runtime=runtime)
+    again, report = prune(model, (x, None), **goal)
     assert any(group.winner == "repaired" for group in report.groups[:3])
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))

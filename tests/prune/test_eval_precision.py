@@ -1,11 +1,13 @@
 """Evaluation in half precision: what runs in it, what does not, and what the report says about it."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from classifier import entropy, trained
+from exact_search import EXACT, exact
 from torch import nn
 
 from zoo.errors import ZooError
@@ -14,7 +16,7 @@ from zoo.prune import METHODS, Budget, Options, Repair, Runtime, Search, prune
 from zoo.prune.engine import ActivationCache, PruningSession
 from zoo.prune.options import MethodConfig
 
-BFLOAT16 = Search(eval_dtype="bfloat16")
+BFLOAT16 = replace(EXACT, eval_dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,7 @@ def test_eps_holds_in_float32_up_to_the_rounding_in_the_report(case, method):
 
 def test_float32_and_passes_over_fewer_samples_report_no_rounding(case):
     model, data = case
-    _, report = prune(model, data, eps=0.03, method="local")
+    _, report = prune(model, data, eps=0.03, method="local", options=exact())
     assert (report.eval_dtype, report.rounding) == ("float32", None)
     assert "looked at in" not in report.table()
     more = torch.cat([data[0], data[0]]), torch.cat([data[1], data[1]])

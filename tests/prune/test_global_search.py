@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from exact_search import EXACT
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from zoo.errors import ZooError
@@ -31,7 +32,7 @@ def layer():
         chain = ActivationCache(stages_of(model), list(x.split(20)), cache_bytes=2**30)
         chain.advance(1)
         target = Target("cross_entropy", logits, logits.argmax(1))
-        yield GroupEvaluator(groups[0], chain, gates, target, MethodConfig(batch_size=M)), model, x
+        yield GroupEvaluator(groups[0], chain, gates, target, MethodConfig(search=EXACT, batch_size=M)), model, x
 
 
 def written_out(model, x, scale):
@@ -163,7 +164,7 @@ def test_eps_is_met_on_the_whole_data_and_one_pick_less_misses_it(layer):
 def test_eps_that_cannot_be_met_gives_nothing(layer):
     layer, _, _ = layer
     assert global_imitation(
-        layer, search=Search(), start=0, eps=-1.0, neurons=None, generator=torch.Generator()
+        layer, search=EXACT, start=0, eps=-1.0, neurons=None, generator=torch.Generator()
     ) is None  # fmt: skip
 
 
@@ -188,8 +189,8 @@ def test_picks_are_the_convex_updates():
 
 
 @pytest.mark.parametrize("search", [
-    Search(), Search(gradient_reuse=0), Search(exhaustive_below=4),
-    Search(exhaustive_below=4, gradient_reuse=0, refine=False), PAPER,
+    EXACT, replace(EXACT, gradient_reuse=0), replace(EXACT, exhaustive_below=4),
+    replace(EXACT, exhaustive_below=4, gradient_reuse=0, refine=False), PAPER,
 ])  # fmt: skip
 @pytest.mark.parametrize("goal", [{"eps": 0.02, "neurons": None}, {"eps": None, "neurons": 6}])
 @pytest.mark.parametrize("refined", [True, False])
@@ -235,7 +236,7 @@ def test_no_step_reads_a_number(layer):
     for read in (lambda: float(some.sum()), lambda: some.tolist(), lambda: some.nonzero(), lambda: some.numpy()):
         with pytest.raises((AssertionError, pytest.fail.Exception), match="is read"), Read():
             read()
-    for search in (Search(), Search(gradient_reuse=0)):
+    for search in (EXACT, replace(EXACT, gradient_reuse=0)):
         picks = PickCounts(N)
         with Read():
             for _ in range(9):
@@ -281,7 +282,7 @@ def test_no_step_is_queued_behind_the_last_that_may_be_needed(layer, monkeypatch
         return real(picks, *rest)
 
     monkeypatch.setattr("zoo.prune.search.global_search._step", step)
-    global_imitation(layer, search=Search(), start=0, eps=0.02, neurons=None, generator=torch.Generator(),
+    global_imitation(layer, search=EXACT, start=0, eps=0.02, neurons=None, generator=torch.Generator(),
                      refine=lambda scale: scale)  # fmt: skip
     assert 2 < len(steps) < 2 * N
     assert max(steps) < 2 * N

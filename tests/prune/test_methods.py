@@ -3,10 +3,11 @@
 import pytest
 import torch
 from classifier import trained
+from exact_search import exact
 
 import zoo.prune
 from zoo.errors import ZooError
-from zoo.prune import METHODS, PLAIN, Budget, Options, PruningPath, Repair, get_method, prune, register_method
+from zoo.prune import METHODS, PLAIN, Budget, PruningPath, Repair, get_method, prune, register_method
 from zoo.prune.search import registry
 
 
@@ -42,8 +43,9 @@ def test_a_criterion_registered_outside_the_package_is_a_method_like_any_other(c
     with torch.no_grad():
         largest = torch.relu(model.hidden1(x)).mean(0).argsort(descending=True)[:12].sort().values
     torch.testing.assert_close(small.hidden1.weight, model.hidden1.weight[largest])
-    assert prune(model, (x, y), eps=0.05, method="activation")[1].groups[0].gap < 0.05
-    _, report = prune(model, (x, y), budget=Budget(macs=0.5), method="activation", options=Options(repair=Repair()))
+    assert prune(model, (x, y), eps=0.05, method="activation", options=exact())[1].groups[0].gap < 0.05
+    options = exact(repair=Repair())
+    _, report = prune(model, (x, y), budget=Budget(macs=0.5), method="activation", options=options)
     assert report.budget["after"] <= report.budget["bound"]
 
 

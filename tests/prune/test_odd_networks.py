@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from exact_search import exact
 from torch import nn
 
 from zoo.errors import ZooError
 from zoo.models import EdgeConv, NeuronGroup, Reader, groups_of
-from zoo.prune import Budget, Options, Repair, Runtime, prune
+from zoo.prune import Budget, Repair, Runtime, prune
 from zoo.prune.budget.latency_table import LatencyTable
 from zoo.prune.postprocess import distil
 from zoo.prune.reconstruct import ReaderReconstruction
@@ -80,7 +81,7 @@ def test_a_budget_where_groups_do_nothing(method, weighting, what):
     silent(model, what)
     x = drawn(100, 8)
     repair = Repair(update_weights=method == "repaired", weighting=weighting)
-    small, report = prune(model, (x, None), budget=Budget(macs=0.6), method=method, options=Options(repair=repair))
+    small, report = prune(model, (x, None), budget=Budget(macs=0.6), method=method, options=exact(repair=repair))
     if method == "repaired":  # all behind the group is constant too, and constants have a place
         torch.testing.assert_close(small(x), model(x), rtol=1e-4, atol=1e-5)
     assert report.budget["after"] <= report.budget["bound"] < report.budget["before"]
@@ -89,7 +90,7 @@ def test_a_budget_where_groups_do_nothing(method, weighting, what):
 @pytest.mark.parametrize("samples", [1, 2, 3, 6])
 @pytest.mark.parametrize("method", ["local", "repaired"])
 def test_few_samples_are_enough_for_a_budget(samples, method):
-    small, _ = prune(net(), (drawn(samples, 8), None), budget=Budget(macs=0.6), method=method)
+    small, _ = prune(net(), (drawn(samples, 8), None), budget=Budget(macs=0.6), method=method, options=exact())
     assert sum(small.widths.values()) < 28
 
 
@@ -102,14 +103,15 @@ def test_statistics_that_are_not_finite_are_said_and_half_precision_is_squared_i
             prune(model, (drawn(40, 8), None), budget=Budget(parameters=0.6), method=method)
     half, x = net().half(), (100 * drawn(100, 8)).half()
     for method in ("repaired", "local"):
-        small, _ = prune(half, (x, None), budget=Budget(macs=0.6), method=method)
+        small, _ = prune(half, (x, None), budget=Budget(macs=0.6), method=method, options=exact())
         assert next(small.parameters()).dtype == torch.float16
         assert bool(torch.isfinite(small(x)).all())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_budget_of_macs_in_another_precision(dtype):
-    small, _ = prune(net().to(dtype), (drawn(40, 8).to(dtype), None), budget=Budget(macs=0.6), method="repaired")
+    data = drawn(40, 8).to(dtype), None
+    small, _ = prune(net().to(dtype), data, budget=Budget(macs=0.6), method="repaired", options=exact())
     assert sum(small.widths.values()) < 28
 
 
@@ -129,7 +131,7 @@ class Looked(nn.Module):
 def test_inputs_that_have_no_gradient(goal):
     words = torch.randint(0, 11, (64, 5), generator=torch.Generator().manual_seed(0))
     model = net(before=Looked())
-    small, _ = prune(model, (words, None), method="repaired", **goal)
+    small, _ = prune(model, (words, None), method="repaired", options=exact(), **goal)
     assert small(words).shape == (64, 4)
 
 
@@ -254,8 +256,8 @@ def test_a_killed_run_keeps_the_widths_that_were_decided_on(tmp_path, monkeypatc
         monkeypatch.setattr("zoo.prune.budget.costs.measure_latency", lambda *_, **__: costs)
 
     def go():
-        runtime = Runtime(resume_file=file)
-        return prune(model, (x, None), budget=Budget(milliseconds=0.7), method="repaired", runtime=runtime)
+        goal = {"budget": Budget(milliseconds=0.7), "method": "repaired", "options": exact()}
+        return prune(model, (x, None), runtime=Runtime(resume_file=file), **goal)
 
     table(1.0, 1.0)
     first, _ = go()
@@ -272,7 +274,7 @@ def test_a_killed_run_keeps_the_widths_that_were_decided_on(tmp_path, monkeypatc
 
 def test_the_same_state_with_another_forward_reuses_nothing(tmp_path):
     x, cache, resume_file = drawn(100, 8), tmp_path / "known", tmp_path / "journal"
-    goal = {"budget": Budget(macs=0.6), "method": "repaired"}
+    goal = {"budget": Budget(macs=0.6), "method": "repaired", "options": exact()}
     prune(net(), (x, None), **goal, runtime=Runtime(cache_file=cache, resume_file=resume_file))
     _, report = prune(net(), (x, None), **goal, runtime=Runtime(cache_file=cache))
     assert report.reused == ["a", "b"]
@@ -284,7 +286,7 @@ def test_the_same_state_with_another_forward_reuses_nothing(tmp_path):
 
 def test_curves_of_another_length_are_computed_again(tmp_path):
     model, x, cache = net(), drawn(100, 8), tmp_path / "known"
-    goal = {"budget": Budget(macs=0.6), "method": "repaired"}
+    goal = {"budget": Budget(macs=0.6), "method": "repaired", "options": exact()}
     first, _ = prune(model, (x, None), **goal, runtime=Runtime(cache_file=cache))
     content = json.loads(cache.read_text())
     content["values"]["a"] = content["values"]["a"][:5]
@@ -334,10 +336,10 @@ def test_what_cannot_be_is_one_sentence(change, words):
     model, x = given.pop("model", net)(), given.pop("x", drawn(40, 8))
     options = {key: given.pop(key) for key in ("repair", "batch_size") if key in given}
     with pytest.raises(ZooError, match=words):
-        prune(model, (x, None), options=Options(**options), **given)
+        prune(model, (x, None), options=exact(**options), **given)
 
 
-@pytest.mark.parametrize("wrong", [{"macs": "0.5"}, {"macs": math.nan}, {"macs": 0.5, "round_to": 2.5}])
+@pytest.mark.parametrize("wrong", [{"macs": "0.5"}, {"macs": math.nan}, {"macs": 0.5, "minimum": 2.5}])
 def test_a_budget_is_made_of_numbers(wrong):
     with pytest.raises(ZooError):
         Budget(**wrong)
@@ -350,4 +352,4 @@ def test_a_reader_too_wide_to_repair_is_named():
 
 def test_pruning_inside_inference_mode_is_refused():
     with torch.inference_mode(), pytest.raises(ZooError, match="outside torch"):
-        prune(net(), (drawn(40, 8), None), eps=0.01)
+        prune(net(), (drawn(40, 8), None), eps=0.01, method="combined")

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from classifier import entropy, trained
+from exact_search import EXACT, exact
 from torch import nn
 
 from zoo.errors import ZooError
@@ -32,7 +34,7 @@ def test_every_method_keeps_to_eps(case, method):
     on the cut network."""
     model, data = case
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    small, report = prune(model, data, eps=0.03, method=method)
+    small, report = prune(model, data, eps=0.03, method=method, options=exact())
     assert entropy(small, data) - entropy(model, data) < 2 * 0.03 + 1e-5
     assert entropy(small, data) - entropy(model, data) == pytest.approx(sum(g.gap for g in report.groups), abs=1e-5)
     assert small.widths == {g.name: g.after for g in report.groups}
@@ -45,13 +47,16 @@ def test_every_method_keeps_to_eps(case, method):
 def test_combined_takes_the_one_that_keeps_fewer_and_the_smaller_discrepancy_on_a_tie(case):
     model, data = case
     for seed in range(3):
-        _, report = prune(model, data, eps=0.02, seed=seed)
+        _, report = prune(model, data, eps=0.02, method="combined", options=exact(), seed=seed)
         for g in report.groups:
             counts = {name: n for name, n in (("local", g.local), ("global", g.global_)) if n is not None}
             if g.winner != "whole":
                 assert g.after == counts[g.winner] == min(counts.values())
     # The first group sees the same network whatever the method, so the combined row is the better of the two.
-    both, *alone = (prune(model, data, eps=0.02, method=m)[1].groups[0] for m in ("combined", "local", "global"))
+    both, *alone = (
+        prune(model, data, eps=0.02, method=method, options=exact())[1].groups[0]
+        for method in ("combined", "local", "global")
+    )
     assert (both.local, both.global_) == (alone[0].local, alone[1].global_)
     pruned = [g for g in alone if g.winner != "whole"]
     assert pruned
@@ -61,9 +66,12 @@ def test_combined_takes_the_one_that_keeps_fewer_and_the_smaller_discrepancy_on_
 
 def test_a_smaller_eps_keeps_more_and_eps_zero_can_keep_all(case):
     model, data = case
-    sizes = [sum(prune(model, data, eps=eps, method="local")[0].widths.values()) for eps in (0.1, 0.02, 0.001)]
+    sizes = [
+        sum(prune(model, data, eps=eps, method="local", options=exact())[0].widths.values())
+        for eps in (0.1, 0.02, 0.001)
+    ]
     assert sizes[0] <= sizes[1] <= sizes[2]
-    whole, report = prune(model, data, eps=0.0, method="l1")
+    whole, report = prune(model, data, eps=0.0, method="l1", options=exact())
     for g in report.groups:
         assert g.winner in ("whole", "l1")
         if g.winner == "whole":
@@ -73,8 +81,9 @@ def test_a_smaller_eps_keeps_more_and_eps_zero_can_keep_all(case):
 
 def test_the_same_seed_gives_the_same_network(case):
     model, data = case
-    first, second = (prune(model, data, eps=0.02, seed=7)[0].state_dict() for _ in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    for how in ({}, {"method": "combined", "options": exact()}):
+        first, second = (prune(model, data, eps=0.02, seed=7, **how)[0].state_dict() for _ in range(2))
+        assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -97,7 +106,7 @@ def test_only_the_named_groups_are_touched(case):
 
 def test_squared_error_needs_no_labels(case):
     model, (x, _) = case
-    small, report = prune(model, (x, None), eps=2.0, options=Options(discrepancy="squared_error"))
+    small, report = prune(model, (x, None), eps=2.0, method="combined", options=exact(discrepancy="squared_error"))
     moved = (small(x) - model(x)).square().sum(1).mean().item()
     assert moved > 0
     assert all(g.gap == g.discrepancy < 2.0 for g in report.groups)
@@ -105,7 +114,7 @@ def test_squared_error_needs_no_labels(case):
 
 def test_uniform_takes_the_same_part_of_every_group(case):
     model, data = case
-    widths = prune(model, data, eps=0.05, method="uniform")[0].widths
+    widths = prune(model, data, eps=0.05, method="uniform", options=exact())[0].widths
     assert widths["hidden1"] / 40 == pytest.approx(widths["hidden2"] / 30, abs=1 / 30)
 
 
@@ -114,8 +123,9 @@ def test_a_bound_on_memory_changes_nothing():
     torch.manual_seed(1)
     model = build("vgg11", num_classes=3, widths={f"features.{i}": 12 for i in (0, 4, 8, 11, 15, 18, 22, 25)}).eval()
     data = torch.randn(24, 3, 32, 32), torch.randint(0, 3, (24,))
-    kept, _ = prune(model, data, eps=0.01, options=Options(batch_size=8))
-    again, _ = prune(model, data, eps=0.01, options=Options(batch_size=8), runtime=Runtime(cache_bytes=0))
+    how = {"eps": 0.01, "method": "combined", "options": exact(batch_size=8)}
+    kept, _ = prune(model, data, **how)
+    again, _ = prune(model, data, **how, runtime=Runtime(cache_bytes=0))
     assert kept.widths == again.widths
     for name, value in kept.state_dict().items():
         torch.testing.assert_close(value, again.state_dict()[name])
@@ -144,7 +154,7 @@ def test_a_network_of_ones_own():
     model = Own().eval()
     x = torch.randn(64, 1, 8, 8)
     data = x, model(x).argmax(1)
-    small, report = prune(model, data, eps=0.05)
+    small, report = prune(model, data, eps=0.05, method="combined", options=exact())
     n = report.groups[0].after
     assert n < 24
     assert small.first.weight.shape == (n, 1, 3, 3)
@@ -204,9 +214,11 @@ SCRIPT = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
 from classifier import trained
+from exact_search import exact
 from zoo.prune import Runtime, prune
 model, data = trained()
-small, _ = prune(model, data, eps=0.02, runtime=Runtime(resume_file=sys.argv[2]))
+how = {"eps": 0.02, "method": "combined", "options": exact()}
+small, _ = prune(model, data, runtime=Runtime(resume_file=sys.argv[2]), **how)
 torch.save(small.state_dict(), sys.argv[3])
 """
 
@@ -214,7 +226,8 @@ torch.save(small.state_dict(), sys.argv[3])
 def test_a_killed_run_goes_on_and_ends_with_the_same_network(case, tmp_path):
     """kill -9 when the first group is on disk; the same call then ends with the uninterrupted run's weights."""
     model, data = case
-    expected = prune(model, data, eps=0.02)[0].state_dict()
+    how = {"eps": 0.02, "method": "combined", "options": exact()}
+    expected = prune(model, data, **how)[0].state_dict()
     resume_file, out = tmp_path / "journal", tmp_path / "weights.pt"
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1] / "support"), str(resume_file), str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -223,7 +236,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_network(case, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     killed_with = resume_file.read_text().count('"report"')
-    small, report = prune(model, data, eps=0.02, runtime=Runtime(resume_file=resume_file))
+    small, report = prune(model, data, runtime=Runtime(resume_file=resume_file), **how)
     assert killed_with >= 1
     assert len(report.groups) == 2
     assert all(torch.equal(value, expected[name]) for name, value in small.state_dict().items())
@@ -234,8 +247,8 @@ def test_sampled_positions_are_reported_with_their_error_and_prune_alike():
     torch.manual_seed(1)
     model = build("vgg11", num_classes=3, widths={f"features.{i}": 12 for i in (0, 4, 8, 11, 15, 18, 22, 25)}).eval()
     data = torch.randn(24, 3, 32, 32), torch.randint(0, 3, (24,))
-    _, whole = prune(model, data, eps=0.01, method="local")
-    sampled = Options(search=Search(position_fraction=0.5))
+    _, whole = prune(model, data, eps=0.01, method="local", options=exact())
+    sampled = Options(search=replace(EXACT, position_fraction=0.5))
     again, report = prune(model, data, eps=0.01, method="local", options=sampled)
     assert all(group.gram_rel_stderr is None for group in whole.groups)
     first = report.groups[0]
@@ -257,8 +270,8 @@ def test_a_tolerance_spares_evaluations_and_keeps_every_gap_below_eps(method, mo
     monkeypatch.setattr(GroupEvaluator, "gap", lambda *args: evaluations.append(0) or gap(*args))
 
     def run(tolerance):
-        before = len(evaluations)
-        report = prune(model, data, eps=0.02, method=method, options=Options(search=Search(eps_tolerance=tolerance)))[1]
+        before, options = len(evaluations), Options(search=replace(EXACT, eps_tolerance=tolerance))
+        report = prune(model, data, eps=0.02, method=method, options=options)[1]
         assert all(0 < group.after < 150 and group.gap < 0.02 for group in report.groups)
         return [group.after for group in report.groups], len(evaluations) - before
 
@@ -279,7 +292,7 @@ def test_a_tolerance_ends_the_search_of_a_uniform_fraction(case, monkeypatch):
 
     def run(tolerance):
         evaluations.clear()
-        options = Options(search=Search(eps_tolerance=tolerance))
+        options = Options(search=replace(EXACT, eps_tolerance=tolerance))
         small, report = prune(model, data, eps=0.03, method="uniform", options=options)
         assert report.steps[0].gap < 2 * 0.03
         return sum(small.widths.values()), len(evaluations)
@@ -292,11 +305,15 @@ def test_a_tolerance_ends_the_search_of_a_uniform_fraction(case, monkeypatch):
 def test_fingerprints_are_made_of_the_names_of_the_first_version():
     """So that a resume file of an earlier version goes on."""
     usual = {"exact_until": 0, "candidates": 5, "refresh": 0.5, "settle": True, "positions": 1.0}
-    assert MethodConfig().cache_key()["search"] == usual
-    assert MethodConfig(search=Search(eps_tolerance=0.1)).cache_key()["search"] == {**usual, "slack": 0.1}
-    assert MethodConfig(search=Search(eval_dtype="bfloat16")).cache_key()["search"] == {
-        **usual, "look_precision": "bfloat16",
-    }  # fmt: skip
+
+    def key(**changes):
+        return MethodConfig(search=replace(EXACT, **changes)).cache_key()["search"]
+
+    assert key() == usual
+    assert key(eps_tolerance=0.1) == {**usual, "slack": 0.1}
+    assert key(eval_dtype="bfloat16") == {**usual, "look_precision": "bfloat16"}
+    assert key(holdout=0.5, round_to=8) == {**usual, "holdout": 0.5, "round_to": 8}
+    assert MethodConfig().cache_key()["search"] == {**usual, "holdout": 0.25, "round_to": None}
     assert MethodConfig(repair=Repair(recalibrate=True)).cache_key()["repair"] == {
         "readers": True, "direction": "backward", "exchanges": True, "weighting": "output", "discrimination": 0.0,
     }  # fmt: skip

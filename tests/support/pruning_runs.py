@@ -1,19 +1,24 @@
 """Pruning runs that several processes and one have to do alike."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from exact_search import EXACT
 from torch import Tensor, nn
 
 from zoo.models import build
-from zoo.prune import PLAIN, Budget, Options, Repair, Runtime, Search, prune
+from zoo.prune import PAPER, PLAIN, Budget, Options, Repair, Runtime, Search, prune
 
+HELD_OUT = Search(holdout=0.35, round_to=2)  # 14 judge, 27 choose: the last batch of each part is not full
 M, BATCH = 41, 8  # the last batch has a single sample: other processes than the first have none of it
 RUNS: dict[str, dict[str, Any]] = {
-    "combined": {"eps": 0.05, "search": Search(exhaustive_below=3, topk_candidates=3)},
-    "paper": {"eps": 0.1, "search": Search(exhaustive_below=3, topk_candidates=2, gradient_reuse=0, refine=False)},
+    "combined": {
+        "eps": 0.05, "method": "combined", "search": replace(EXACT, exhaustive_below=3, topk_candidates=3),
+    },
+    "paper": {"eps": 0.1, "method": "combined", "search": replace(PAPER, exhaustive_below=3, topk_candidates=2)},
     "no labels": {"eps": 0.05, "method": "local", "discrepancy": "squared_error"},
     "weighted": {"eps": 0.05, "method": "local", "repair": Repair(label_weight=0.5)},
     "gfs": {"eps": 0.1, "method": "gfs"},
@@ -24,6 +29,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "signs": {"budget": Budget(parameters=0.5), "method": "repaired", "discrepancy": "squared_error"},
     "last steps": {"eps": 0.1, "method": "l1", "repair": Repair(recalibrate=True, distil_epochs=2, weighting="none")},
     "plain": {"widths": {}, "method": "fpgm", "repair": PLAIN},
+    "held out": {"eps": 0.1, "search": HELD_OUT},
+    "held out, combined": {
+        "eps": 0.1, "method": "combined", "search": replace(HELD_OUT, exhaustive_below=3, topk_candidates=3),
+    },
+    "held out, uniform": {"eps": 0.1, "method": "uniform", "search": HELD_OUT},
 }  # fields of `Options` stand beside the arguments of `prune`
 
 
@@ -70,7 +80,7 @@ def arguments(name: str, folder: Path | None = None, **more: Any) -> dict[str, A
     files = {}
     if folder is not None:
         files = {"resume_file": folder / f"{name}.json", "cache_file": folder / f"{name}.known.json"}
-    return {**given, "options": Options(batch_size=BATCH, **options), "runtime": Runtime(**files)}
+    return {**given, "options": Options(batch_size=BATCH, **{"search": EXACT, **options}), "runtime": Runtime(**files)}
 
 
 def results(network: str, runs: list[str], folder: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
