@@ -44,14 +44,15 @@ class LayerwisePass:
 
     eps, widths  the tolerance for every group, or the number of neurons of each (a group that is not named stays
                  unpruned); one of the two
+    rounded      whether the widths are such as the settings' `round_to` allows, and have to be in the end
     fisher       group name -> Fisher information at each reader's output, or None
     """
 
     def __init__(
         self, session: PruningSession, fisher: Mapping[str, Sequence[Tensor]] | None, *, eps: float | None = None,
-        widths: Mapping[str, int] | None = None,
+        widths: Mapping[str, int] | None = None, rounded: bool = False,
     ) -> None:  # fmt: skip
-        self.session, self.fisher, self.eps, self.widths = session, fisher, eps, widths
+        self.session, self.fisher, self.eps, self.widths, self.rounded = session, fisher, eps, widths, rounded
         self.method = get_method(session.config.name)
 
     def run(
@@ -80,7 +81,7 @@ class LayerwisePass:
             )  # fmt: skip
             if finished is None:
                 generator = generator_for(self.session.seed, index)
-                report_and_scale = choose_neurons(evaluator, GroupGoal(self.eps, neurons), generator)
+                report_and_scale = choose_neurons(evaluator, GroupGoal(self.eps, neurons, self.rounded), generator)
                 report, scale = distributed.broadcast_object(report_and_scale)  # the same on all ranks
             else:
                 report, scale = finished

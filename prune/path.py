@@ -4,10 +4,12 @@ search for the smallest number whose gap is below eps."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+FILLER = 1e-3  # the scale of a neuron that only fills a group up; the mean scale of all is 1
 
 
 class PruningPath:
@@ -52,6 +54,26 @@ class PruningPath:
         if n not in self._refined:
             self._refined[n] = self._refine(self._rows[n - 1])
         return self._refined[n]
+
+    def filled(self, n: int, widths: Sequence[int]) -> Tensor:
+        """The scales (N,) with at most n neurons, in one of the numbers `widths`, of which the largest is N.
+
+        The best scales of n neurons may leave some of them at 0. The neurons that come next on the path then fill the
+        number up, with a scale that changes next to nothing: readers that are reconstructed or fine-tuned use them.
+        """
+        scale = self.scale(n)
+        count = int(torch.count_nonzero(scale))
+        missing = next(width for width in widths if width >= count) - count
+        if missing:
+            scale = scale.clone()
+        for row in self._rows[n - 1 :] if missing else ():
+            others = row.masked_fill(scale != 0, 0.0)
+            fillers = others.argsort(descending=True, stable=True)[: min(missing, int(torch.count_nonzero(others)))]
+            scale[fillers] = FILLER
+            missing -= len(fillers)
+            if not missing:
+                break
+        return scale
 
     def error_curve(self) -> Tensor | None:
         """(N,) the local discrepancy with n = 1 ... N neurons, not refined; None where the criterion knows none."""

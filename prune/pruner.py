@@ -66,7 +66,7 @@ def prune(
              selection, equal weights, local), l1 (Li et al. 2017), fpgm (He et al. 2019), taylor (Molchanov et al.
              2019, with labels), random, and uniform (the same fraction of every group, the largest L1 norms; the whole
              network may raise the cross-entropy by eps times the number of groups); or a method registered with
-             `zoo.prune.register_method`. None: repaired with a budget, combined without
+             `zoo.prune.register_method`. None: repaired, and with the search of the paper (`zoo.prune.PAPER`) combined
     options  what else decides which network comes out (`zoo.prune.Options`)
     groups   names of the groups to prune; the others stay whole. None: all
     seed     the same seed gives the same network
@@ -144,7 +144,7 @@ class _Run:
         if resume.widths is None:
             resume.set_widths(self._allocate(budget, costs))
         assert resume.widths is not None  # for the type checker
-        result = self._pass(resume, widths=resume.widths)
+        result = self._pass(resume, widths=resume.widths, rounded=True)
         return _Outcome(result, resume, budget=_budget_report(budget, costs, resume.widths))
 
     def with_one_eps(self, budget: Budget) -> _Outcome:
@@ -155,7 +155,7 @@ class _Run:
             unpruned = self.at_goal(None, {})
             return replace(unpruned, budget=_budget_report(budget, costs, {}))
         cache = None if self.runtime.cache_file is None else Path(self.runtime.cache_file).with_suffix(".eps.json")
-        trials = EpsTrials(costs, self.names, self._cache_file(cache, {"groups": self.names}))
+        trials = EpsTrials(costs, self.names, self._cache_file(cache, {"groups": self.names}, judged=True))
         file = None if self.runtime.resume_file is None else Path(self.runtime.resume_file)
         tried: dict[float, _Outcome] = {}
 
@@ -192,15 +192,16 @@ class _Run:
         return small.eval(), report
 
     def _pass(
-        self, resume: ResumeFile, *, eps: float | None = None, widths: Mapping[str, int] | None = None
-    ) -> PassResult:
+        self, resume: ResumeFile, *, eps: float | None = None, widths: Mapping[str, int] | None = None,
+        rounded: bool = False,
+    ) -> PassResult:  # fmt: skip
         """Prune the groups one after another, from the unpruned network on."""
         self.session.reset()
         reference = self.network_report.eval_logits
         if eps is not None and self.method.widths is not None:
             target = Target(self.config.discrepancy, reference, self.session.labels)
             widths, eps = self.method.widths(self.session, self.groups, target, eps), None
-        layerwise = LayerwisePass(self.session, self.fisher, eps=eps, widths=widths)
+        layerwise = LayerwisePass(self.session, self.fisher, eps=eps, widths=widths, rounded=rounded)
         return layerwise.run(self.groups, reference, resume, progress=self.runtime.progress)
 
     def _costs(self, budget: Budget) -> Costs:
@@ -210,7 +211,7 @@ class _Run:
         if costs({}) <= budget.bound(costs({})):
             return {group.name: group.size for group in self.groups}
         assert self.method.criterion is not None  # for the type checker
-        cache = self._cache_file(self.runtime.cache_file, {})
+        cache = self._cache_file(self.runtime.cache_file, {}, judged=False)
         self.reused = [name for name in self.names if name in cache.values]
         curves = sensitivity_curves(
             self.session, self.groups, self.method.criterion, self.network_report.eval_logits, cache,
@@ -221,12 +222,12 @@ class _Run:
     def _last_steps(self, small: nn.Module) -> None:
         session, repair = self.session, self.config.repair
         if repair.recalibrate:
-            recalibrate(small, session.inputs, batch_size=session.forward_batch)
+            recalibrate(small, session.choosers, batch_size=session.forward_batch)
             self.network_report.record("batch norms recalibrated", small)
         if repair.distil_epochs:
             teacher = copy.deepcopy(session.original).eval().requires_grad_(False)
             distil(
-                small, teacher, session.inputs, epochs=repair.distil_epochs, seed=session.seed,
+                small, teacher, session.choosers, epochs=repair.distil_epochs, seed=session.seed,
                 discrepancy=self.config.discrepancy, progress=self.runtime.progress,
             )  # fmt: skip
             self.network_report.record("distilled", small)
@@ -235,17 +236,25 @@ class _Run:
         self, file: Path | str | None, *, eps: float | None = None, widths: Mapping[str, int] | None = None,
         budget: Budget | None = None,
     ) -> ResumeFile:  # fmt: skip
+        round_to = self.config.search.round_to
         goal = {
             "eps": eps, "widths": None if widths is None else dict(widths),
-            "budget": None if budget is None else asdict(budget), "groups": self.names,
+            "budget": None if budget is None else {**asdict(budget), "round_to": round_to}, "groups": self.names,
         }  # fmt: skip
-        return ResumeFile(Path(file) if file else None, self._fingerprint(goal) if file else Fingerprint("", ()))
+        fingerprint = self._fingerprint(goal, judged=eps is not None) if file else Fingerprint("", ())
+        return ResumeFile(Path(file) if file else None, fingerprint)
 
-    def _cache_file(self, file: Path | str | None, settings: Mapping[str, object]) -> CacheFile:
-        return CacheFile(Path(file) if file else None, self._fingerprint(settings) if file else Fingerprint("", ()))
+    def _cache_file(self, file: Path | str | None, settings: Mapping[str, object], *, judged: bool) -> CacheFile:
+        fingerprint = self._fingerprint(settings, judged=judged) if file else Fingerprint("", ())
+        return CacheFile(Path(file) if file else None, fingerprint)
 
-    def _fingerprint(self, more: Mapping[str, object]) -> Fingerprint:
-        settings = {**self.config.cache_key(), "seed": self.session.seed, **more}
+    def _fingerprint(self, more: Mapping[str, object], *, judged: bool) -> Fingerprint:
+        """Of the settings and `more`. Only where gaps are compared with an eps (`judged`) does it matter how they are
+        judged."""
+        config = self.config
+        if not judged:
+            config = replace(config, search=replace(config.search, holdout=0.0, round_to=1))
+        settings = {**config.cache_key(), "seed": self.session.seed, **more}
         outputs = tuple(self.network_report.reference[0].flatten().tolist())
         return Fingerprint(hash_inputs(self.session.original, *self.data, settings), outputs)
 

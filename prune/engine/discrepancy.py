@@ -49,6 +49,12 @@ class Target:
         after = F.cross_entropy(logits, self.labels[: len(logits)], reduction="sum").double()
         return float(after - self._before[: len(logits)].sum()) / len(logits), D
 
+    def gap_standard_error(self, logits: Tensor) -> float:
+        """The standard error of the gap of logits (m, C) of the first m samples, as an estimate for all samples that
+        there could be; 0 for a single one."""
+        gaps = self.sample_gaps(logits, torch.arange(len(logits), device=logits.device))
+        return float(gaps.std()) / math.sqrt(len(gaps)) if len(gaps) > 1 else 0.0
+
     def mean_discrepancy(self, logits: Tensor, samples: Tensor) -> Tensor:
         """The mean discrepancy (scalar) of the samples with indices (b,), whose logits are (b, C)."""
         return self.sample_discrepancies(logits, samples).sum() / len(logits)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -65,10 +65,10 @@ class GatedGroup:
             logits: Tensor = self.activations.run_from(state)
         return logits
 
-    def iter_logits(self, scale: Tensor) -> Iterator[Tensor]:
-        """Logits (b, C) of one batch after another, the judges first, of all processes, with the group scaled by
-        s (N,)."""
-        for batch in range(len(self.activations.sizes)):
+    def iter_logits(self, scale: Tensor, batches: Iterable[int] | None = None) -> Iterator[Tensor]:
+        """Logits (b, C) of one batch after another, of all processes, with the group scaled by s (N,): of all batches,
+        those that judge first, or of some."""
+        for batch in range(len(self.activations.sizes)) if batches is None else batches:
             with self._gates_set(scale):
                 logits = self.activations.outputs(batch)
             yield logits

@@ -72,22 +72,36 @@ class GroupEvaluator(MinibatchLosses):
         """The gap and the mean discrepancy on the samples that judge, with the group scaled by s (N,)."""
         return self.target.gap_and_discrepancy(self.logits(scale))
 
+    def exact_gap(self, scale: Tensor) -> float:
+        """What is compared with eps: the gap with the group scaled by s (N,) on the samples that judge. Where these
+        choose nothing, one standard error is added: they are few, and stand for all that are not seen."""
+        gap = self.gap_and_discrepancy(scale)[0]
+        return gap + self.target.gap_standard_error(self.logits(scale)) if self.first_chooser else gap
+
+    @torch.no_grad()
+    def chooser_discrepancy(self, scale: Tensor) -> float:
+        """The mean discrepancy on the samples that choose, with the group scaled by s (N,). The target's reference has
+        to be of all samples."""
+        if not self.first_chooser:
+            return self.gap_and_discrepancy(scale)[1]
+        with self._evaluation_gate(scale) as gate:
+            logits = torch.cat(list(self.iter_logits(gate, self.chooser_batches)))
+        samples = self.first_chooser + torch.arange(len(logits), device=logits.device)
+        return float(self.target.mean_discrepancy(logits, samples))
+
     @torch.no_grad()
     def gap(self, scale: Tensor, eps: float) -> float:
-        """What is compared with eps: the gap with the group scaled by s (N,) on the samples that judge, exact, or over
-        the first batches as soon as these show that it is above eps (`RunningMean.surely_above`). Where the samples
-        that judge choose nothing, one standard error is added: they are few, and stand for all that are not seen.
+        """What is compared with eps (`exact_gap`), or the same over the first batches as soon as these show that the
+        gap is above eps (`RunningMean.surely_above`).
 
         Most scales of a search have a gap far above eps, so most passes over the data end after a few batches.
         """
         key = _key(scale)
-        held_out = self.first_chooser > 0
-        if key in self._logits and not held_out:
-            return self.gap_and_discrepancy(scale)[0]
+        if key in self._logits:
+            return self.exact_gap(scale)
         mean, outputs = RunningMean(self.judges), []
         with self._evaluation_gate(scale) as gate:
-            known = self._logits.get(key)
-            for logits in self.iter_logits(gate) if known is None else [known]:
+            for logits in self.iter_logits(gate):
                 outputs.append(logits)
                 samples = int(mean.count) + torch.arange(len(logits), device=logits.device)
                 gaps = self.target.sample_gaps(logits, samples)
@@ -96,7 +110,7 @@ class GroupEvaluator(MinibatchLosses):
                     break
         if mean.complete:
             self._logits[key] = torch.cat(outputs)
-        return mean.mean + mean.standard_error if held_out else mean.mean
+        return mean.mean + mean.standard_error if self.first_chooser else mean.mean
 
     @torch.no_grad()
     def first_batch_discrepancy(self, scale: Tensor) -> float:
@@ -137,11 +151,11 @@ class GroupEvaluator(MinibatchLosses):
         widths = allowed_widths(N, self.config.search.round_to)
         step = self.config.search.round_to or 8
         index = smallest_width(
-            len(widths), lambda i: self.gap(path.scale(widths[i - 1]), eps), eps, resolution=N // 64 // step,
+            len(widths), lambda i: self.gap(path.filled(widths[i - 1], widths), eps), eps, resolution=N // 64 // step,
             local_error=lambda i: path.local_error(widths[i - 1]), eps_tolerance=self.config.search.eps_tolerance,
             ratio=ratio if ratio is not None and 0 < ratio < math.inf else None,
         )  # fmt: skip
-        return None if index == len(widths) else path.scale(widths[index - 1])
+        return None if index == len(widths) else path.filled(widths[index - 1], widths)
 
     def gram(self, generator: torch.Generator) -> Tensor:
         """The statistics G (N, N) of local imitation over the samples that choose, float64 on the CPU; computed once.

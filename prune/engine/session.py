@@ -52,7 +52,7 @@ class PruningSession:
         # On a CPU the activations of one batch should stay in its caches.
         self.forward_batch = config.batch_size if inputs.is_cuda else min(config.batch_size, CPU_BATCH)
         self.inputs = inputs[order].contiguous(memory_format=layout)
-        self.num_judges = round(holdout * len(inputs)) or len(inputs)
+        self.num_judges = min(round(holdout * len(inputs)), len(inputs) - 1) or len(inputs)
         # Views; no batch has samples of both parts.
         self.batches = [
             batch
@@ -71,11 +71,14 @@ class PruningSession:
         self.gates.__exit__(kind, error, trace)
 
     @property
+    def choosers(self) -> Tensor:
+        """(m, ...) the samples that neurons are chosen on: all where none are held out."""
+        return self.inputs[self.num_judges % len(self.inputs) :]
+
+    @property
     def chooser_batches(self) -> list[Tensor]:
-        """The batches of the samples that neurons are chosen on."""
-        if self.num_judges == len(self.inputs):
-            return self.batches
-        return list(torch.split(self.inputs[self.num_judges :], self.forward_batch))
+        """The batches of these samples."""
+        return list(torch.split(self.choosers, self.forward_batch))
 
     def activation_cache(self) -> ActivationCache:
         """An activation cache at the network's input."""

@@ -81,7 +81,8 @@ def uniform_widths(
         logits = torch.cat([activations.outputs(batch) for batch in batches])
         for name, scale in before.items():
             gates.set(name, scale)
-        return target.gap_and_discrepancy(logits)[0]
+        gap = target.gap_and_discrepancy(logits)[0]
+        return gap + target.gap_standard_error(logits) if session.num_judges < len(session.inputs) else gap
 
     tolerance = session.config.search.eps_tolerance
     return widths(smallest_width(UNIFORM_STEPS, gap, eps * len(groups), eps_tolerance=tolerance))

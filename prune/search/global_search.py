@@ -148,7 +148,7 @@ def _first_below_eps(
         for k, minibatch_gap in gaps:
             last = picks.exhausted(k)
             if k and (last or minibatch_gap < eps):
-                gap = evaluator.gap_and_discrepancy(picks.scale(k))[0]
+                gap = evaluator.exact_gap(picks.scale(k))
                 if gap < eps:
                     near = (1 - search.eps_tolerance) * eps if search.eps_tolerance else eps
                     return picks.scale(k) if gap >= near else _bisect(picks, evaluator, eps, failing, k, near)
@@ -165,7 +165,7 @@ def _bisect(
     resolution = max(1, evaluator.size // 64)
     while passing - failing > resolution:
         middle = (failing + passing) // 2
-        gap = evaluator.gap_and_discrepancy(picks.scale(middle))[0]
+        gap = evaluator.exact_gap(picks.scale(middle))
         failing, passing = (failing, middle) if gap < eps else (middle, passing)
         if near <= gap < eps:
             break

@@ -63,7 +63,7 @@ def choose_neurons(
     evaluator: GroupEvaluator, goal: GroupGoal, generator: torch.Generator
 ) -> tuple[GroupReport, Tensor]:
     """Run the method's searches on one group and choose the proposal with the fewest neurons; a tie goes to the smaller
-    discrepancy.
+    discrepancy on the samples that choose.
 
     Returns the report, whose discrepancy, gap and seconds are still to be filled in, and the scales (N,) chosen: all 1
     where the group stays whole.
@@ -77,7 +77,7 @@ def choose_neurons(
     if len(fewer) == 1:
         ((winner, best),) = fewer.items()
     elif fewer:
-        winner, best = min(fewer.items(), key=lambda it: (num_neurons(it[1]), evaluator.gap_and_discrepancy(it[1])[1]))
+        winner, best = min(fewer.items(), key=lambda it: (num_neurons(it[1]), evaluator.chooser_discrepancy(it[1])))
     counts = {name: None if scale is None else num_neurons(scale) for name, scale in proposals.items()}
     report = GroupReport(
         evaluator.group.name, N, num_neurons(best), winner, counts.get("local"), counts.get("global"), 0.0, 0.0, 0.0,

@@ -19,18 +19,24 @@ from zoo.errors import ZooError, suggest
 from zoo.models import NeuronGroup
 from zoo.prune.engine import GroupEvaluator, PruningSession, Target
 from zoo.prune.options import PLAIN, Budget, MethodConfig, Options, Repair
-from zoo.prune.path import PruningPath
+from zoo.prune.path import PruningPath, allowed_widths
 
 
 @dataclass(frozen=True)
 class GroupGoal:
-    """How far one group is to be pruned: to a gap below eps, or to a number of neurons; the other is None."""
+    """How far one group is to be pruned: to a gap below eps, or to a number of neurons; the other is None.
+
+    rounded  whether that number is one that `round_to` allows, and fewer neurons have to be as well
+    """
 
     eps: float | None = None
     neurons: int | None = None
+    rounded: bool = False
 
     def scale_along(self, path: PruningPath, evaluator: GroupEvaluator) -> Tensor | None:
         """The scales (N,) on a path that meet the goal; None where only the unpruned group does."""
+        if self.neurons is not None and self.rounded:
+            return path.filled(self.neurons, allowed_widths(path.size, evaluator.config.search.round_to))
         if self.neurons is not None:
             return path.scale(self.neurons)
         assert self.eps is not None
