@@ -56,7 +56,7 @@ _GOALS = (
 )  # fmt: skip
 
 
-RECOVERY_RATE = 1e-3
+RECOVERY_RATE = 3e-4
 
 
 @dataclass(frozen=True)
