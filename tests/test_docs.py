@@ -1,5 +1,6 @@
 """README and docs/: the Python in them runs and prints what they say, every command can be typed, every link works."""
 
+import json
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from zoo.cli import main
 
@@ -47,7 +49,7 @@ def check_words(command: click.Command, words: list[str], parent: click.Context 
 def test_an_example_runs_and_prints_what_the_page_says(code: str, output: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", code]
     environment = {**os.environ, "ZOO_HOME": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     if output:
         assert done.stdout == output
@@ -59,6 +61,28 @@ def test_the_example_of_an_own_network_prunes_it(tmp_path: Path) -> None:
     kept = int(re.search(r"conv\s+32 > (\d+)", printed)[1])  # type: ignore[index]
     assert kept < 32
     assert f"Conv2d(1, {kept}, " in printed
+
+
+@pytest.mark.slow
+def test_the_way_of_own_data_can_be_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "own-data.md"
+    code, _ = EXAMPLE.findall(page.read_text(encoding="utf-8"))[0]
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    printed = []
+    for line in commands(page):
+        if "NETWORK" not in line:
+            done = CliRunner().invoke(main, shlex.split(line)[1:])
+            assert done.exit_code == 0, f"{line}: {done.output}"
+            printed.append(done.stdout)
+    _, info, pruned, counted, predicted, as_json, *_, red_and_blue = printed
+    assert "classes: board, post\n" in info
+    assert "toys-small" in pruned
+    assert " of 4 on the test split of the folder toys" in counted
+    assert [line.split()[0] for line in predicted.splitlines()] == ["toys/board/board1.off", "toys/post/scan.xyz"]
+    assert json.loads(as_json)["files"][0]["classes"][0]["name"] in ("board", "post")
+    assert [set(line.split()[1::3]) for line in red_and_blue.splitlines()] == [{"blue", "red"}] * 2
 
 
 def test_the_plug_in_of_contributing_is_trained_and_pruned_by_its_names(tmp_path: Path) -> None:
