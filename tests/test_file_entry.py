@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,7 +88,21 @@ def test_a_file_that_does_not_say_its_data_set_asks_for_it(file: Path) -> None:
     for words in (["eval"], ["finetune"], ["reprune", "--eps", "0.1"]):
         result = run(words[0], "./a.safetensors", *words[1:])
         assert result.exit_code == 2
-        assert "a does not say which data set it was trained on: name it with --dataset" in result.stderr
+        assert "a.safetensors does not say which data set it was trained on: name it with --dataset" in result.stderr
+        result = run(words[0], "./a.safetensors", *words[1:], "--dataset", "imagenet")
+        assert "a.safetensors takes point clouds, imagenet holds images" in result.stderr
+    result = run("eval", "./a.safetensors", "--dataset", "modelnet40", "--data-dir", ".")
+    assert "tells 20 classes apart, but modelnet40 has 40" in result.stderr
+
+
+def test_what_a_file_does_not_say_is_asked_for_without_torch(file: Path) -> None:
+    code = (
+        "import sys; from zoo.cli import main\n"
+        "try: main(['eval', './a.safetensors'])\n"
+        "except SystemExit: print('torch' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n", result.stderr
 
 
 def test_the_data_set_is_that_of_the_conversion_or_of_the_name(file: Path) -> None:
@@ -149,7 +165,7 @@ def test_a_data_set_of_another_kind_is_refused_when_converting(tmp_path: Path, h
 
 def test_a_file_that_is_not_converted_yet_is_answered_with_the_command(file: Path) -> None:
     torch.save({"conv.weight": torch.zeros(1)}, "a.pth")
-    sentence = r"`zoo convert a\.pth --arch NETWORK -o a\.safetensors` makes one of it"
+    sentence = r"`zoo convert a\.pth --arch NETWORK -o a\.safetensors` makes one"
     with pytest.raises(ZooError, match=sentence):
         zoo.get("a.pth")
     result = run("eval", "a.pth")

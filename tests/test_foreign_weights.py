@@ -292,7 +292,7 @@ def test_wrapped_weights_are_found_and_what_was_taken_is_said(
 def test_an_unknown_key_is_answered_with_the_keys_that_there_are(tmp_path: Path) -> None:
     torch.save({"weird": mlp(), "epoch": 3, "deep": {"er": mlp()}}, tmp_path / "w.pth")
     sentence = refused(tmp_path / "w.pth")
-    assert "its keys are weird (6 tensors), epoch, deep; say which with `key=weird`" in sentence
+    assert "its keys are weird (6 tensors), epoch, deep; `zoo convert --key weird` takes those" in sentence
     assert equal(read_weights(tmp_path / "w.pth", "mlp", key="weird").state, mlp())
     assert equal(read_weights(tmp_path / "w.pth", "mlp", key="deep.er").state, mlp())
     assert "has no key none: its keys are weird (6 tensors)" in refused(tmp_path / "w.pth", key="none")
@@ -413,4 +413,5 @@ def test_names_that_do_not_fit_are_shown_with_the_closest_network(tmp_path: Path
     assert "no network of the zoo has such names; the closest is " in refused(tmp_path / "w.pth")
     ema = {"model": mlp(), "ema": {f"layer{i}": torch.zeros(1) for i in range(9)}}
     torch.save(ema, tmp_path / "w.pth")
-    assert refused(tmp_path / "w.pth").endswith("the weights under ema were taken; `key=model` takes the others")
+    remark = "the weights under ema were taken; `zoo convert --key model` takes the others"
+    assert refused(tmp_path / "w.pth").endswith(remark)

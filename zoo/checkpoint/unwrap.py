@@ -36,8 +36,8 @@ class FoundWeights:
         """What was taken and how to take another; empty where there was no choice."""
         if not self.others:
             return ""
-        keys = " or ".join(f"`key={other}`" for other in self.others)
-        return f"the weights under {self.key} were taken; {keys} takes the others"
+        keys = " or ".join(f"--key {other}" for other in self.others)
+        return f"the weights under {self.key} were taken; `zoo convert {keys}` takes the others"
 
 
 def find_weights(content: object, source: Path, *, key: str | None = None) -> FoundWeights:
@@ -114,7 +114,7 @@ def _what_there_is(node: object, keys: list[str]) -> str:
     found = ", ".join(map(_key_text, list(node.items())[:8])) + (", ..." if len(node) > 8 else "")
     usable = [name for name, value in node.items() if isinstance(name, str) and _holds_tensors(value)]
     if usable:
-        return f"its keys are {found}; say which with `key={'.'.join([*keys, usable[0]])}`"
+        return f"its keys are {found}; `zoo convert --key {'.'.join([*keys, usable[0]])}` takes those"
     return f"its keys are {found}, and none holds tensors by name, a model's state_dict()"
 
 

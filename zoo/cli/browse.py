@@ -54,6 +54,7 @@ def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
     NAME may be the path of a checkpoint, as zoo convert writes it.
     """
     if store.is_path(name):
+        store.checkpoint_at(name)  # what is no checkpoint is named at once
         from zoo.file_entry import find_entry  # imports torch, which entries do without
 
         path, card = find_entry(name)

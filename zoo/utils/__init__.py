@@ -8,11 +8,17 @@ from zoo.utils.plugins import load_plugins
 from zoo.utils.progress import progress_bar
 from zoo.utils.seeds import MAX_SEED, check_seed, derive_seed, generator_for
 from zoo.utils.settings import parse_setting, setting_types, settings_of, with_settings
-from zoo.utils.weights_file import WEIGHTS_SUFFIXES, check_format, convert_command, weights_format
+from zoo.utils.weights_file import (
+    WEIGHTS_SUFFIXES,
+    check_format,
+    checkpoint_header,
+    convert_command,
+    weights_format,
+)
 
 __all__ = [
-    "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "convert_command", "decorator_calls",
-    "derive_seed", "expand_path", "generator_for", "keep_freed_memory", "load_plugins", "locked", "new_file",
-    "parse_setting", "progress_bar", "remove_stale_files", "setting_types", "settings_of", "sha256_of", "sync_folder",
-    "weights_format", "with_settings",
+    "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "checkpoint_header",
+    "convert_command", "decorator_calls", "derive_seed", "expand_path", "generator_for", "keep_freed_memory",
+    "load_plugins", "locked", "new_file", "parse_setting", "progress_bar", "remove_stale_files", "setting_types",
+    "settings_of", "sha256_of", "sync_folder", "weights_format", "with_settings",
 ]  # fmt: skip

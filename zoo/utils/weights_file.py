@@ -69,7 +69,18 @@ def weights_format(path: Path) -> Format:
 def check_format(path: Path) -> None:
     """Raise ZooError for a file of weights in another format than the zoo's checkpoints; it says how to convert it."""
     if weights_format(path) != "safetensors":
-        raise ZooError(f"{path} holds weights but is no checkpoint of the zoo: {convert_command(path)} makes one of it")
+        raise ZooError(f"{path} holds weights but is no checkpoint of the zoo: {convert_command(path)} makes one")
+
+
+def checkpoint_header(path: Path) -> dict[str, Any]:
+    """What the header of a checkpoint says of its network, unchecked; empty where there is none to read."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(json.loads(file.read(min(length, _MAX_JSON)))["__metadata__"]["zoo"])
+        except (ValueError, RecursionError, KeyError, TypeError):
+            return {}
+    return header if isinstance(header, dict) else {}
 
 
 def convert_command(path: Path) -> str:

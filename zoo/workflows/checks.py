@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from zoo.datasets.folder import own_folder
 from zoo.errors import ZooError, suggest
 from zoo.export_targets import check_new_checkpoint
 from zoo.prune import Budget, check_goal
-from zoo.utils import check_folder, decorator_calls, expand_path, load_plugins, weights_format
+from zoo.utils import check_folder, checkpoint_header, decorator_calls, expand_path, load_plugins, weights_format
 from zoo.workflows.command_words import TARGETS
 from zoo.workflows.data_spec import DataSpec, check_classes
 from zoo.workflows.recipes import Finetune, resolve_recipe
@@ -56,6 +57,7 @@ def check_finetune(
     _check_run(run)
     card = find_card(name, run.mirror)
     if card is None:
+        _check_file(name, data)
         return
     spec = _data_of(card, data)
     _, settings = resolve_recipe("finetune", card.arch, spec.dataset, recipe, changes)
@@ -79,6 +81,7 @@ def check_reprune(
     if weights is None:
         card = find_card(name, run.mirror)
         if card is None:
+            _check_file(name, data, same_classes=True)
             return
         arch, parent, spec = card.arch, card.name, _data_of(card, data, same_classes=True)
         check_groups(card.name, card.widths, groups, exclude)
@@ -101,7 +104,9 @@ def check_eval(name: str, *, data: DataSpec, run: RunOptions) -> None:
     """Raise ZooError for what is wrong with `zoo.workflows.evaluate_entry` of these arguments."""
     _check_run(run, saves=False)
     card = find_card(name, run.mirror)
-    if card is not None:
+    if card is None:
+        _check_file(name, data, same_classes=True)
+    else:
         _data_of(card, data, same_classes=True)
 
 
@@ -224,6 +229,22 @@ def _data_of(card: Card, data: DataSpec, *, same_classes: bool = False) -> DataS
             "use a data set with the same classes"
         )
     return spec
+
+
+def _check_file(name: str, data: DataSpec, *, same_classes: bool = False) -> None:
+    """Check the data for a checkpoint without a card, as far as its header goes."""
+    path, _ = store.checkpoint_at(name)
+    header = checkpoint_header(path)
+    said = next((known for known in list_datasets() if path.stem.endswith(f".{known}")), None)
+    dataset = data.dataset or header.get("dataset") or said
+    if not isinstance(dataset, str):
+        raise ZooError(f"{path} does not say which data set it was trained on: name it with `dataset=NAME`")
+    classes = _check_data(replace(data, dataset=dataset), str(path), architectures().get(str(header.get("arch"))))
+    if same_classes and data.dataset and classes not in (None, header.get("num_classes")):
+        raise ZooError(
+            f"{path} tells {header.get('num_classes')} classes apart, but {dataset} has {classes}: "
+            "use a data set with the same classes"
+        )
 
 
 def _check_known(dataset: str) -> None:

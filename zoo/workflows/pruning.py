@@ -267,7 +267,7 @@ def _load_parent(
     arch = entry.arch
     found = read_weights(entry.path, arch)
     if found.remark and distributed.rank() == 0:
-        _LOG.warning("%s: %s (of zoo convert, which makes a checkpoint of them)", entry.path, found.remark)
+        _LOG.warning("%s: %s", entry.path, found.remark)
     splits = Splits.load(data, holdout=run.fp16_weights)
     model = models.create_model(arch, num_classes=splits.train.num_classes)
     checkpoint.load_weights(model, found.state, source=str(entry.path))
