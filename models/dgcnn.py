@@ -102,8 +102,8 @@ class DGCNN(nn.Module):
     def _embed(self, features: tuple[Tensor, ...]) -> Tensor:
         B, _, N = features[0].shape
         points = torch.cat([x.transpose(1, 2) for x in features], 2)  # B N C, as the layers hold it in memory
-        y = self.conv5(points.transpose(1, 2)).transpose(1, 2).reshape(B * N, -1)
-        return F.leaky_relu(self.bn5(y), self.slope, inplace=True).view(B, N, -1).transpose(1, 2)  # B E N
+        y = self.conv5(points.transpose(1, 2)).transpose(1, 2).flatten(0, 1)
+        return F.leaky_relu(self.bn5(y), self.slope, inplace=True).view(B, N, y.shape[1]).transpose(1, 2)  # B E N
 
     def _pool_linear1(self, x: Tensor) -> Tensor:
         return self._linear1(self._pool(x))

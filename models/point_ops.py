@@ -51,6 +51,8 @@ def knn(x: Tensor, k: int) -> Tensor:
     N = x.shape[2]
     if k > N:
         raise ZooError(f"The cloud has {N} points, the network needs k = {k} neighbours: give at least {k} points.")
+    if not is_exporting() and x.shape[0] == 0:  # an exported program takes any batch size, and must not ask for it
+        return torch.empty(0, N, k, dtype=torch.int64, device=x.device)
     x = x.detach()
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
@@ -182,5 +184,5 @@ def ball_query(x: Tensor, centres: Tensor, radius: float, k: int) -> Tensor:
 def gather(x: Tensor, index: Tensor) -> Tensor:
     """The points at the given indices: x (B, C, N), index (B, ...) -> (B, C, ...)."""
     B, C, _ = x.shape
-    flat = index.reshape(B, 1, -1).expand(-1, C, -1)
+    flat = index.flatten(1).unsqueeze(1).expand(-1, C, -1)
     return x.gather(2, flat).reshape(B, C, *index.shape[1:])

@@ -219,3 +219,24 @@ def test_torchvision_weights_load_unchanged_into_the_full_vgg11():
     y = theirs(x)
     assert y.std() > 0
     assert torch.equal(ours.eval()(x), y)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_an_empty_batch_goes_through_and_moves_no_statistics(arch, training):
+    """A filter may leave nothing of a batch: logits (0, classes), gradients of 0, batch norms as they were."""
+    model = build(arch, num_classes=6).train(training)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers() if "num_batches" not in name}
+    logits = model(example(arch)[:0])
+    assert logits.shape == (0, 6)
+    logits.sum().backward()
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())
+    with torch.no_grad():
+        assert model(example(arch)[:0]).shape == (0, 6)
+    after = dict(model.named_buffers())
+    assert all(torch.equal(after[name], buffer) for name, buffer in before.items())
+
+
+def test_every_network_takes_the_kind_of_samples_that_it_is_registered_for():
+    kinds = {arch: zoo.models.kind_of(arch) for arch in ARCHS}
+    assert kinds == {arch: "points" if arch in CLOUDS else None if arch == "mlp" else "images" for arch in ARCHS}
