@@ -99,7 +99,7 @@ def run_options(options: dict[str, Any]) -> Any:
     names = {
         "device", "workers", "memory", "resume", "log", "name", "output_dir", "overwrite", "fp16_weights", "mirror",
     }  # fmt: skip
-    return RunOptions(progress=not options.pop("quiet"), **take(options, " ".join(names & options.keys())))
+    return RunOptions(progress=not options.pop("quiet", False), **take(options, " ".join(names & options.keys())))
 
 
 def recipe_options(*more: Decorator[Any]) -> Decorator[Any]:
