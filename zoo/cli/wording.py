@@ -22,7 +22,7 @@ _OPTION_OF = {
 
 def in_words_of(command: click.Command, message: str) -> str:
     """The message with every parameter that the command has an option for as that option."""
-    params = {param.name: param for param in command.params if param.name}
+    params = {param.name: param for param in reversed(command.params) if param.name}  # of two, the first one
 
     def words(match: re.Match[str]) -> str:
         name, value = match[1], match[2]

@@ -7,7 +7,6 @@ A card says which groups, classes and samples its network has; the registries ar
 from __future__ import annotations
 
 import functools
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -280,16 +279,19 @@ def _check_data(spec: DataSpec, name: str, kind: str | None) -> int | None:
 def _check_run(run: RunOptions, *, saves: bool = True) -> None:
     if run.device is not None and not _DEVICE.fullmatch(run.device):
         raise ZooError(f"{run.device!r} is not a device for a network: write cpu, cuda or cuda:0")
-    if saves and run.log is not None and not _can_be_written(run.log.parent):
-        raise ZooError(f"cannot write the log {run.log}: {run.log.parent} is no folder that can be written to")
+    if saves and run.log is not None:
+        _check_writable(run.log.parent, f"the log {run.log}")
     if saves and run.output_dir is not None:
-        check_folder(run.output_dir)
+        _check_writable(run.output_dir, f"to the folder {run.output_dir}")
 
 
-def _can_be_written(folder: Path) -> bool:
-    """Whether files, and the folders that are missing above them, could be made there."""
+def _check_writable(folder: Path, what: str) -> None:
+    """Raise ZooError unless files can be made in a folder that is there, or could be made. Leaves nothing behind."""
     above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return above.is_dir() and os.access(above, os.W_OK)
+    try:
+        check_folder(above)
+    except ZooError as error:
+        raise ZooError(f"cannot write {what}: {str(error).rpartition(': ')[2]}") from error
 
 
 def _check_name(
