@@ -58,7 +58,7 @@ class EdgeConv(nn.Module):
         mean, var = self._statistics(neighbour, centre, rows, sign)
         gain = self.bn.weight * sign * torch.rsqrt(var + self.bn.eps)
         shift = self.bn.bias - gain * mean
-        return edge_max(neighbour, centre, rows, gain, shift, self.slope).view(B, N, len(W)).transpose(1, 2)
+        return edge_max(neighbour, centre, rows, gain, shift, self.slope).view(B, N, W.shape[0]).transpose(1, 2)
 
     def _statistics(self, neighbour: Tensor, centre: Tensor, rows: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance (O,) that the batch norm applies to the edges, of which channels with sign -1 are negated.
@@ -70,7 +70,7 @@ class EdgeConv(nn.Module):
         assert bn.running_var is not None
         if not bn.training:
             return bn.running_mean * sign, bn.running_var
-        if len(rows) == 0 and not distributed.is_distributed():  # no edge has no mean, and moves no statistics
+        if rows.shape[0] == 0 and not distributed.is_distributed():  # no edge has no mean, and moves no statistics
             return bn.running_mean * sign, bn.running_var
         # Not under autocast: a sum of squares over all edges overflows float16 and loses its digits in bfloat16.
         with torch.autocast(neighbour.device.type, enabled=False):
@@ -175,7 +175,8 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
     neighbour, centre (P, O); rows (P, k), indices of points from 0 to P - 1; gain, shift (O,); slope of the leaky ReLU.
     """
     grad = torch.is_grad_enabled() and any(x.requires_grad for x in (neighbour, centre, gain, shift))
-    if neighbour.device.type != "cuda" or len(rows) == 0 or grad or neighbour.dtype == torch.float64 or is_compiling():
+    empty = rows.shape[0] == 0
+    if neighbour.device.type != "cuda" or empty or grad or neighbour.dtype == torch.float64 or is_compiling():
         return _edge_max(neighbour, centre, rows, gain, shift, slope)
     implementations = edge_max_implementations(neighbour, centre, rows, gain, shift, slope)
     key = ("edge_max", *neighbour.shape, rows.shape[1], neighbour.dtype, shift.dtype, neighbour.device)
