@@ -97,7 +97,8 @@ def described_network(
 def _cost(model: nn.Module, dataset: str | None) -> tuple[tuple[int, ...], Counts]:
     """The shape of one sample, that of the data set or else of the first kind that runs, and the cost for it."""
     rows = next((module.in_features for module in model.modules() if isinstance(module, nn.Linear)), 1)
-    shapes = [dataset_info(dataset).sample_shape] if dataset in list_datasets() else [*_SHAPES, (rows,)]
+    known = dataset_info(dataset).sample_shape if dataset in list_datasets() else ()  # () of a folder of one's own too
+    shapes = [known] if known else [*_SHAPES, (rows,)]
     for shape in shapes:
         try:
             return shape, count(model, shape)

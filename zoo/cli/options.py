@@ -117,7 +117,7 @@ def recipe_options(*more: Decorator[Any]) -> Decorator[Any]:
     )
 
 
-def data_options(*more: Decorator[Any], dataset: str = "Name of the data set [the entry's own].") -> Decorator[Any]:
+def data_options(*more: Decorator[Any], dataset: str = "Data set; folder is your own [the entry's].") -> Decorator[Any]:
     """The options that say which samples a command works on."""
     return section(
         "Data",

@@ -27,7 +27,7 @@ _CHANGES = "epochs lr batch_size accumulate average precision"
 @click.command(cls=SectionedCommand)
 @click.argument("arch")
 @recipe_options(click.option("--width", type=float, default=1.0, help="Width multiplier of the network [1]."))
-@data_options(dataset="Name of the data set [shapes].")
+@data_options(dataset="Data set; folder is your own [shapes].")
 @output_options()
 @advanced_options()
 def train(arch: str, as_json: bool, **options: Any) -> None:

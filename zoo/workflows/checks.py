@@ -90,7 +90,7 @@ def check_reprune(
             raise ZooError(f"with weights from a file, the name is that of a network: {suggest(name, kinds)}")
         if not data.dataset:
             raise ZooError("with weights from a file, say which data set they were trained on: `dataset=NAME`")
-        arch, parent, spec = name, f"{name}.{data.dataset}", data
+        arch, parent, spec = name, f"{name}.{data.suffix}", data
         weights_format(expand_path(weights))
         _check_data(data, name, kinds[name])
     if finetune is not None and finetune.epochs:

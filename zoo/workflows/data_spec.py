@@ -114,7 +114,7 @@ class DataSpec:
 
     def identity(self) -> dict[str, Value]:
         """What tells runs apart on data that cards describe alike: the files of the user's own folder."""
-        return {"files": own_folder(self.dataset, self.data_dir).digest} if is_own(self.dataset) else {}
+        return {"files": own_folder(self.dataset, self.data_dir).digest()} if is_own(self.dataset) else {}
 
     def recipe(self, loaded: LabelledDataset) -> dict[str, Value]:
         """The settings that give the same samples again, as cards state them, the defaults of the data set included.

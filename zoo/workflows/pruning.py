@@ -271,7 +271,7 @@ def _load_parent(
     splits = Splits.load(data, holdout=run.fp16_weights)
     model = models.create_model(arch, num_classes=splits.train.num_classes)
     checkpoint.load_weights(model, found.state, source=str(entry.path))
-    name = f"{arch}.{data.dataset}"
+    name = f"{arch}.{data.suffix}"
     return Parent(name, arch, model.to(device).eval(), {}, sha256_of(entry.path), UNKNOWN), splits
 
 

@@ -78,9 +78,9 @@ def test_textures_of_meshes_are_no_samples(tmp_path: Path) -> None:
 
 def test_the_digest_tells_folders_apart(tmp_path: Path) -> None:
     first, same = (list_folder(write_shapes(tmp_path / name)) for name in "ab")
-    assert first.digest == same.digest
+    assert first.digest() == same.digest()
     (tmp_path / "b" / "flat" / "flat0.off").write_text("OFF")
-    assert list_folder(tmp_path / "b").digest != first.digest
+    assert list_folder(tmp_path / "b").digest() != first.digest()
 
 
 @pytest.mark.parametrize(
