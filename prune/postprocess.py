@@ -62,22 +62,22 @@ def recalibrate(model: nn.Module, inputs: Tensor, *, batch_size: int = 64) -> No
 @torch.enable_grad()
 def distil(
     model: nn.Module, teacher: nn.Module, inputs: Tensor, *, epochs: int, seed: int, discrepancy: str = "cross_entropy",
-    lr: float = LEARNING_RATE, progress: bool = False,
+    lr: float = LEARNING_RATE, batch_size: int = BATCH_SIZE, progress: bool = False,
 ) -> None:  # fmt: skip
     """Train `model`, in place, towards the teacher's class probabilities on inputs (M, ...), without labels
     (`zoo.train.distillation_loss`); with discrepancy "squared_error" (`zoo.prune.engine.discrepancy`) towards its
     outputs.
 
-    The optimiser is AdamW with the highest learning rate `lr`, a short warm-up and cosine decay. Batch norms keep their
-    statistics. Images are flipped at random, and half of the batches carry a patch of another image (CutMix, Yun et al.
-    2019): the teacher labels the mix; this augments a small set.
+    The optimiser is AdamW on batches of `batch_size`, with the highest learning rate `lr`, a short warm-up and cosine
+    decay. Batch norms keep their statistics. Images are flipped at random, and half of the batches carry a patch of
+    another image (CutMix, Yun et al. 2019): the teacher labels the mix; this augments a small set.
 
     Raises ZooError if the weights are not finite afterwards, and restores them.
     """
     before = {key: value.clone() for key, value in model.state_dict().items()}
     required_grad = [parameter.requires_grad for parameter in model.parameters()]
     parameters = [parameter.requires_grad_(True) for parameter in model.parameters()]
-    size = min(BATCH_SIZE, len(inputs))
+    size = min(batch_size, len(inputs))
     chunk_size = size if inputs.is_cuda else CPU_CHUNK
     steps = epochs * (len(inputs) // size)
     optimiser = torch.optim.AdamW(parameters, lr, weight_decay=0.0)

@@ -56,7 +56,10 @@ _GOALS = (
 )  # fmt: skip
 
 
+# Chosen by the divergence on training clouds that took no part (dgcnn.shapes): a pass in batches of 8 lowers it from
+# 0.040 to 0.023 nats, in batches of 32 to 0.025.
 RECOVERY_RATE = 3e-4
+RECOVERY_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,8 @@ def recover(
     are others than the `used` ones that it was pruned on, as far as there are others."""
     inputs, _ = draw(train_set, samples, seed, after=used)
     inputs = inputs.to(next(pruned.parameters()).device)
-    distil(pruned, parent, inputs, epochs=1, seed=seed, lr=RECOVERY_RATE, progress=progress)
+    distil(pruned, parent, inputs, epochs=1, seed=seed, lr=RECOVERY_RATE, batch_size=RECOVERY_BATCH,
+           progress=progress)  # fmt: skip
 
 
 def _load_parent(
