@@ -84,9 +84,22 @@ class PruningResult(EntryResult):
         pairs = {"both": before & after, "only_before": before & ~after, "only_after": ~before & after}
         return {name: int(hits.sum()) for name, hits in pairs.items()}
 
+    @property
+    def difference(self) -> tuple[float, float, float]:
+        """By how many points the accuracy changed, with its 95 % interval from the samples that changed (paired)."""
+        lost, gained = self.right["only_before"], self.right["only_after"]
+        total = self.measurement.evaluation.total
+        change = (gained - lost) / total
+        margin = 1.96 * math.sqrt((gained + lost) / total - change**2) / math.sqrt(total)
+        return 100 * change, 100 * (change - margin), 100 * (change + margin)
+
     def table(self) -> str:
-        right = self.right
-        pairs = f"right in both {right['both']}, only before {right['only_before']}, only after {right['only_after']}"
+        right, (change, low, high) = self.right, self.difference
+        clear = "" if high < 0 or low > 0 else ", not clear"
+        pairs = (
+            f"right in both {right['both']}, only before {right['only_before']}, only after {right['only_after']}: "
+            f"{change:+.1f} points (95 % {low:+.1f} to {high:+.1f}{clear})"
+        )
         return "\n\n".join([super().table(), pairs, *([self.pruning.table()] if self.pruning else [])])
 
     def _more_commands(self, name: str) -> list[str]:
