@@ -56,6 +56,8 @@ def test_the_whole_way_on_shapes(home: Path, boxes: Path, caplog: pytest.LogCapt
     assert pruned["macs"] <= card["macs"] / 2
     assert pruned["parent_accuracy"]["correct"] == card["accuracy"]["correct"]
     assert zoo.get(pruned["name"]).classes == ("flat", "tall")
+    text = run("reprune", card["name"], *words, "--overwrite").stdout
+    assert f"zoo reprune {card['name']} --target-macs 0.15 --data-dir 'Boxes & more'\n" in text
 
     counted = run("eval", pruned["name"], "--data-dir", boxes, *CPU).output
     assert f"{pruned['accuracy']['correct']} of 4 on the test split of the folder Boxes & more" in counted

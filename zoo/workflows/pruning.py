@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -108,7 +109,13 @@ class PruningResult(EntryResult):
         if isinstance(recipe.get("eps"), float):
             goals.insert(0, f"zoo reprune {parent} --eps {5 * float(recipe['eps']):g}")  # type: ignore[arg-type]
         words = ["smaller:", "or:", "better:"] if len(goals) == 3 else ["smaller:", "better:"]
-        return [f"       {word:<9}{goal}" for word, goal in zip(words, goals, strict=True)]
+        return [f"       {word:<9}{goal}{self._data_option}" for word, goal in zip(words, goals, strict=True)]
+
+    @property
+    def _data_option(self) -> str:
+        """What a command on an entry of the user's own folder needs as well."""
+        folder = self.card.recipe.get("data_dir")
+        return "" if folder is None else f" --data-dir {shlex.quote(str(folder))}"
 
     def _clearly_worse(self) -> str | None:
         text = super()._clearly_worse()
@@ -118,7 +125,7 @@ class PruningResult(EntryResult):
         return (
             f"{text}\nTry a smaller --eps or a larger target, more samples (--samples {more}), a longer recovery "
             f"(--recovery {4 * RECOVERY_SAMPLES}), or fine-tuning: "
-            f"zoo finetune {self.card.name} --epochs 5 --distil 0.5"
+            f"zoo finetune {self.card.name} --epochs 5 --distil 0.5{self._data_option}"
         )
 
     def to_dict(self) -> dict[str, Any]:
