@@ -139,7 +139,7 @@ class EdgeConv(nn.Module):
         B, C, N = x.shape
         index = knn(x.detach(), self.k) + N * torch.arange(B, device=x.device).view(B, 1, 1)
         rows = index.view(B * N, self.k)
-        first, second = centre.double().split(C)
+        first, second = centre[:C].double(), centre[C:].double()
         y = x.transpose(1, 2).reshape(B * N, C).double() - second
         degree = y.new_zeros(B * N).scatter_add_(0, rows.flatten(), y.new_ones(rows.numel()))
         s = F.embedding_bag(rows, y.to(torch.promote_types(x.dtype, torch.float32)), mode="sum").double()
@@ -153,7 +153,8 @@ class EdgeConv(nn.Module):
         T = torch.eye(2 * C + 1, dtype=torch.float64, device=x.device)
         T[:C, C:-1].diagonal().fill_(-1)
         T[:C, -1] = -first
-        return T @ moments @ T.t()
+        product: Tensor = T @ moments @ T.t()
+        return product
 
     def count_macs(self, x: Tensor) -> tuple[int, int]:
         """(MACs, batch-norm elements) of the per-edge formulation, a 1 x 1 convolution of every edge.

@@ -80,7 +80,7 @@ def prune(
     inputs, labels = checked_samples(model, data)
     check_seed(seed)
     check_goal(eps, widths, budget)
-    config = resolve_config(method or default_method(options and options.search), options, budget)
+    config = resolve_config(method or default_method(options.search if options else None), options, budget)
     check_network(model, inputs, config)
     runtime = runtime or Runtime()
     goals = {"eps": eps, "widths": widths, "budget": None if budget is None else asdict(budget), "groups": groups}

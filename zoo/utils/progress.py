@@ -32,8 +32,8 @@ def progress_bar(items: Any = None, title: str = "", *, show: bool = True, **opt
             super().__init__(*args, **kwargs)
             threading.Thread(target=_print_lines, args=(weakref.ref(self), self.ended), daemon=True).start()
 
-        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-            return True  # the thread prints
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            """Nothing: the thread prints."""
 
         def close(self) -> None:
             self.ended.set()

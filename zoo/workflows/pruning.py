@@ -318,6 +318,7 @@ def _cache_file(settings: Mapping[str, Any]) -> Path:
 def _default_name(parent: Parent, pruned: nn.Module, splits: Splits) -> str:
     """`<arch>-pruned-<m>m.<dataset>`, m the fraction of the MACs of the network at full width, rounded up."""
     shape = splits.train.sample_shape
-    full = models.create_model(parent.arch, num_classes=splits.train.num_classes, **parent.options)
+    form: dict[str, Any] = {"num_classes": splits.train.num_classes, **parent.options}
+    full = models.create_model(parent.arch, **form)
     share = math.ceil(100 * count(pruned, shape).macs / count(full, shape).macs) / 100
     return f"{parent.arch}-pruned-{share:g}m.{splits.spec.suffix}"
