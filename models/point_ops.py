@@ -34,6 +34,19 @@ def is_compiling() -> bool:
     return torch.compiler.is_compiling() or is_exporting()
 
 
+def is_compiling_for_any_size(x: Tensor) -> bool:
+    """Whether torch.compile records the operations for any size of x, as it does from the second size on that it meets.
+
+    The number of blocks and folds of a search depend on the size, and deriving what holds for all sizes would take
+    torch minutes.
+    """
+    if not torch.compiler.is_dynamo_compiling() or is_exporting():
+        return False
+    from torch.fx.experimental.symbolic_shapes import has_static_value  # which imports sympy
+
+    return not (has_static_value(x.shape[0]) and has_static_value(x.shape[-1]) and has_static_value(x.shape[-2]))
+
+
 def use_blocks(x: Tensor) -> bool:
     """Whether to process x in blocks that stay in a processor's caches: on a CPU, if nothing records the operations."""
     return x.device.type == "cpu" and not is_compiling()
@@ -56,9 +69,23 @@ def knn(x: Tensor, k: int) -> Tensor:
     x = x.detach()
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
+        if is_compiling_for_any_size(x):
+            return _search(x, k)  # type: ignore[no-any-return]
         if x.device.type != "cuda" or is_compiling():
             return _blocks(x, k, _folds(N, k))
         return autotune.autotune(("knn", *x.shape, k, x.dtype, x.device), knn_implementations(x, k), x.device)
+
+
+@torch.library.custom_op("zoo::knn", mutates_args=(), schema="(Tensor x, int k) -> Tensor")
+def _search(x: Tensor, k: int) -> Tensor:
+    """`knn` as one operator that a compiler does not look into."""
+    with torch.autocast(x.device.type, enabled=False):
+        return _blocks(x, k, _folds(x.shape[2], k))
+
+
+@_search.register_fake
+def _(x: Tensor, k: int) -> Tensor:
+    return x.new_empty(x.shape[0], x.shape[2], k, dtype=torch.int64)
 
 
 def knn_implementations(x: Tensor, k: int) -> dict[str, Callable[[], Tensor]]:

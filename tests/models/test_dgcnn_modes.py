@@ -1,6 +1,7 @@
 """DGCNN under torch.compile, torch.export, autocast and CUDA graphs: the same logits, to a stated error."""
 
 import shutil
+import time
 
 import pytest
 import torch
@@ -52,6 +53,25 @@ def test_a_compiled_network_takes_clouds_of_another_size(small):
         for n in (40, 300, 217):
             x = torch.randn(2, 3, n)
             assert relative(compiled(x), model(x)) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_new_number_of_points_costs_no_more_than_the_first_compilation():
+    """The third size took minutes: bounds for all sizes of what depends on the number of points."""
+    torch.manual_seed(0)
+    model = dgcnn(num_classes=5, widths=WIDTHS).eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    seconds = []
+    with torch.no_grad():
+        for shape in ((2, 3, 40), (2, 3, 300), (3, 3, 217), (4, 3, 512)):
+            x = torch.randn(shape)
+            start = time.process_time()
+            y = compiled(x)
+            seconds.append(time.process_time() - start)
+            assert relative(y, model(x)) < 1e-5
+    assert max(seconds[1:]) < 1.5 * seconds[0]  # alike; the margin is for other work on the machine
+    assert seconds[3] < 0.3 * seconds[0]  # any batch and number of points by now: nothing is compiled
 
 
 @pytest.mark.slow
