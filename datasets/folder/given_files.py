@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from zoo.datasets.files import IMAGE_SUFFIXES
-from zoo.datasets.folder.listing import SHAPE_SUFFIXES
+from zoo.datasets.folder.listing import check_file
 from zoo.datasets.folder.shape_files import ShapeFiles
 from zoo.datasets.image_files import ImageFiles, Resize
 from zoo.datasets.image_transforms import MEAN, STD
@@ -32,15 +31,8 @@ def read_sample(
     Raises ZooError for a file that is not there, is of another kind, or cannot be read, and for a data set that does
     not say how its images are prepared.
     """
-    if not path.exists():
-        raise ZooError(f"there is no file {path}")
-    if path.is_dir():
-        raise ZooError(f"{path} is a folder: give the files in it")
-    clouds = len(sample_shape) == 2
-    wanted, suffixes = ("shapes", SHAPE_SUFFIXES) if clouds else ("images", IMAGE_SUFFIXES)
-    if path.suffix.lower() not in suffixes:
-        raise ZooError(f"{path} cannot be read: the network takes {wanted} ({', '.join(sorted(suffixes))})")
-    if clouds:
+    check_file(path, sample_shape)
+    if len(sample_shape) == 2:
         return ShapeFiles([(path, 0)], ("",), points=sample_shape[1]).load_sample(0)
     info = dataset_info(dataset)
     if info.resize is None:

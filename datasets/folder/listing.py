@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,17 @@ class Listing:
             for path, label in files
         ]
         return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def check_file(path: Path, sample_shape: Sequence[int]) -> None:
+    """Raise ZooError unless there is such a file, of the kind that samples of this shape are read from."""
+    if not path.exists():
+        raise ZooError(f"there is no file {path}")
+    if path.is_dir():
+        raise ZooError(f"{path} is a folder: give the files in it")
+    wanted, suffixes = ("shapes", SHAPE_SUFFIXES) if len(sample_shape) == 2 else ("images", IMAGE_SUFFIXES)
+    if path.suffix.lower() not in suffixes:
+        raise ZooError(f"{path} cannot be read: the network takes {wanted} ({', '.join(sorted(suffixes))})")
 
 
 def own_folder(dataset: str, data_dir: str | Path | None) -> Listing:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,12 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_predicted(home: 
         assert text in line
     document = json.loads(run(*words, "--json").stdout)
     assert ["error" in record for record in document["files"]] == [False, True, True, True, True]
+    code = (
+        "import sys, zoo.cli\ntry: zoo.cli.main()\n"
+        "except SystemExit as ended: assert ended.code == 1 and 'torch' not in sys.modules; print('quick')"
+    )
+    words = [sys.executable, "-c", code, "predict", "dgcnn-0.25x", "absent.off", "a.doc"]
+    assert subprocess.run(words, capture_output=True, text=True).stdout == "quick\n"
     result = run("predict", "dgcnn-0.2x", tmp_path / "a.off")
     assert result.exit_code == 2
     assert "did you mean dgcnn-0.25x" in result.stderr

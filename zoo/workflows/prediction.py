@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import display
 from zoo.cards import Card
+from zoo.datasets.folder import check_file
 from zoo.errors import ZooError
 from zoo.workflows.checks import find_card
 
@@ -68,13 +69,13 @@ def predict_files(
 
     Raises ZooError for an unknown entry, a network for neither images nor clouds, and outputs that are not finite.
     """
-    find_card(name, mirror or ())  # an unknown name need not wait for torch
+    found = find_card(name, mirror or ())  # an unknown name, or files that are not there, need not wait for torch
+    if found is not None and (refused := _refused(found, files)).keys() >= {*files}:
+        return PredictionResult(found, {}, refused)
     from zoo.file_entry import find_entry
 
     path, card = find_entry(name, mirror=mirror, dataset=dataset)
-    shape = card.sample_shape
-    if len(shape) not in (2, 3) or shape[0] != 3 or len(set(shape[1:])) > 1:
-        raise ZooError(f"{card.name} takes samples of {' x '.join(map(str, shape))}: neither images nor clouds")
+    errors = _refused(card, files)
     import torch
 
     from zoo import checkpoint
@@ -85,7 +86,6 @@ def predict_files(
     target, spec = choose_device(device), DataSpec.of(card)
     model = checkpoint.load(path, device=target, card=card)
     samples: dict[Path, Tensor] = {}
-    errors: dict[Path, str] = {}
     guesses: dict[Path, tuple[Guess, ...]] = {}
 
     def flush() -> None:
@@ -98,15 +98,28 @@ def predict_files(
                 guesses[file] = _top(row, model.classes, top)  # type: ignore[arg-type]  # of zoo.checkpoint.load
             samples.clear()
 
-    for file in dict.fromkeys(files):
+    for file in dict.fromkeys(file for file in files if file not in errors):
         try:
-            samples[file] = read_sample(file, card.dataset, shape, mean=spec.mean, std=spec.std)
+            samples[file] = read_sample(file, card.dataset, card.sample_shape, mean=spec.mean, std=spec.std)
         except ZooError as error:
             errors[file] = str(error)
         if len(samples) == _BATCH:
             flush()
     flush()
-    return PredictionResult(card, guesses, errors)
+    return PredictionResult(card, guesses, {file: errors[file] for file in dict.fromkeys(files) if file in errors})
+
+
+def _refused(card: Card, files: Sequence[Path]) -> dict[Path, str]:
+    """The files that cannot be samples of the entry, as far as their names tell, and why."""
+    shape, refused = card.sample_shape, {}
+    if len(shape) not in (2, 3) or shape[0] != 3 or len(set(shape[1:])) > 1:
+        raise ZooError(f"{card.name} takes samples of {' x '.join(map(str, shape))}: neither images nor clouds")
+    for file in files:
+        try:
+            check_file(file, shape)
+        except ZooError as error:
+            refused[file] = str(error)
+    return refused
 
 
 def _top(probabilities: Tensor, classes: Sequence[str] | None, top: int) -> tuple[Guess, ...]:
