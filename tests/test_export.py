@@ -116,6 +116,33 @@ def test_every_network_in_every_format_gives_its_logits_at_any_batch(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("arch", ["dgcnn", "pointnet"])
+@pytest.mark.parametrize(
+    "format", [name if name == "torchscript" else pytest.param(name, marks=pytest.mark.slow) for name in FORMATS]
+)
+def test_a_network_for_clouds_takes_any_number_of_points(arch: str, format: str, folder: Path) -> None:
+    name = entry(arch)
+    result = export(name, format=format)
+    assert list(result.points_errors) == [11, 27]  # checked beside the 20 of the trace
+    assert "input (batch, 3, points), any batch and number of points" in result.table()
+    run_file, _ = loaded(folder / result.path, format)
+    with torch.no_grad():
+        for batch, points in ((1, 5), (2, 20), (4, 33)):
+            x = torch.randn(batch, 3, points)
+            truth = zoo.get(name)(x)
+            assert (run_file(x) - truth).norm() < 3e-4 * truth.norm()
+
+
+def test_the_number_of_points_can_be_fixed_and_is_where_it_cannot_be_free(folder: Path) -> None:
+    result = export(entry("pointnet"), format="torchscript", points=12)
+    assert (result.sample_shape, result.points_errors) == ((3, 12), {})
+    assert "input (batch, 3, 12), any batch" in result.table()
+    assert (result.to_dict()["sample_shape"], result.to_dict()["free_points"]) == ([3, 12], False)
+    for points, name, reason in ((0, entry("pointnet"), "are too few"), (5, entry("mlp"), "takes no clouds")):
+        with pytest.raises(ZooError, match=reason):
+            export(name, format="torchscript", points=points, overwrite=True)
+
+
 @pytest.fixture
 def small() -> str:
     return entry()
@@ -125,8 +152,8 @@ def changed(format: str, change: Callable[[nn.Module], nn.Module], monkeypatch: 
     """Make the writer of a format write a changed network."""
     form = formats.FORMATS[format]
 
-    def write(model: nn.Module, x: Tensor, card: zoo.Card) -> bytes:
-        return form.write(change(model), x, card)
+    def write(model: nn.Module, x: Tensor, card: zoo.Card, min_points: int | None) -> bytes:
+        return form.write(change(model), x, card, min_points)
 
     monkeypatch.setitem(formats.FORMATS, format, dataclasses.replace(form, write=write))
 
@@ -146,7 +173,7 @@ class Changed(nn.Module):
         (lambda y: y * 1.003, "other logits than the network: relative error 3.0e-03, at most 1e-03"),
         (lambda y: y.flip(0), "other logits"),
         (lambda y: y * float("nan"), "relative error nan"),
-        (lambda y: y + torch.zeros(3, 4), "does not run at other batch sizes than the traced 3"),
+        (lambda y: y + torch.zeros(3, 4), "does not run at other sizes than those traced"),
         (lambda y: y[:, :3], "the shape (1, 3)"),
     ],
 )

@@ -25,12 +25,12 @@ class ExportFormat:
     """How one format is written and read.
 
     target  its name, its ending and its packages
-    write   (network, input, card) -> bytes of the file
+    write   (network, input, card, smallest number of points that is free, None for fixed) -> bytes of the file
     read    path -> function from inputs to logits
     """
 
     target: ExportTarget
-    write: Callable[[nn.Module, Tensor, Card], bytes]
+    write: Callable[[nn.Module, Tensor, Card, int | None], bytes]
     read: Callable[[str], Callable[[Tensor], Tensor]]
 
     @property
@@ -51,7 +51,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _write_torchscript(model: nn.Module, x: Tensor, card: Card) -> bytes:
+def _write_torchscript(model: nn.Module, x: Tensor, card: Card, min_points: int | None) -> bytes:
     buffer = io.BytesIO()
     # check_trace would run the traced batch size again; `export` checks others.
     traced = torch.jit.trace(model, x, check_trace=False)  # type: ignore[no-untyped-call]
@@ -63,10 +63,13 @@ def _read_torchscript(path: str) -> Callable[[Tensor], Tensor]:
     return torch.jit.load(path)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _program(model: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
-    """The network as a graph with a free batch size, without the names of folders of this machine."""
+def _program(model: nn.Module, x: Tensor, min_points: int | None) -> torch.export.ExportedProgram:
+    """The network as a graph with free sizes, without the names of folders of this machine."""
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(model, (x,), dynamic_shapes=({0: batch},))
+    free: dict[int, Any] = {0: batch}
+    if min_points is not None:
+        free[2] = torch.export.Dim("points", min=min_points)
+    program = torch.export.export(model, (x,), dynamic_shapes=(free,))
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
@@ -75,9 +78,9 @@ def _program(model: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
     return program
 
 
-def _write_program(model: nn.Module, x: Tensor, card: Card) -> bytes:
+def _write_program(model: nn.Module, x: Tensor, card: Card, min_points: int | None) -> bytes:
     buffer = io.BytesIO()
-    torch.export.save(_program(model, x), buffer, extra_files={"card.json": card.to_json()})
+    torch.export.save(_program(model, x, min_points), buffer, extra_files={"card.json": card.to_json()})
     return buffer.getvalue()
 
 
@@ -86,9 +89,9 @@ def _read_program(path: str) -> Callable[[Tensor], Tensor]:
         return torch.export.load(file).module()
 
 
-def _write_onnx(model: nn.Module, x: Tensor, card: Card) -> bytes:
+def _write_onnx(model: nn.Module, x: Tensor, card: Card, min_points: int | None) -> bytes:
     names: dict[str, Any] = {"input_names": ["input"], "output_names": ["logits"]}
-    program = torch.onnx.export(_program(model, x), (), dynamo=True, verbose=False, optimize=False, **names)
+    program = torch.onnx.export(_program(model, x, min_points), (), dynamo=True, verbose=False, optimize=False, **names)
     assert program is not None  # for the type checker: it is None only where dynamo=False
     if len(program.model_proto.graph.node) < _MAX_NODES_TO_OPTIMIZE:
         program.optimize()
@@ -97,18 +100,22 @@ def _write_onnx(model: nn.Module, x: Tensor, card: Card) -> bytes:
     # The exporter's metadata of a node is longer than the node, and describes the exporter's source code.
     for item in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del item.metadata_props[:]
-    _name_batch(graph)
+    _name_free_sizes(graph)
     proto.metadata_props.add(key="card", value=card.to_json())
     return bytes(proto.SerializeToString())
 
 
-def _name_batch(graph: Any) -> None:
-    """Rename the free dimension to ``batch``; the exporter names it by a symbol such as s77."""
-    symbol = re.compile(rf"\b{re.escape(graph.input[0].type.tensor_type.shape.dim[0].dim_param)}\b")
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param:  # the symbol, or a formula with it: 24*s77
-                dim.dim_param = symbol.sub("batch", dim.dim_param)
+def _name_free_sizes(graph: Any) -> None:
+    """Rename the free dimensions to ``batch`` and ``points``; the exporter names them by symbols such as s77."""
+    sizes = graph.input[0].type.tensor_type.shape.dim
+    for size, name in zip((sizes[0], sizes[-1]), ("batch", "points"), strict=True):
+        if not size.dim_param:  # the last one of images, and of clouds with a fixed number of points
+            continue
+        symbol = re.compile(rf"\b{re.escape(size.dim_param)}\b")
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param:  # the symbol, or a formula with it: 24*s77
+                    dim.dim_param = symbol.sub(name, dim.dim_param)
 
 
 def _read_onnx(path: str) -> Callable[[Tensor], Tensor]:

@@ -15,11 +15,14 @@ from zoo.cli.params import PATH, entry_names
 @click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @click.option("--format", required=True, help="onnx, torch.export or torchscript.")
 @click.option("-o", "--out", type=PATH, help="The file [NAME and .onnx, .pt2, .torchscript.pt].")
+@click.option("--points", type=int, help="Points of a cloud, fixed in the file [free where the network allows it].")
 @click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
 @click.option("--mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
 @JSON
 def export(entry: str, mirror: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Write the network of the entry NAME for other runtimes, for batches of any size.
+
+    Networks for clouds take any number of points as well; those that cannot (PointNet++) take that of --points.
 
     The file gets its name after it was loaded again and gave the network's logits. ONNX needs
     pip install 'pruned-zoo[export]'.
