@@ -3,10 +3,10 @@
 from zoo.cards.accuracy import Accuracy, paired_difference_ci, wilson_interval
 from zoo.cards.card import MAX_CLASS_NAMES, Card, File, Forward, Value
 from zoo.cards.licences import LICENCE_TITLES, NO_PARENT, UNKNOWN, Licences, licences_of_trained
-from zoo.cards.names import check_name_text, parse_name, resolve_name
+from zoo.cards.names import MAX_NAME_LENGTH, check_name_text, parse_name, resolve_name
 
 __all__ = [
-    "LICENCE_TITLES", "MAX_CLASS_NAMES", "NO_PARENT", "UNKNOWN", "Accuracy", "Card", "File", "Forward", "Licences",
-    "Value",
-    "check_name_text", "licences_of_trained", "paired_difference_ci", "parse_name", "resolve_name", "wilson_interval",
+    "LICENCE_TITLES", "MAX_CLASS_NAMES", "MAX_NAME_LENGTH", "NO_PARENT", "UNKNOWN", "Accuracy", "Card", "File",
+    "Forward", "Licences", "Value", "check_name_text", "licences_of_trained", "paired_difference_ci", "parse_name",
+    "resolve_name", "wilson_interval",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from zoo.errors import ZooError, suggest
 from zoo.utils import WEIGHTS_SUFFIXES
 
 _PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_MAX_LENGTH = 120  # leaves room for what the store adds to a file name, of at most 255 characters
+MAX_NAME_LENGTH = 120  # leaves room for what the store adds to a file name, of at most 255 characters
 _RESERVED = ("index",)  # index.json lists the cards of a mirror
 
 
@@ -46,8 +46,10 @@ def parse_name(text: str) -> Name:
             f"{text!r} is not a model name: write small letters, digits, '-', '_' and single dots, "
             "beginning with a letter or digit, as in dgcnn-pruned-0.5x.shapes"
         )
-    if len(text) > _MAX_LENGTH:
-        raise ZooError(f"the model name {text[:40]!r}... has {len(text)} characters; at most {_MAX_LENGTH} are allowed")
+    if len(text) > MAX_NAME_LENGTH:
+        raise ZooError(
+            f"the model name {text[:40]!r}... has {len(text)} characters; at most {MAX_NAME_LENGTH} are allowed"
+        )
     if text in _RESERVED:
         raise ZooError(f"{text!r} cannot be a model name: the zoo keeps a file of that name; choose another")
     return _split(text)

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from zoo.cli.browse import download, info, list_
-from zoo.cli.sigterm import install_sigterm_handler
+from zoo.cli.sigterm import exit_on_sigint, install_sigterm_handler
 from zoo.errors import ZooError, suggest
 
 # Subcommands that are imported on use: name -> (module:function, line in `zoo --help`).
@@ -79,6 +79,8 @@ class ZooGroup(click.Group):
         except click.UsageError:
             _wait_for_first_process()
             raise
+        except KeyboardInterrupt:
+            raise SystemExit(exit_on_sigint(ctx.invoked_subcommand)) from None
         except ZooError as error:
             if "torch" not in sys.modules:  # found in the words alone, by every process
                 _wait_for_first_process()

@@ -1,10 +1,14 @@
-"""SIGTERM on the command line: a sentence and exit code 143, so that files and processes in use are cleaned up."""
+"""SIGTERM and Ctrl-C on the command line: a sentence and exit code 143 or 130, so that files and processes in use are
+cleaned up."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+
+RESUMED = ("finetune", "reprune", "train")  # these commands go on where they were stopped
 
 
 def install_sigterm_handler() -> None:
@@ -20,3 +24,11 @@ def install_sigterm_handler() -> None:
 def exit_on_sigterm(number: int, frame: object) -> None:
     print("Stopped (SIGTERM). The same command goes on from what it has saved, if anything.", file=sys.stderr)
     raise SystemExit(128 + number)  # no subclass of Exception, which some code might catch
+
+
+def exit_on_sigint(command: str | None) -> int:
+    """Print a sentence about Ctrl-C, in the first of several processes; the exit code of the process."""
+    if os.environ.get("RANK", "0") == "0":
+        kept = " What is done is kept, and the same command goes on from there." if command in RESUMED else ""
+        print(f"\nStopped (Ctrl-C).{kept}", file=sys.stderr)
+    return 128 + signal.SIGINT

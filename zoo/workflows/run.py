@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import distributed, store
-from zoo.cards import parse_name
+from zoo.cards import MAX_NAME_LENGTH, parse_name
 from zoo.errors import ZooError
 from zoo.utils import check_folder
 from zoo.workflows.command_words import same_command
@@ -119,7 +119,10 @@ def free_name(name: str, command: str, run: RunOptions) -> tuple[str, bool]:
     def first_free() -> tuple[str, bool]:
         parsed = parse_name(name)
         for number in itertools.count(1):
-            candidate = name if number == 1 else str(replace(parsed, stem=f"{parsed.stem}-{number}"))
+            suffix = f"-{number}" if number > 1 else ""
+            room = MAX_NAME_LENGTH - len(name) - len(suffix)
+            stem = parsed.stem[:room] if room < 0 else parsed.stem
+            candidate = str(replace(parsed, stem=stem + suffix))
             try:
                 return candidate, _may_replace(candidate, command, run)
             except ZooError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
@@ -22,6 +23,8 @@ from zoo.half_precision import round_to_float16
 from zoo.workflows.data_spec import Splits
 from zoo.workflows.measurement import Measurement, measure, time_beside
 from zoo.workflows.run import RunOptions, free_name
+
+_LOG = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,13 @@ def finish_entry(
     """
     float16 = store_float16(model, splits.holdout, run)
     measured = measure(model, splits.test, workers=run.workers, progress=run.progress)
-    name, overwrite = free_name(draft.name, str(draft.recipe["command"]), run)
-    recipe = {**draft.recipe, "device": device.type, "torch": torch.__version__}
+    command = str(draft.recipe["command"])
+    name, overwrite = free_name(draft.name, command, run)
+    if run.name is not None and name != run.name:
+        command = command.replace(f"--name {run.name}", f"--name {name}")
+        if distributed.rank() == 0:
+            _LOG.warning("%s was taken while this command ran: the network is saved as %s", run.name, name)
+    recipe = {**draft.recipe, "command": command, "device": device.type, "torch": torch.__version__}
     draft = dataclasses.replace(draft, name=name, recipe=recipe)
 
     def save() -> Card:

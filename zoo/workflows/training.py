@@ -49,7 +49,8 @@ def train_entry(
     changes  fields of the recipe that take the place of its own; None values are left out
     width    the width multiplier of the network
 
-    The entry is called `<arch>[-<width>x].<dataset>` if `run` gives no name.
+    The entry is called `<arch>[-<width>x].<dataset>` if `run` gives no name; a number follows where another command's
+    entry has that name.
 
     Raises ZooError for an unknown network or data set, a name that another entry has, and as `zoo.train.train`.
     """
@@ -70,7 +71,8 @@ def train_entry(
     command = command_line("train", arch, {**command_settings, **storage_settings, "name": run.name})
     name = run.name or f"{arch}{'' if width == 1 else f'-{width:g}x'}.{data.suffix}"
     check_output_dir(run)
-    check_name(name, command, run)
+    if run.name is not None:  # a chosen name that is taken gets a number behind it
+        check_name(name, command, run)
     num_classes = splits.train.num_classes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -100,7 +102,8 @@ def finetune_entry(
     changes  fields of the recipe that take the place of its own; None values are left out
     data     fields that take the place of the entry's own
 
-    The new entry is called `<stem>-finetuned.<dataset>` if `run` gives no name. Accuracy and speed are compared with
+    The new entry is called `<stem>-finetuned.<dataset>` if `run` gives no name, and a number follows where another
+    command's entry has that name. Accuracy and speed are compared with
     those of the entry's parent, for a pruned network the one that it was pruned from, and a recipe that distils learns
     from the parent's outputs. An entry without a parent, or whose parent is not on this machine, is compared with
     itself. On a data set with other classes the last layer starts anew, which a warning says; the result then is a
@@ -131,7 +134,9 @@ def finetune_entry(
         )
     parent = _parent_of(entry, path, splits, device, run.mirror, required=settings.distil > 0, new_head=new_head)
     check_output_dir(run)
-    check_name(new_name, command, run, parent=parent.name)
+    if run.name is not None:
+        check_name(new_name, command, run, parent=parent.name)
+    parse_name(new_name)
     with torch.random.fork_rng(devices=[]):  # a new head draws its initial weights
         torch.manual_seed(seed)
         num_classes = splits.train.num_classes if new_head else None
