@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from click.testing import CliRunner
 from zoo.cli import main
 from zoo.cli import reprune as reprune_command
 from zoo.cli import train as train_command
-from zoo.prune import PLAIN, Options, Repair, Search
+from zoo.prune import PAPER, PLAIN, Options, Repair, Search
 from zoo.utils import settings_of
-from zoo.workflows import command_line, current_words
+from zoo.workflows import Finetune, command_line, current_words
 from zoo.workflows.command_words import same_command, settings_on_card
 from zoo.workflows.pruning import _budget_settings
 
@@ -66,7 +67,12 @@ def test_the_command_on_a_shipped_card_still_means_its_recipe(path: Path, monkey
         typed |= {"method": settings["method"], "images": settings["samples"], **goal}
         typed |= {"finetune_epochs": settings["finetune"].epochs, "distil": settings["finetune"].distil}
         typed |= {"groups": ",".join(settings["groups"]) if settings["groups"] else None}
-        assert settings["options"] == Options(repair=Repair() if recipe["method"] == "repaired" else PLAIN)
+        assert (recipe["recovery"], recipe["round_to"]) == (settings["finetune"].recovery, 1)
+        # What was pruned to a tolerance, a given one or one that meets the target, held no samples out.
+        assert recipe.get("holdout") == (None if "eps" not in recipe else 0.0)
+        search = Search(round_to=1, **({} if "eps" not in recipe else {"holdout": 0.0}))
+        repair = Repair() if recipe["method"] == "repaired" else PLAIN
+        assert settings["options"] == Options(search=search, repair=repair)
         expected = recipe
         assert settings["target"] == card["parent"]
     typed = {key: value for key, value in typed.items() if value}
@@ -91,10 +97,10 @@ def test_a_command_is_the_same_in_another_order_and_with_old_options() -> None:
 
 
 OLD = [
-    "--exact-until 3 --candidates 4 --refresh 0.1 --no-settle --slack 0.2 --positions 0.3 --look-precision bfloat16",
+    "--method combined --exact-until 3 --candidates 4 --refresh 0.1 --no-settle --slack 0.2 --positions 0.3 --look-precision bfloat16",
     "--method repaired --direction forward --no-exchanges --discrimination 0.5",
-    "--repair --weighting output --discrimination 0.5 --recalibrate --distil-epochs 3",
-    "--weighting output --settle --exchanges",
+    "--method combined --repair --weighting output --discrimination 0.5 --recalibrate --distil-epochs 3",
+    "--method combined --weighting output --settle --exchanges",
 ]
 
 
@@ -119,17 +125,41 @@ def test_command_lines() -> None:
 
 def test_presets_and_settings_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = parsed("zoo reprune dgcnn --eps 1 --preset paper -O search.refine=yes -O batch_size=8", monkeypatch)
-    search = Search(exhaustive_below=25, gradient_reuse=0.0)
+    search = Search(exhaustive_below=25, gradient_reuse=0.0, holdout=0.0, round_to=1)
     assert settings["options"] == Options(search=search, repair=PLAIN, batch_size=8)
+    assert settings["method"] == "combined"
+    more = parsed("zoo reprune dgcnn --eps 1 --preset paper --round-to 8 -O search.holdout=0.5", monkeypatch)
+    assert more["options"].search == replace(PAPER, round_to=8, holdout=0.5)
+
+
+def test_the_defaults_of_reprune(monkeypatch: pytest.MonkeyPatch) -> None:
+    for goal in ("--eps 1", "--target-macs 0.5", "--target-params 0.5"):
+        settings = parsed(f"zoo reprune dgcnn {goal}", monkeypatch)
+        assert settings["method"] == "repaired"
+        assert settings["options"] == Options(search=Search(holdout=0.25, round_to=None), repair=Repair())
+        assert (settings["samples"], settings["finetune"]) == (None, Finetune(0, 0.0, None))
+    for words, recovery in (("--recovery 300", 300), ("--no-recovery", 0), ("--recovery 0", 0)):
+        assert parsed(f"zoo reprune dgcnn --eps 1 {words}", monkeypatch)["finetune"].recovery == recovery
+
+
+def test_the_recovery_is_1024_samples_and_none_with_the_papers_search_or_before_fine_tuning() -> None:
+    assert Finetune().recovery_samples(Search(), 5000) == 1024
+    assert Finetune().recovery_samples(Search(), 100) == 100  # of those that there are
+    assert Finetune().recovery_samples(PAPER, 5000) == 0
+    assert Finetune(epochs=1).recovery_samples(Search(), 5000) == 0
+    assert Finetune(epochs=1, recovery=2000).recovery_samples(PAPER, 5000) == 2000  # who asks for it gets it
+    assert Finetune(recovery=0).recovery_samples(Search(), 5000) == 0
 
 
 @pytest.mark.parametrize("command", ["reprune", "train", "finetune"])
 def test_help_lists_options_under_headings_and_no_old_ones(command: str) -> None:
     text = CliRunner().invoke(main, [command, "--help"]).stdout
-    first = {"reprune": ["Goal", "Method", "Afterwards"]}.get(command, ["Recipe"])
-    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == [*first, "Data", "Entry", "Run"]
+    first = {"reprune": ["Goal, one of", "Method", "Repair and recovery"]}.get(command, ["Recipe"])
+    assert re.findall(r"^(\w.*):$", text, re.MULTILINE) == [*first, "Data", "Output", "Advanced"]
     assert len(re.findall(r"^  -", text, re.MULTILINE)) <= 39
-    old = {"--images", "--leave", "--half", "--slack", "--out", "--target-ms"}
+    for option in ("-q, --quiet", "--seed", "--output-dir"):
+        assert f"\n  {option}" in text
+    old = {"--images", "--leave", "--half", "--slack", "--out", "--target-ms", "--holdout", "--min-width"}
     assert not old & set(re.findall(r"--[a-z-]+", text))
 
 
@@ -141,7 +171,9 @@ def test_help_lists_options_under_headings_and_no_old_ones(command: str) -> None
         ["x", "--eps", "0.1", "--preset", "quick"],
         ["x", "--samples", "many"],
         ["x"],
-        ["x", "--eps", "0.1", "--round-to", "8"],
+        ["x", "--eps", "0.1", "--round-to", "0"],
+        ["x", "--eps", "0.1", "--min-width", "8"],
+        ["x", "--eps", "0.1", "--recovery", "-1"],
     ],
 )
 def test_wrong_words_are_refused_before_torch_is_imported(words: list[str]) -> None:
