@@ -45,7 +45,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 LIST = Path(__file__).with_name("zoo.toml")
 # The options that the command on a card states where they were not typed.
-FILLED_IN = {"dataset", "points", "size", "mean", "std", "lr", "batch_size", "samples", "seed", "name"}
+FILLED_IN = {"dataset", "points", "size", "mean", "std", "lr", "batch_size", "samples", "recovery", "seed", "name"}
 
 
 class DenseMacs(dict[str, int]):

@@ -87,8 +87,9 @@ def test_the_list_begins_with_the_dgcnn_and_its_pruned_networks() -> None:
     assert lines[0] == "zoo train dgcnn --dataset modelnet10 --points 512 --epochs 10 --fp16-weights"
     assert [option(line.split(), "--target-macs") for line in lines[1:5]] == [str(n) for n in (*macs, macs[2])]
     assert lines[1] == (
-        f"zoo reprune dgcnn.modelnet10 --method combined --target-macs {macs[0]} --groups edge1,edge2,edge3,edge4 "
-        "--finetune-epochs 8 --fp16-weights --name dgcnn-pruned-0.75x.modelnet10"
+        f"zoo reprune dgcnn.modelnet10 --method combined --samples 128 --target-macs {macs[0]} "
+        "--groups edge1,edge2,edge3,edge4 --round-to 1 -O search.holdout=0.0 --recovery 0 --finetune-epochs 8 "
+        "--fp16-weights --name dgcnn-pruned-0.75x.modelnet10"
     )
 
 

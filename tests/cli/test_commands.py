@@ -27,12 +27,12 @@ def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_
     assert result.exit_code == 0, result.stderr
     (name,) = set(zoo.list_models()) - {"dgcnn-0.25x.shapes"}
     card, parent = store.info(name), store.info("dgcnn-0.25x")
-    w = float(name.removeprefix("dgcnn-pruned-").removesuffix("x.shapes"))
+    share = float(name.removeprefix("dgcnn-pruned-").removesuffix("m.shapes"))
     model = zoo.get(name)
     counts = count(model, (3, 24))
     assert (card.parameters, card.macs, card.macs_paper) == (counts.parameters, counts.macs, counts.macs_paper)
     assert counts.macs < parent.macs
-    assert dense_macs(w) >= counts.macs > dense_macs(w - 0.01)
+    assert share - 0.01 < counts.macs / full_macs() <= share  # of the MACs at full width, not of the narrow parent's
     assert card.parent == parent.name
     assert card.parent_accuracy == parent.accuracy
     assert (parent.licences.parent, card.licences.parent) == ("no parent", parent.licences.weights)
@@ -81,9 +81,8 @@ def test_a_target_is_met_and_another_one_takes_over_what_was_measured(home, tmp_
     assert [step["name"] for step in again["pruning"]["steps"]] == ["pruned", "batch norms recalibrated", "distilled"]
 
 
-def dense_macs(w: float) -> int:
-    widths = models.scaled_widths("dgcnn", round(w, 2))
-    return count(models.build("dgcnn", num_classes=20, widths=widths), (3, 24)).macs
+def full_macs() -> int:
+    return count(models.build("dgcnn", num_classes=20), (3, 24)).macs
 
 
 @pytest.mark.slow
@@ -241,7 +240,10 @@ WRONG = {
     "two goals": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--target-macs", "0.5"], "say how far to prune"),
     "two targets": (["reprune", "dgcnn-0.25x", "--target-ms", "1", "--target-macs", "0.5"], "give one target"),
     "a target of 0": (["reprune", "dgcnn-0.25x", "--target-macs", "0"], "above 0"),
-    "a width without a target": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--round-to", "8"], "go with a target"),
+    "a least width without a target": (
+        ["reprune", "dgcnn-0.25x", "--eps", "0.1", "--min-width", "8"],
+        "--min-width goes with a target",
+    ),
     "an unknown direction": (
         ["reprune", "dgcnn-0.25x", "--eps", "0.1", "--method", "repaired", "--direction", "forwards"],
         "did you mean forward",
@@ -249,8 +251,8 @@ WRONG = {
     "an unknown weighting": (["reprune", "dgcnn-0.25x", "--eps", "1", "--weighting", "fischer"], "did you mean fisher"),
     "a group to leave that is none": (["reprune", "dgcnn-0.25x", "--eps", "1", "--leave", "edge9"], "no neuron group"),
     "widths for a method that goes by eps": (
-        ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined", "--round-to", "8"],
-        "leave --round-to and --min-width at 1",
+        ["reprune", "dgcnn-0.25x", "--target-macs", "0.5", "--method", "combined", "--min-width", "8"],
+        "leave --min-width at 1",
     ),
     "eps below 0": (["reprune", "dgcnn-0.25x", "--eps", "-0.1"], "got -0.1"),
     "eps NaN": (["reprune", "dgcnn-0.25x", "--eps", "nan"], "got nan"),
@@ -369,4 +371,5 @@ def test_the_library_takes_what_the_command_takes(home):
         "dgcnn-0.25x", eps=0.02, method="local", samples=20, run=RunOptions(device="cpu", name="mine.shapes")
     )
     assert result.card == store.info("mine.shapes")
-    assert result.card.recipe["command"].endswith("--samples 20 --finetune-epochs 0 --seed 0 --name mine.shapes")
+    command = str(result.card.recipe["command"])
+    assert command.endswith("--samples 20 --recovery 100 --finetune-epochs 0 --seed 0 --name mine.shapes")
