@@ -76,7 +76,7 @@ BESIDE = {
     for again in (False, True)
 }
 LABELLED = ("taylor", "combined")  # the labels of the pruning images are for these alone
-OF_EPS = 256  # images for the search of one eps, which prunes several times: as many as `zoo reprune` takes
+OF_EPS = 256  # images for the search of one eps, which prunes several times: as many as `zoo reprune` took then
 CLOSE = 0.01  # of the dense network's MACs: how near one eps has to come to the target
 
 

@@ -350,7 +350,7 @@ def test_the_command_as_a_process(home):
 
 def test_the_settings_of_the_search_are_part_of_the_command(home):
     words = ["--groups", "conv5,linear1", "--refresh", "0.3", "--no-settle", "--images", "20", "--name", "mine.shapes",
-             "--look-precision", "bfloat16"]  # fmt: skip
+             "--look-precision", "bfloat16", "--method", "combined"]  # fmt: skip
     card = made("reprune", "dgcnn-0.25x", "--eps", "0.5", *words, *SMALL[2:])["card"]
     settings = "-O search.gradient_reuse=0.3 -O search.refine=false -O search.eval_dtype=bfloat16"
     for said in (settings, "--groups conv5,linear1"):

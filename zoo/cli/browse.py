@@ -25,6 +25,9 @@ def list_(
 
     PATTERN is a name in which * stands for anything: zoo list 'dgcnn*'. Of several patterns, any may match. An entry
     whose card does not state a number that an option limits is left out.
+
+    0.24m in a name: 0.24 of the MACs of the network at full width; 0.5x: built half as wide, or pruned to no more MACs
+    than that.
     """
     if as_json and columns is not None:
         raise ZooError("--columns chooses what the table shows, --json prints whole cards: give one of them")
@@ -70,8 +73,12 @@ def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(card.to_json(), nl=False)
     else:
+        from zoo.workflows import stated_settings  # not at the top: zoo list does without it
+
         shipped = store.is_shipped(card.name)
-        click.echo(display.card_page(card, store.cards(mirror), store.locations(card, mirror), shipped=shipped))
+        stated = stated_settings(str(card.recipe["command"]))
+        places = store.locations(card, mirror)
+        click.echo(display.card_page(card, store.cards(mirror), places, shipped=shipped, stated=stated))
 
 
 @click.command(short_help="Put an entry's checkpoint on this machine, verified.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from zoo.cards import LICENCE_TITLES, Accuracy, Card, Forward
 from zoo.display.columns import COLUMNS, DEFAULT_COLUMNS
 from zoo.display.format import interval, percent, quantity, speedup, table
-from zoo.display.sentences import describe, describe_cost
+from zoo.display.sentences import describe, describe_cost, explain_name
 
 _SHOWN = 12  # names of classes on the page
 _TIMING_HEAD = ("forward", "torch", "batch", "type", "mode", "speed-up", "median", "95 %")
@@ -24,21 +24,25 @@ def card_table(cards: Mapping[str, Card], columns: Sequence[str] = DEFAULT_COLUM
     return table([[column.title for column in chosen], *rows])
 
 
-def card_page(card: Card, cards: Mapping[str, Card], locations: Iterable[str] = (), *, shipped: bool = False) -> str:
+def card_page(
+    card: Card, cards: Mapping[str, Card], locations: Iterable[str] = (), *, shipped: bool = False,
+    stated: Collection[str] = (),
+) -> str:  # fmt: skip
     """The card as a page of text.
 
     cards      by name, the parent's among them if it is known
     locations  lines that say where the checkpoint is
     shipped    the entry comes with the package, so that its name is not free for the entry that is made again
+    stated     the settings that the command on the card states, which are not repeated below it
     """
     parent = card.parent_in(cards)
     rebuilt = parent is None and card.parent in cards
     parts = [
-        "\n".join(filter(None, (describe(card), describe_cost(card, parent)))),
+        "\n".join(filter(None, (describe(card), describe_cost(card, parent), explain_name(card)))),
         _classes(card.class_names),
         table(list(_numbers(card, parent, "parent, rebuilt since" if rebuilt else "parent"))),
         table([_TIMING_HEAD, *map(_timing, card.forward)]) if card.forward else "",
-        _recipe(card, shipped),
+        _recipe(card, shipped, stated),
         "terms of use\n" + table([(f"  {LICENCE_TITLES[kind]}", text) for kind, text in vars(card.licences).items()]),
         table(
             [
@@ -78,9 +82,10 @@ def _numbers(card: Card, parent: Card | None, parent_title: str) -> Iterator[tup
     return (line if card.parent else line[:2] for line in lines if any(line[1 : 3 if card.parent else 2]))
 
 
-def _recipe(card: Card, shipped: bool) -> str:
+def _recipe(card: Card, shipped: bool, stated: Collection[str]) -> str:
     """The command that makes the entry again, and the other settings of its recipe."""
-    settings = [(f"  {k}", _setting(v)) for k, v in card.recipe.items() if k != "command" and v is not None]
+    others = {key: value for key, value in card.recipe.items() if key not in {"command", *stated} and value is not None}
+    settings = [(f"  {key}", _setting(value)) for key, value in others.items()]
     where = ", in another folder (it is shipped): add --output-dir DIR" if shipped else ""
     return f"to make it again{where}\n  {card.recipe['command']}\n{table(settings)}".rstrip()
 

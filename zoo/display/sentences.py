@@ -5,6 +5,8 @@ A number that the card does not state is not mentioned.
 
 from __future__ import annotations
 
+import re
+
 from zoo.cards import UNKNOWN, Accuracy, Card, Forward
 from zoo.display.format import interval, percent, quantity
 
@@ -20,6 +22,7 @@ _ARCHS = {
     "resnet34": "a ResNet34",
     "vgg11": "a VGG-11",
 }
+_SIZE = re.compile(r"-(pruned-)?(\d+(?:\.\d+)?)([xm])(?=[-.]|$)")  # in the name of an entry, behind its network's
 _ORIGINS = {"zoo reprune": "pruned from", "zoo finetune": "trained further from"}  # by the command of the recipe
 
 
@@ -36,6 +39,19 @@ def describe(card: Card) -> str:
     if start not in (None, card.parent):  # a pruned network that was trained further: its parent is the dense one
         return f"{text} {start} and compared with {card.parent}."
     return f"{text} {card.parent}."
+
+
+def explain_name(card: Card) -> str:
+    """One line on what the size in the entry's name means; nothing for a name without one."""
+    size = _SIZE.match(card.name.removeprefix(card.arch))
+    if size is None or not card.name.startswith(card.arch):
+        return ""
+    pruned, number, kind = size.groups()
+    if kind == "m":
+        return f"{number}m in the name: {number} of the MACs of the network at full width, rounded up."
+    if pruned:
+        return f"{number}x in the name: no more MACs than the network that is built {number} times as wide."
+    return f"{number}x in the name: every layer is built {number} times as wide."
 
 
 def describe_cost(card: Card, parent: Card | None = None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from zoo.workflows.command_words import SETTING_TYPES, command_line, current_words
+from zoo.workflows.command_words import SETTING_TYPES, command_line, current_words, stated_settings
 
 if TYPE_CHECKING:
     from zoo.workflows.checks import (
@@ -35,7 +35,8 @@ __all__ = [
     "Measurement", "PredictionResult", "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "check_bench",
     "check_convert", "check_eval", "check_finetune", "check_reprune", "check_train", "choose_device", "command_line",
     "current_words", "draw", "evaluate_entry", "find_card", "finetune_entry", "forward_record", "holdout_split",
-    "measure", "predict_files", "reprune", "save_entry", "train_entry",
+    "measure", "predict_files", "reprune", "save_entry", "stated_settings",
+    "train_entry",
 ]  # fmt: skip
 
 _LAZY = {

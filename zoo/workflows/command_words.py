@@ -92,6 +92,22 @@ def command_line(command: str, argument: str, recipe: Mapping[str, Value]) -> st
     return shlex.join(current_words(words))
 
 
+def stated_settings(command: str) -> set[str]:
+    """The names on cards of the settings that a command states."""
+    stated: set[str] = set()
+    first_names = {today: first for first, today in RENAMED.items()}
+    words = current_words(shlex.split(command))
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "-O":
+            name = following.partition("=")[0]
+            key = {**_OPTIONS_OF_TODAY, **_FIRST_OPTIONS}.get(name, name)
+            stated |= {key, f"no_{key}"}
+        elif word.startswith("--"):
+            option = word.partition("=")[0]
+            stated.add(first_names.get(option, option)[2:].replace("-", "_"))
+    return stated
+
+
 def same_command(one: str, other: str) -> bool:
     """Whether two commands say the same, in whatever order and with the options of whatever version."""
     return _sorted_options(one) == _sorted_options(other)
