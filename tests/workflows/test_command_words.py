@@ -97,7 +97,8 @@ def test_a_command_is_the_same_in_another_order_and_with_old_options() -> None:
 
 
 OLD = [
-    "--method combined --exact-until 3 --candidates 4 --refresh 0.1 --no-settle --slack 0.2 --positions 0.3 --look-precision bfloat16",
+    "--method combined --exact-until 3 --candidates 4 --refresh 0.1 --no-settle --slack 0.2 --positions 0.3 "
+    "--look-precision bfloat16",
     "--method repaired --direction forward --no-exchanges --discrimination 0.5",
     "--method combined --repair --weighting output --discrimination 0.5 --recalibrate --distil-epochs 3",
     "--method combined --weighting output --settle --exchanges",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 import weakref
@@ -40,7 +41,8 @@ def progress_bar(items: Any = None, title: str = "", *, show: bool = True, **opt
             super().close()
 
     form = "{desc} {n_fmt}/{total_fmt}{postfix}, {elapsed} gone, {remaining} left"
-    return Lines(items, title, bar_format=form, leave=False, file=sys.stderr, **options)
+    # What tqdm itself writes, "\r" to clear a bar, is for terminals.
+    return Lines(items, title, bar_format=form, leave=False, file=io.StringIO(), **options)
 
 
 def _print_lines(bar: weakref.ref[Any], ended: threading.Event) -> None:
