@@ -45,7 +45,7 @@ CHILD = replace(
     widths={"edge1": 31, "linear2": 200},
     parent="dgcnn.shapes",
     licences=replace(PARENT.licences, parent="Apache-2.0"),
-    recipe={"command": "zoo reprune dgcnn.shapes --eps 0.02", "eps": 0.02, "seed": 0},
+    recipe={"command": "zoo reprune dgcnn.shapes --eps 0.02", "eps": 0.02, "recovery": 1024, "seed": 0},
     accuracy=Accuracy.of("test", 900, 1000),
     parent_accuracy=Accuracy.of("test", 911, 1000),
     parameters=604_000,
@@ -214,6 +214,9 @@ def test_info_shows_the_parent_beside_the_entry(zoo_of_three: Path) -> None:
         assert str(text) in result.output
     assert result.output.splitlines()[0].startswith("a-pruned-0.5x.shapes is a DGCNN for point-cloud classification")
     assert lines["place"].endswith("not on this machine: type zoo download a-pruned-0.5x.shapes")
+    # The command stands there in full, and below it what it does not say.
+    recipe = result.output.partition("to make it again\n")[2].partition("\n\n")[0]
+    assert recipe.split("\n") == [f"  {CHILD.recipe['command']}", "  recovery  1024", "  seed      0"]
 
 
 def test_info_does_not_compare_with_a_parent_that_was_rebuilt(zoo_of_three: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_trained_entry_is_what_its_card_says_and_its_command_makes_it_again(ho
 
 
 def test_a_name_that_is_taken_says_what_to_type(home):
-    words = ["train", "dgcnn", "--width", "0.25", "--epochs", "1", *SMALL]
+    words = ["train", "dgcnn", "--width", "0.25", "--epochs", "1", *SMALL, "--name", "dgcnn-0.25x.shapes"]
     before = entries(home)
     result = run(*words)
     assert result.exit_code == 2
@@ -51,6 +51,49 @@ def test_a_name_that_is_taken_says_what_to_type(home):
     assert made(*words)["card"]["recipe"]["epochs"] == 1  # the same command makes it again without a question
     assert made(*words, "--lr", "0.05", "--name", "other.shapes")["card"]["name"] == "other.shapes"
     assert zoo.list_models() == ["dgcnn-0.25x.shapes", "other.shapes"]
+
+
+def test_a_chosen_name_that_is_taken_gets_a_number(home, monkeypatch):
+    monkeypatch.setattr("zoo.workflows.training.train", lambda *given, **options: None)
+    parent = (home / "own" / "dgcnn-0.25x.shapes.json").read_bytes()
+    words = ["train", "dgcnn", "--width", "0.25", "--epochs", "1", *SMALL]
+    for _ in range(2):  # the same command replaces its own
+        result = run(*words)
+        assert result.exit_code == 0, result.stderr
+        ending = f"Saved as dgcnn-0.25x-2.shapes in {home / 'own'}.\nNext:  zoo info dgcnn-0.25x-2.shapes\n"
+        assert ending in result.stdout
+    assert made(*words, "--seed", "1")["card"]["name"] == "dgcnn-0.25x-3.shapes"
+    tuned = [made("finetune", "dgcnn-0.25x.shapes", "--epochs", n)["card"]["name"] for n in "121"]
+    assert tuned == [f"dgcnn-0.25x-finetuned{number}.shapes" for number in ("", "-2", "")]
+    assert (home / "own" / "dgcnn-0.25x.shapes.json").read_bytes() == parent
+
+
+def test_a_name_that_is_taken_meanwhile_costs_no_network(home, monkeypatch, caplog):
+    """By an entry that is made, or installed with the package, while the command runs."""
+    card = home / "own" / "mine.shapes.json"
+
+    def slow(*given, **options):
+        text = (home / "own" / "dgcnn-0.25x.shapes.json").read_text()
+        card.write_text(text.replace("dgcnn-0.25x.shapes", "mine.shapes"))
+
+    monkeypatch.setattr("zoo.workflows.training.train", slow)
+    theirs = ["train", "dgcnn", "--width", "0.25", "--epochs", "1", *SMALL, "--name", "mine.shapes"]
+    result = run(*theirs)
+    assert result.exit_code == 0, result.stderr
+    assert "mine.shapes was taken while this command ran: the network is saved as mine-2.shapes" in caplog.text
+    assert f"Saved as mine-2.shapes in {home / 'own'}." in result.stdout
+    made_by = str(store.info("mine-2.shapes").recipe["command"])
+    assert made_by.endswith("--name mine-2.shapes")  # which makes it again
+    assert "--epochs 12 " in card.read_text()
+    card.unlink()
+
+    def installed(*given, **options):
+        slow()
+        store.package_dir().mkdir()
+        card.rename(store.package_dir() / card.name)
+
+    monkeypatch.setattr("zoo.workflows.training.train", installed)
+    assert made(*theirs, "--seed", "1")["card"]["name"] == "mine-3.shapes"
 
 
 def test_finetuning_makes_a_child_beside_its_parent(home, tmp_path):

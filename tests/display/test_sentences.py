@@ -8,7 +8,7 @@ import pytest
 from zoo import store
 from zoo.cards import NO_PARENT, Accuracy, Card, Forward
 from zoo.cards.licences import Licences
-from zoo.display.sentences import describe, describe_cost
+from zoo.display.sentences import describe, describe_cost, explain_name
 
 TIMED: dict[str, Any] = {"torch": "2", "dtype": "float32", "mode": "eager"}
 CARD = Card(
@@ -55,6 +55,26 @@ def test_the_shipped_entry_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp
         f"{forward.ratio:.2f} times as fast on a cpu (batch {forward.batch}, {forward.ratio_low:.2f} to",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dgcnn-pruned-0.24m.shapes", "0.24m in the name: 0.24 of the MACs of the network at full width, rounded up."),
+        ("dgcnn-pruned-0.3m-2.shapes", "0.3m in the name: 0.3 of the MACs of the network at full width, rounded up."),
+        ("dgcnn-pruned-1m", "1m in the name: 1 of the MACs of the network at full width, rounded up."),
+        (
+            "dgcnn-pruned-0.5x-seed1.shapes",
+            "0.5x in the name: no more MACs than the network that is built 0.5 times as wide.",
+        ),
+        ("dgcnn-0.75x-finetuned.shapes", "0.75x in the name: every layer is built 0.75 times as wide."),
+        ("dgcnn.shapes", ""),
+        ("mine-0.5x.shapes", ""),  # who chooses a name may mean anything by it
+        ("dgcnn-0.5xl.shapes", ""),
+    ],
+)
+def test_the_size_in_a_name_is_explained(name: str, text: str) -> None:
+    assert explain_name(replace(CARD, name=name)) == text
 
 
 def test_cost_and_gain_stand_beside_the_parents() -> None:

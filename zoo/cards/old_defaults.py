@@ -14,7 +14,7 @@ def write_out(recipe: dict[str, Any]) -> dict[str, Any]:
     command = recipe.get("command")
     if not isinstance(command, str) or not command.startswith("zoo reprune ") or "recovery" in recipe:
         return recipe
-    recipe = {"round_to": 1, **recipe, "recovery": 0}
+    recipe = {**recipe, "round_to": recipe.get("round_to") or 1, "recovery": 0}
     command += "" if "--round-to " in command else " --round-to 1"
     if recipe.get("eps") is not None:
         recipe["holdout"] = 0.0
