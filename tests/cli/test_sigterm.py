@@ -1,4 +1,5 @@
-"""SIGTERM: the console script ends with a sentence, and a host program that calls commands keeps its own handler."""
+"""SIGTERM and Ctrl-C: the console script ends with a sentence, and a host program that calls commands keeps its own
+handler."""
 
 import os
 import signal
@@ -26,6 +27,19 @@ def test_the_console_script_ends_with_a_sentence_and_exit_code_143() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (143, "")
     assert done.stderr == "Stopped (SIGTERM). The same command goes on from what it has saved, if anything.\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [("list", ""), ("reprune x --eps 1", " What is done is kept, and the same command goes on from there.")],
+)
+def test_ctrl_c_ends_with_a_sentence_and_exit_code_130(command: str, kept: str) -> None:
+    script = SCRIPT.replace("SIGTERM", "SIGINT").replace('["list"]', repr(command.split()))
+    check = "import zoo.workflows\nzoo.workflows.check_reprune = lambda *given, **named: store.cards(None)\n"
+    script = script.replace("store.cards = ", f"{check}store.cards = ")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == f"\nStopped (Ctrl-C).{kept}\n"
 
 
 def test_a_host_program_keeps_its_own_handler(monkeypatch: pytest.MonkeyPatch) -> None:

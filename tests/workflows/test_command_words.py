@@ -131,6 +131,7 @@ def test_presets_and_settings_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings["method"] == "combined"
     more = parsed("zoo reprune dgcnn --eps 1 --preset paper --round-to 8 -O search.holdout=0.5", monkeypatch)
     assert more["options"].search == replace(PAPER, round_to=8, holdout=0.5)
+    assert (settings["finetune"].recovery, more["finetune"].recovery) == (0, 0)
 
 
 def test_the_defaults_of_reprune(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.params import FILE, entry_names
 from zoo.errors import ZooError, suggest
-from zoo.prune import PRESETS, Budget, Options, Repair, Search, default_method
+from zoo.prune import PAPER, PRESETS, Budget, Options, Repair, Search, default_method
 from zoo.utils import parse_setting, with_settings
 from zoo.workflows import SETTING_TYPES
 
@@ -110,7 +110,10 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     from zoo.workflows import Finetune, check_reprune
 
     method = options.pop("method") or default_method(search)
-    finetune = Finetune(options.pop("finetune_epochs"), options.pop("finetune_distil"), options.pop("recovery"))
+    recovery = options.pop("recovery")
+    if recovery is None and search == PAPER:  # also where -O or --round-to changes a setting of that preset
+        recovery = 0
+    finetune = Finetune(options.pop("finetune_epochs"), options.pop("finetune_distil"), recovery)
     data, run = data_spec(options), run_options(options)
     for record in ("search", "repair"):  # the values alone; which of them exclude one another depends on the method
         start = Options(search, Repair() if record == "repair" else None)
