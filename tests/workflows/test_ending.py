@@ -34,7 +34,7 @@ def ending(card: Card, folder: Path | None = None) -> str:
 
 
 def test_it_names_the_entry_its_folder_and_commands_that_can_be_typed(empty_home: Path, tmp_path: Path) -> None:
-    for folder, name in ((None, NAME), (store.user_dir(), NAME), (tmp_path / "out", None)):
+    for folder, name in ((None, NAME), (store.user_dir(), NAME), (tmp_path / "my out", None)):
         text = ending(pruned(880, 880), folder)
         assert text.startswith(f"Saved as {NAME} in {folder or store.user_dir()}.\nNext:  zoo info ")
         commands = [shlex.split(line) for line in re.findall(r"\b(zoo [a-z].*)$", text, re.MULTILINE)]
@@ -47,7 +47,7 @@ def test_it_names_the_entry_its_folder_and_commands_that_can_be_typed(empty_home
             assert command is not None
             command.make_context(command_name, list(rest), parent=context)
             if words[1] != "reprune":
-                assert words[2] == (name or str(tmp_path / "out" / f"{NAME}-00000000.safetensors"))
+                assert words[2] == (name or str(tmp_path / "my out" / f"{NAME}-00000000.safetensors"))
         assert commands[4][2:] == ["dgcnn.shapes", "--eps", "0.1"]  # five times the tolerance that was asked for
 
 
@@ -67,6 +67,7 @@ def test_clearly_worse_begins_where_the_intervals_part() -> None:
         "intervals are apart).\nTry a smaller --eps or a larger target, more samples (--samples 1024), a longer "
         f"recovery (--recovery 4096), or fine-tuning: zoo finetune {NAME} --epochs 5 --distil 0.5\nSaved as"
     )
+    assert f"zoo finetune mine/{NAME}-00000000.safetensors --epochs" in ending(pruned(836, 880), Path("mine"))
     for right in (837, 880, 950):
         assert ending(pruned(right, 880)).startswith("Saved as")
 

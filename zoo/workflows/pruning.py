@@ -125,7 +125,7 @@ class PruningResult(EntryResult):
         return (
             f"{text}\nTry a smaller --eps or a larger target, more samples (--samples {more}), a longer recovery "
             f"(--recovery {4 * RECOVERY_SAMPLES}), or fine-tuning: "
-            f"zoo finetune {self.card.name} --epochs 5 --distil 0.5{self._data_option}"
+            f"zoo finetune {self.typed} --epochs 5 --distil 0.5{self._data_option}"
         )
 
     def to_dict(self) -> dict[str, Any]:

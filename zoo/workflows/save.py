@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
@@ -107,11 +108,16 @@ class EntryResult:
             rows.insert(0, display.comparison_row(self.card.parent, self.card.parent_accuracy, *counts))
         return display.comparison_table(rows)
 
+    @property
+    def typed(self) -> str:
+        """What names the entry in a command: outside of the user's zoo the path of its checkpoint."""
+        if self.folder is None or self.folder == store.user_dir():
+            return self.card.name
+        return shlex.quote(str(self.folder / self.card.saved.name))
+
     def ending(self) -> str:
         """Where the entry was saved, how it compares, and what to type next."""
-        name = self.card.name
-        if self.folder is not None and self.folder != store.user_dir():
-            name = str(self.folder / self.card.saved.name)
+        name = self.typed
         worse = [text] if (text := self._clearly_worse()) else []
         lines = (
             f"Saved as {self.card.name} in {self.folder or store.user_dir()}.",
