@@ -10,14 +10,12 @@ import torch
 import torch.nn.functional as F
 from classifier import entropy, trained
 from exact_search import EXACT, exact
-from torch import nn
 
 from zoo.errors import ZooError
-from zoo.models import build, groups_of
+from zoo.models import build
 from zoo.prune import PAPER, Options, PruneReport, Repair, Search, StepReport, default_method, prune
 from zoo.prune.engine import GroupEvaluator, PruningSession
 from zoo.prune.options import MethodConfig
-from zoo.prune.path import PruningPath
 from zoo.prune.statistics import fisher_matrices
 from zoo.prune.statistics.input_matrix import input_matrix
 
@@ -110,7 +108,7 @@ def test_samples_that_judge_choose_nothing(case, name, monkeypatch):
     assert not same(small, prune(model, (x, y), eps=0.0, method=method, options=options)[0])
 
 
-@pytest.mark.parametrize("repair", [Repair(recalibrate=True), Repair(distil_epochs=1)], ids=["recalibrated", "distilled"])
+@pytest.mark.parametrize("repair", [Repair(recalibrate=True), Repair(distil_epochs=1)])
 def test_the_last_steps_do_not_see_them_either(images, repair, monkeypatch):
     model, data = images
     monkeypatch.setattr(GroupEvaluator, "gap", lambda evaluator, scale, eps: float(scale[scale > 0].numel() < 8))
@@ -159,7 +157,8 @@ def test_statistics_are_sums_over_the_samples_that_choose(images):
             G = torch.stack([torch.stack([(a * b).sum() for b in parts_]) for a in parts_])
             torch.testing.assert_close(plain.gram(torch.Generator()), G / G.sum(), rtol=1e-8, atol=1e-12)
             weighted = torch.stack([torch.stack([((a @ gamma) * b).sum() for b in parts_]) for a in parts_])
-            torch.testing.assert_close(evaluator.gram(torch.Generator()), 0.5 / (M - J) * weighted, rtol=1e-8, atol=1e-12)
+            weighted *= 0.5 / (M - J)
+            torch.testing.assert_close(evaluator.gram(torch.Generator()), weighted, rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("batch_size", [7, 64, 200])
@@ -270,8 +269,8 @@ def test_a_few_samples_are_parted_and_one_at_least_chooses(case, samples, holdou
 
 def test_where_nothing_is_judged_nothing_is_held_out(case):
     model, data = case
-    for goal in ({"widths": {"hidden1": 16}}, {"eps": 0.1, "options": exact()}, {"eps": 0.1, "options": Options(PAPER)}):
-        _, report = prune(model, data, **goal)
+    for options, goal in ((None, {"widths": {"hidden1": 16}}), (exact(), {"eps": 0.1}), (Options(PAPER), {"eps": 0.1})):
+        _, report = prune(model, data, options=options, **goal)
         assert report.held_out == 0
         assert report.steps[0].held_out_gap is None
         assert "held out" not in report.table()
@@ -291,23 +290,6 @@ def test_the_method_of_the_papers_search_is_the_papers_and_of_any_other_repaired
     model, data = case
     assert prune(model, data, eps=0.1)[1].method == "repaired"
     assert prune(model, data, eps=0.1, options=Options(PAPER))[1].method == "combined"
-
-
-class Frozen(nn.Module):
-    """A network whose numbers are known on every machine: 20 and 13 neurons, in float64."""
-
-    def __init__(self):
-        super().__init__()
-        self.a, self.b, self.o = (nn.Linear(*n).double() for n in ((6, 20), (20, 13), (13, 3)))
-        with torch.no_grad():
-            for k, parameter in enumerate(self.parameters()):
-                flat = torch.arange(parameter.numel(), dtype=torch.float64)
-                parameter.copy_(((flat * (37 + 2 * k) + 11 * k) % 61 / 32 - 0.953125).view_as(parameter))
-
-    def forward(self, x):
-        return self.o(torch.relu(self.b(torch.relu(self.a(x))))) / 8
-
-    neuron_groups = None
 
 
 def test_a_table_has_both_columns_where_samples_are_held_out():
