@@ -15,9 +15,10 @@ FILLER = 1e-3  # the scale of a neuron that only fills a group up; the mean scal
 class PruningPath:
     """Scales s = N a for n = 1 ... N neurons: `scale(n)` is (N,) float64, zero for a removed neuron.
 
-    rows         (N, N), row n - 1 for n neurons, with at most n non-zeros; row N - 1 is s = 1, the unpruned group
-    refine       improves the scales (N,) of one n < N without adding neurons; called when that n is asked for
-    local_error  the local discrepancy of scales (N,), where the criterion knows it
+    rows          (N, N), row n - 1 for n neurons, with at most n non-zeros; row N - 1 is s = 1, the unpruned group
+    refine        improves the scales (N,) of one n < N without adding neurons; called when that n is asked for
+    local_error   the local discrepancy of scales (N,), where the criterion knows it
+    error_of_row  whether the local discrepancy with n neurons is that of the row, so that it costs no refinement
     """
 
     def __init__(
@@ -25,8 +26,10 @@ class PruningPath:
         rows: Tensor,
         refine: Callable[[Tensor], Tensor] | None = None,
         local_error: Callable[[Tensor], float] | None = None,
+        error_of_row: bool = False,
     ) -> None:
         self.size = len(rows)
+        self._error_of_row = error_of_row
         self._rows = rows
         self._refine = refine
         self._refined: dict[int, Tensor] = {}
@@ -82,8 +85,10 @@ class PruningPath:
         return torch.tensor([self._local_error(row) for row in self._rows], dtype=torch.float64)
 
     def local_error(self, n: int) -> float | None:
-        """The local discrepancy with n neurons, refined; None where the criterion knows none."""
-        return None if self._local_error is None else self._local_error(self.scale(n))
+        """The local discrepancy with n neurons; None where the criterion knows none."""
+        if self._local_error is None:
+            return None
+        return self._local_error(self._rows[n - 1] if self._error_of_row else self.scale(n))
 
 
 def allowed_widths(size: int, round_to: int | None, minimum: int = 1) -> list[int]:

@@ -64,8 +64,9 @@ class ReaderReconstruction:
             return swap_refinement(problems, scale > 0)[0].double()
 
         return PruningPath(
-            rows, refine if swap else None, lambda scale: float(subsets.errors[int(torch.count_nonzero(scale))])
-        )
+            rows, refine if swap else None, lambda scale: float(subsets.errors[int(torch.count_nonzero(scale))]),
+            error_of_row=True,
+        )  # fmt: skip
 
     def solve(self, kept: Tensor, *, split: str = "all", warm_start: bool = True) -> list[tuple[Tensor, Tensor]]:
         """The change of weight (O, K) and of bias (O,) of each reader for the neurons kept (N,) bool.

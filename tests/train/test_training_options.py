@@ -142,9 +142,9 @@ def test_a_run_with_everything_goes_on_where_it_was(tmp_path) -> None:
         ({"accumulate": 5}, "in 5 parts is not possible"),
         ({"accumulate": 0}, "in 0 parts is not possible"),
         ({"precision": "float8"}, "did you mean float"),
-        ({"average": 1.0}, "average is a part"),
-        ({"average": -0.1}, "average is a part"),
-        ({"distil": 1.5}, "distil is a part"),
+        ({"average": 1.0}, "`average` is a part"),
+        ({"average": -0.1}, "`average` is a part"),
+        ({"distil": 1.5}, "`distil` is a part"),
     ],
 )
 def test_what_no_recipe_can_ask_for(changes: dict[str, object], reason: str) -> None:

@@ -95,7 +95,7 @@ def train(
                             f"stopped in epoch {min(run.state.epoch + 1, recipe.epochs)} of {recipe.epochs}; "
                             "what was done is saved, and the same command goes on from here"
                         )
-                if progress and bar.disable:
+                if progress and sys.stderr is not None and not sys.stderr.isatty():
                     print(epoch_line(run.state.history, recipe.epochs), file=sys.stderr, flush=True)
     run.step.finish()
     return model.eval()
