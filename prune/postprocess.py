@@ -87,6 +87,16 @@ def distil(
     )
     generator = torch.Generator().manual_seed(seed)
     bar = progress_bar(title="distil", total=steps, show=progress)
+    known: dict[int, Tensor] = {}  # the teacher's outputs, where a sample comes again as it was
+
+    @torch.no_grad()
+    def taught(indices: Tensor, chunk: Tensor) -> Tensor:
+        if chunk.dim() == 4 or epochs == 1:  # images are never the same twice
+            return teacher(chunk)  # type: ignore[no-any-return]
+        if not all(int(index) in known for index in indices):
+            known.update(zip(indices.tolist(), teacher(chunk), strict=True))
+        return torch.stack([known[int(index)] for index in indices])
+
     model.eval()
     for _ in range(epochs):
         order = torch.randperm(len(inputs), generator=generator)
@@ -95,8 +105,12 @@ def distil(
             if batch.dim() == 4:
                 batch = _augmented(batch, generator).contiguous(memory_format=torch.channels_last)
             optimiser.zero_grad()
-            chunks = torch.split(batch[distributed.shard(size)], chunk_size)
-            losses = [_add_gradient(model, teacher, chunk, size, discrepancy) for chunk in chunks if len(chunk)]
+            shard = distributed.shard(size)
+            losses = []
+            for at, chunk in zip(indices[shard].split(chunk_size), batch[shard].split(chunk_size), strict=True):
+                if len(chunk):
+                    target = taught(at, chunk)
+                    losses.append(_add_gradient(model, target, chunk, size, discrepancy))
             divergence = _all_reduce_gradients(parameters, sum(losses))
             optimiser.step()
             schedule.step()
@@ -111,10 +125,8 @@ def distil(
         raise ZooError("Distillation diverged: the weights became NaN or infinite. Leave it out for this network.")
 
 
-def _add_gradient(model: nn.Module, teacher: nn.Module, chunk: Tensor, size: int, discrepancy: str) -> float:
+def _add_gradient(model: nn.Module, teacher_logits: Tensor, chunk: Tensor, size: int, discrepancy: str) -> float:
     """Add the gradient of a chunk of a batch of `size` samples. Returns what it adds to the batch's mean loss."""
-    with torch.no_grad():
-        teacher_logits = teacher(chunk)
     logits = model(chunk)
     if discrepancy == "squared_error":
         loss = F.mse_loss(logits, teacher_logits, reduction="sum") / size

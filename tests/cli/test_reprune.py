@@ -35,7 +35,7 @@ def test_the_plan_comes_first_on_standard_error_then_a_line_a_group_and_the_endi
         "Pruning 3 groups by method l1 on 40 training clouds (30 choose neurons, 10 judge), tolerance 0.1 nats a "
         "group; widths in multiples of 8."
     )
-    assert lines[2] == "Then recovery: one pass over 20 training samples towards the parent's outputs."
+    assert lines[2] == "Then recovery: 3 passes over 20 training samples towards the parent's outputs."
     assert lines[3].endswith(f"It will be saved in {home / 'own'}.")
     assert [line.split()[0] for line in lines if line.startswith("  ") and " > " in line] == ["edge1", "edge2", "conv5"]
     (name,) = set(zoo.list_models()) - {"dgcnn-0.25x.shapes"}

@@ -144,8 +144,8 @@ def test_the_defaults_of_reprune(monkeypatch: pytest.MonkeyPatch) -> None:
         assert parsed(f"zoo reprune dgcnn --eps 1 {words}", monkeypatch)["finetune"].recovery == recovery
 
 
-def test_the_recovery_is_1024_samples_and_none_with_the_papers_search_or_before_fine_tuning() -> None:
-    assert Finetune().recovery_samples(Search(), 5000) == 1024
+def test_the_recovery_is_512_samples_and_none_with_the_papers_search_or_before_fine_tuning() -> None:
+    assert Finetune().recovery_samples(Search(), 5000) == 512
     assert Finetune().recovery_samples(Search(), 100) == 100  # of those that there are
     assert Finetune().recovery_samples(PAPER, 5000) == 0
     assert Finetune(epochs=1).recovery_samples(Search(), 5000) == 0

@@ -65,7 +65,7 @@ def test_clearly_worse_begins_where_the_intervals_part() -> None:
     assert worse.startswith(
         "The network is clearly worse than its parent: 836 against 880 of 1000 right (-4.4 points, and the 95 % "
         "intervals are apart).\nTry a smaller --eps or a larger target, more samples (--samples 1024), a longer "
-        f"recovery (--recovery 4096), or fine-tuning: zoo finetune {NAME} --epochs 5 --distil 0.5\nSaved as"
+        f"recovery (--recovery 2048), or fine-tuning: zoo finetune {NAME} --epochs 5 --distil 0.5\nSaved as"
     )
     assert f"zoo finetune mine/{NAME}-00000000.safetensors --epochs" in ending(pruned(836, 880), Path("mine"))
     for right in (837, 880, 950):

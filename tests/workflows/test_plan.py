@@ -43,7 +43,7 @@ def test_a_tolerance() -> None:
         "dgcnn.shapes: 1.804M parameters, 1.196G MACs, 880 of 1024 right (85.9 %)",
         "Pruning 7 groups by method repaired on 512 training clouds (384 choose neurons, 128 judge), "
         "tolerance 0.02 nats a group; widths in multiples of 8, readers solved anew.",
-        "Then recovery: one pass over 1024 training samples towards the parent's outputs.",
+        "Then recovery: 3 passes over 1024 training samples towards the parent's outputs.",
     ]
     assert re.fullmatch(r"About \d+ (s|min) on this machine \(\d+ cores\)\. It will be saved in mine\.", lines[3])
 

@@ -77,7 +77,7 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
     click.option("--repair/--no-repair", "update_weights", default=None,
                  help="Fit the next layers' weights to the neurons that stay [yes with repaired]."),
     click.option("--recovery", type=click.IntRange(0), metavar="N",
-                 help="One pass over so many training samples towards the parent's outputs [1024; --no-recovery]."),
+                 help="Three passes over so many training samples towards the parent's outputs [512; --no-recovery]."),
     click.option("--no-recovery", "recovery", flag_value=0, type=int, hidden=True),
     click.option("--finetune-epochs", type=click.IntRange(0), default=0, metavar="N",
                  help="Epochs on the labelled training split, instead of recovery [0]."),

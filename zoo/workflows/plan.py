@@ -12,14 +12,14 @@ from zoo.models import groups_of
 from zoo.prune import Budget, MethodConfig
 from zoo.workflows.data_spec import Splits
 from zoo.workflows.measurement import Measurement
-from zoo.workflows.recipes import Finetune
+from zoo.workflows.recipes import RECOVERY_PASSES, Finetune
 from zoo.workflows.run import RunOptions
 from zoo.workflows.save import Parent
 
 # Seconds of the parts of a run, in forward passes of the parent for one sample: measured on DGCNN and MobileNetV2 with
 # method repaired. An estimate, for a reader who wonders whether to wait.
 _PASSES_A_GROUP = 1.1
-_PASSES_OF_RECOVERY = 4.0
+_PASSES_OF_RECOVERY = 6.0
 _PASSES_OF_TIMING = 350.0
 
 
@@ -51,7 +51,10 @@ class Plan:
             f"{self._goal()}; {self._widths()}.",
         ]
         if self.recovery:
-            lines.append(f"Then recovery: one pass over {self.recovery} training samples towards the parent's outputs.")
+            lines.append(
+                f"Then recovery: {RECOVERY_PASSES} passes over {self.recovery} training samples towards the parent's "
+                "outputs."
+            )
         if self.finetune.epochs:
             lines.append(f"Then fine-tuning for {self.finetune.epochs} epochs.")
         left = _duration(self._estimate(number))

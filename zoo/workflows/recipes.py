@@ -13,7 +13,8 @@ from zoo.errors import ZooError
 from zoo.prune import PAPER, Search
 from zoo.train import Recipe, read_recipe, recipe_for
 
-RECOVERY_SAMPLES = 1024
+RECOVERY_SAMPLES = 512
+RECOVERY_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Finetune:
 
     epochs    of fine-tuning with the network's fine-tuning recipe, on labelled samples; 0 is none
     distil    the fraction of its loss that is the divergence from the unpruned network's outputs
-    recovery  the number of training samples, without their labels, for one pass towards the unpruned network's outputs
-              right after the cut; None is 1024, and 0 where fine-tuning follows or the search is the paper's
+    recovery  the number of training samples, without their labels, for three passes towards the unpruned network's
+              outputs right after the cut; None is 512, and 0 where fine-tuning follows or the search is the paper's
     """
 
     epochs: int = 0
