@@ -63,7 +63,7 @@ def recalibrate(model: nn.Module, inputs: Tensor, *, batch_size: int = 64) -> No
 def distil(
     model: nn.Module, teacher: nn.Module, inputs: Tensor, *, epochs: int, seed: int, discrepancy: str = "cross_entropy",
     lr: float = LEARNING_RATE, batch_size: int = BATCH_SIZE, progress: bool = False,
-) -> None:  # fmt: skip
+) -> list[float]:  # fmt: skip
     """Train `model`, in place, towards the teacher's class probabilities on inputs (M, ...), without labels
     (`zoo.train.distillation_loss`); with discrepancy "squared_error" (`zoo.prune.engine.discrepancy`) towards its
     outputs.
@@ -71,6 +71,8 @@ def distil(
     The optimiser is AdamW on batches of `batch_size`, with the highest learning rate `lr`, a short warm-up and cosine
     decay. Batch norms keep their statistics. Images are flipped at random, and half of the batches carry a patch of
     another image (CutMix, Yun et al. 2019): the teacher labels the mix; this augments a small set.
+
+    Returns the mean loss of each epoch, with the weights as they were at each step.
 
     Raises ZooError if the weights are not finite afterwards, and restores them.
     """
@@ -97,8 +99,10 @@ def distil(
             known.update(zip(indices.tolist(), teacher(chunk), strict=True))
         return torch.stack([known[int(index)] for index in indices])
 
+    means: list[float] = []
     model.eval()
     for _ in range(epochs):
+        total, done = 0.0, 0
         order = torch.randperm(len(inputs), generator=generator)
         for indices in order[: len(inputs) // size * size].view(-1, size):
             batch = inputs[indices.to(inputs.device)]
@@ -112,10 +116,12 @@ def distil(
                     target = taught(at, chunk)
                     losses.append(_add_gradient(model, target, chunk, size, discrepancy))
             divergence = _all_reduce_gradients(parameters, sum(losses))
+            total, done = total + divergence, done + 1
             optimiser.step()
             schedule.step()
             bar.update()
             bar.set_postfix_str(f"divergence {divergence:.3f}")
+        means.append(total / done)
     bar.close()
     optimiser.zero_grad()
     for parameter, required in zip(parameters, required_grad, strict=True):
@@ -123,6 +129,7 @@ def distil(
     if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
         model.load_state_dict(before)
         raise ZooError("Distillation diverged: the weights became NaN or infinite. Leave it out for this network.")
+    return means
 
 
 def _add_gradient(model: nn.Module, teacher_logits: Tensor, chunk: Tensor, size: int, discrepancy: str) -> float:

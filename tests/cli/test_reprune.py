@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 from pathlib import Path
@@ -39,6 +40,7 @@ def test_the_plan_comes_first_on_standard_error_then_a_line_a_group_and_the_endi
     assert lines[3].endswith(f"It will be saved in {home / 'own'}.")
     assert [line.split()[0] for line in lines if line.startswith("  ") and " > " in line] == ["edge1", "edge2", "conv5"]
     (name,) = set(zoo.list_models()) - {"dgcnn-0.25x.shapes"}
+    assert re.search(r"^recovery: distillation loss of each pass (\d\.\d{4}(, )?){3}$", result.stdout, re.MULTILINE)
     assert f"\nSaved as {name} in {home / 'own'}.\nNext:  zoo info {name}\n" in result.stdout
     card = store.info(name)
     for words in ("--recovery 20", "--samples 40"):
@@ -92,7 +94,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(home: Path, monk
 
 def test_recovery_learns_from_samples_that_pruning_did_not_use(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     caught: list[Tensor] = []
-    monkeypatch.setattr(pruning, "distil", lambda pruned, parent, inputs, **options: caught.append(inputs))
+    monkeypatch.setattr(pruning, "distil", lambda pruned, parent, inputs, **options: caught.append(inputs) or [0.5])
     made(*QUICK, "--recovery", "60")
     train = data_spec.load("shapes", "train", points=24, augment=False)
     used, others = pruning.draw(train, 40, 0)[0], pruning.draw(train, 60, 0, after=40)[0]

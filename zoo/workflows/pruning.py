@@ -73,9 +73,11 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class PruningResult(EntryResult):
-    """A saved entry, its parent's measurement, and the report of the pruning, group by group."""
+    """A saved entry, its parent's measurement, and the report of the pruning, group by group; `recovery` is the mean
+    distillation loss of each pass of the recovery, none without one."""
 
     pruning: PruneReport | None = None
+    recovery: tuple[float, ...] = ()
 
     @property
     def right(self) -> dict[str, int]:
@@ -101,7 +103,11 @@ class PruningResult(EntryResult):
             f"right in both {right['both']}, only before {right['only_before']}, only after {right['only_after']}: "
             f"{change:+.1f} points (95 % {low:+.1f} to {high:+.1f}{clear})"
         )
-        return "\n\n".join([super().table(), pairs, *([self.pruning.table()] if self.pruning else [])])
+        parts = [super().table(), pairs, *([self.pruning.table()] if self.pruning else [])]
+        if self.recovery:
+            passes = ", ".join(f"{value:.4f}" for value in self.recovery)
+            parts.append(f"recovery: distillation loss of each pass {passes}")
+        return "\n\n".join(parts)
 
     def _more_commands(self, name: str) -> list[str]:
         parent, recipe = self.card.parent, self.card.recipe
@@ -130,7 +136,7 @@ class PruningResult(EntryResult):
 
     def to_dict(self) -> dict[str, Any]:
         pruning = self.pruning.to_dict() if self.pruning else None
-        return {**super().to_dict(), "right": self.right, "pruning": pruning}
+        return {**super().to_dict(), "right": self.right, "pruning": pruning, "recovery": list(self.recovery)}
 
 
 def reprune(
@@ -235,8 +241,9 @@ def reprune(
                 progress=show,
             ),
         )
+        passes: tuple[float, ...] = ()
         if recovery:
-            recover(pruned, parent.model, splits.train, samples, recovery, seed=seed, progress=show)
+            passes = recover(pruned, parent.model, splits.train, samples, recovery, seed=seed, progress=show)
         name = run.name or _default_name(parent, pruned, splits)
         recipe = {"command": command, **settings, "eps": report.eps, **stored, "parent_sha256": parent.sha256}
         if finetune.epochs:
@@ -246,7 +253,7 @@ def reprune(
             teacher = parent.model if tuning.distil else None
             run_training(pruned, augmented, tuning, folder / "finetune.pt", seed=seed, run=run, teacher=teacher)
         draft = EntryDraft(name, parent.arch, recipe, parent.options, parent, before)
-        return PruningResult(**vars(finish_entry(pruned, draft, splits, run, device)), pruning=report)
+        return PruningResult(**vars(finish_entry(pruned, draft, splits, run, device)), pruning=report, recovery=passes)
 
 
 def draw(train_set: LabelledDataset, samples: int, seed: int, *, after: int = 0) -> tuple[Tensor, Tensor]:
@@ -266,13 +273,16 @@ def draw(train_set: LabelledDataset, samples: int, seed: int, *, after: int = 0)
 def recover(
     pruned: nn.Module, parent: nn.Module, train_set: LabelledDataset, used: int, samples: int, *, seed: int,
     progress: bool,
-) -> None:  # fmt: skip
+) -> tuple[float, ...]:  # fmt: skip
     """Train the pruned network, in place, on training samples towards its parent's outputs; the samples are others than
-    the `used` ones that it was pruned on, as far as there are others."""
+    the `used` ones that it was pruned on, as far as there are others. Returns the mean loss of each pass."""
     inputs, _ = draw(train_set, samples, seed, after=used)
     inputs = inputs.to(next(pruned.parameters()).device)
-    distil(pruned, parent, inputs, epochs=RECOVERY_PASSES, seed=seed, lr=RECOVERY_RATE, batch_size=RECOVERY_BATCH,
-           progress=progress)  # fmt: skip
+    means = distil(
+        pruned, parent, inputs, epochs=RECOVERY_PASSES, seed=seed, lr=RECOVERY_RATE, batch_size=RECOVERY_BATCH,
+        progress=progress,
+    )  # fmt: skip
+    return tuple(means)
 
 
 def _load_parent(
