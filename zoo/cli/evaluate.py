@@ -14,6 +14,7 @@ from zoo.cli.options import (
     SectionedCommand,
     data_options,
     data_spec,
+    on_several_machines,
     plugins_loaded,
     print_result,
     process_group,
@@ -39,7 +40,8 @@ def evaluate(entry: str, as_json: bool, batch_size: int, **options: Any) -> None
     from zoo.workflows import check_eval
 
     data, run = data_spec(options), run_options(options)
-    check_eval(entry, data=data, run=run)
+    if not on_several_machines():
+        check_eval(entry, data=data, run=run)
     with process_group():
         from zoo.workflows import evaluate_entry
 

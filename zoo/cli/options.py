@@ -6,6 +6,7 @@ No torch is imported until the words of a command are parsed.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -64,6 +65,15 @@ def process_group() -> Iterator[None]:
 
     with plugins_loaded(), distributed.process_group():
         yield
+
+
+def on_several_machines() -> bool:
+    """Whether torchrun runs this command on several machines.
+
+    What is wrong on one of them is then said when all have joined, by the function that the command calls: the others
+    would wait for a process that ended before.
+    """
+    return os.environ.get("WORLD_SIZE", "1") != os.environ.get("LOCAL_WORLD_SIZE", "1")
 
 
 def print_result(result: Any, as_json: bool) -> None:

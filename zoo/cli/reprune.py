@@ -13,6 +13,7 @@ from zoo.cli.options import (
     advanced_options,
     data_options,
     data_spec,
+    on_several_machines,
     output_options,
     print_result,
     process_group,
@@ -118,9 +119,10 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     for record in ("search", "repair"):  # the values alone; which of them exclude one another depends on the method
         start = Options(search, Repair() if record == "repair" else None)
         with_settings(start, {key: value for key, value in settings.items() if key.startswith(f"{record}.")})
-    check_reprune(
-        entry, data=data, run=run, weights=weights, budget=budget, method=method, finetune=finetune, **options
-    )  # fmt: skip
+    if not on_several_machines():
+        check_reprune(
+            entry, data=data, run=run, weights=weights, budget=budget, method=method, finetune=finetune, **options
+        )  # fmt: skip
     with process_group():
         from zoo.prune import default_repair
         from zoo.workflows import WeightsFile

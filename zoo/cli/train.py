@@ -12,6 +12,7 @@ from zoo.cli.options import (
     advanced_options,
     data_options,
     data_spec,
+    on_several_machines,
     output_options,
     print_result,
     process_group,
@@ -40,7 +41,8 @@ def train(arch: str, as_json: bool, **options: Any) -> None:
 
     options["dataset"] = options["dataset"] or "shapes"
     data, run, changes = data_spec(options), run_options(options), take(options, _CHANGES)
-    check_train(arch, data, changes=changes, run=run, **options)
+    if not on_several_machines():
+        check_train(arch, data, changes=changes, run=run, **options)
     with process_group():
         from zoo.workflows import train_entry
 
@@ -64,7 +66,8 @@ def finetune(entry: str, as_json: bool, **options: Any) -> None:
     from zoo.workflows import check_finetune
 
     data, run, changes = data_spec(options), run_options(options), take(options, f"{_CHANGES} distil")
-    check_finetune(entry, data=data, changes=changes, run=run, **options)
+    if not on_several_machines():
+        check_finetune(entry, data=data, changes=changes, run=run, **options)
     with process_group():
         from zoo.workflows import finetune_entry
 
