@@ -111,7 +111,8 @@ def distil(
             optimiser.zero_grad()
             shard = distributed.shard(size)
             losses = []
-            for at, chunk in zip(indices[shard].split(chunk_size), batch[shard].split(chunk_size), strict=True):
+            chunks = zip(*(torch.split(part[shard], chunk_size) for part in (indices, batch)), strict=True)
+            for at, chunk in chunks:
                 if len(chunk):
                     target = taught(at, chunk)
                     losses.append(_add_gradient(model, target, chunk, size, discrepancy))
