@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from zoo.cards import Accuracy
 from zoo.display import percent, quantity
 from zoo.models import groups_of
-from zoo.prune import Budget, MethodConfig
+from zoo.prune import Budget, MethodConfig, get_method
 from zoo.workflows.data_spec import Splits
 from zoo.workflows.measurement import Measurement
 from zoo.workflows.recipes import RECOVERY_PASSES, Finetune
@@ -19,6 +19,7 @@ from zoo.workflows.save import Parent
 # Seconds of the parts of a run, in forward passes of the parent for one sample: measured on DGCNN and MobileNetV2 with
 # method repaired. An estimate, for a reader who wonders whether to wait.
 _PASSES_A_GROUP = 1.1
+_PASSES_OF_GLOBAL_SEARCH = 9.0  # a group, of methods global and combined
 _PASSES_OF_RECOVERY = 6.0
 _PASSES_OF_TIMING = 350.0
 
@@ -80,7 +81,9 @@ class Plan:
         return f"{widths}, readers solved anew" if self.config.repair.update_weights else widths
 
     def _estimate(self, groups: int) -> float:
-        passes = self.samples * (2 + _PASSES_A_GROUP * groups) + self.recovery * _PASSES_OF_RECOVERY
+        searched = get_method(self.config.name).criterion is None
+        a_group = _PASSES_OF_GLOBAL_SEARCH if searched else _PASSES_A_GROUP
+        passes = self.samples * (2 + a_group * groups) + self.recovery * _PASSES_OF_RECOVERY
         passes += 0.6 * len(self.splits.test) + _PASSES_OF_TIMING
         training = 3 * self.finetune.epochs * len(self.splits.train)
         return self.seconds * (passes + training)
