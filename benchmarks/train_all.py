@@ -75,7 +75,7 @@ def commands(size: str, seed: int) -> dict[str, list[str]]:
     return command_of
 
 
-def made_by(words: Sequence[str], card: Card, cards: Mapping[str, Card]) -> bool:
+def command_matches_card(words: Sequence[str], card: Card, cards: Mapping[str, Card]) -> bool:
     """Whether this command made a card's entry.
 
     The command on the card must set every option that `words` set to the same value, and others only where a command
@@ -129,7 +129,7 @@ def make(name: str, words: Sequence[str], run: Runner, *, small: bool) -> str:
     """Make one entry unless it is there: 'made', 'there', 'failed', or 'other' where another command's is kept."""
     cards = store.cards(store.configured_mirrors())
     card, replace = cards.get(name), list[str]()
-    if card is not None and made_by(words, card, cards):
+    if card is not None and command_matches_card(words, card, cards):
         with suppress(ZooError):  # a mirror may hold its card alone
             store.download(name)
             return "there"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.datasets.folder.listing import Listing, check_file, list_folder, own_folder
+from zoo.datasets.folder.listing import Listing, check_file, list_folder, user_folder_listing
 
 if TYPE_CHECKING:
     from zoo.datasets.folder.given_files import read_sample
@@ -22,4 +22,4 @@ else:
         return read_sample
 
 
-__all__ = ["Listing", "check_file", "list_folder", "own_folder", "read_sample"]
+__all__ = ["Listing", "check_file", "list_folder", "read_sample", "user_folder_listing"]

@@ -75,7 +75,7 @@ def check_file(path: Path, sample_shape: Sequence[int]) -> None:
         raise ZooError(f"{path} cannot be read: the network takes {wanted} ({', '.join(sorted(suffixes))})")
 
 
-def own_folder(dataset: str, data_dir: str | Path | None) -> Listing:
+def user_folder_listing(dataset: str, data_dir: str | Path | None) -> Listing:
     """The files of the folder that a command names for a data set of this kind; ZooError if it names none."""
     if data_dir is None:
         raise ZooError(f"the data set {dataset!r} is a folder of your own: give it with {DATA_DIR}")

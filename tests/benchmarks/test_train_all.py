@@ -152,17 +152,17 @@ def test_the_names_say_no_less_than_the_networks_cost() -> None:
 def test_a_command_made_an_entry_if_the_card_says_all_of_it_and_else_defaults(typed: str, same: bool) -> None:
     command = "zoo train dgcnn --dataset modelnet10 --points 1024 --epochs 10 --lr 0.1 --batch-size 32 --seed 0"
     card = plain("dgcnn.modelnet10", dataset="modelnet10", recipe={"command": command})
-    assert train_all.made_by(typed.split(), card, {}) is same
+    assert train_all.command_matches_card(typed.split(), card, {}) is same
     more = plain("dgcnn.modelnet10", dataset="modelnet10", recipe={"command": f"{command} --average"})
-    assert not train_all.made_by(typed.split(), more, {})
+    assert not train_all.command_matches_card(typed.split(), more, {})
 
 
 def test_the_cards_of_this_clone_are_recognised_as_made_by_the_small_list() -> None:
     known = {path.stem: store.read_card(path) for folder in ("zoo/checkpoints", "mirror", "benchmarks/seeds")
              for path in (BENCHMARKS.parent / folder).glob("*.*.json")}  # fmt: skip
     for name, words in [*SMALL.items(), *SEED.items()]:
-        assert train_all.made_by(words, known[name], known), name
-    assert not any(train_all.made_by(words, known[name], known) for name, words in FULL.items())
+        assert train_all.command_matches_card(words, known[name], known), name
+    assert not any(train_all.command_matches_card(words, known[name], known) for name, words in FULL.items())
 
 
 def test_the_card_of_a_real_command_is_recognised(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +173,7 @@ def test_the_card_of_a_real_command_is_recognised(home: Path, monkeypatch: pytes
             done = CliRunner().invoke(cli.main, [*typed.split(), *how])
             assert done.exit_code == 0, done.output
         known = store.cards()
-        return bool(train_all.made_by(typed.split(), known[name], known))
+        return bool(train_all.command_matches_card(typed.split(), known[name], known))
 
     trained = "train dgcnn --dataset shapes --points 24 --epochs 12 --width 0.25"
     assert made(trained, "dgcnn-0.25x.shapes")

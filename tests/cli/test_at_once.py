@@ -18,7 +18,7 @@ from store_entries import make
 from zoo.cards.licences import Licences
 from zoo.cli.reprune import reprune
 from zoo.cli.train import train
-from zoo.cli.wording import in_words_of
+from zoo.cli.wording import with_option_names
 
 ROOT = Path(__file__).parents[2]
 OWN = Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="Apache-2.0")
@@ -144,14 +144,14 @@ def test_it_is_said_at_once_in_one_sentence(line: str, answers: dict[str, tuple[
 
 def test_parameters_are_printed_as_the_options_of_the_command() -> None:
     message = "`data_dir=DIR`, `download=True`, `resume=False`, `eps`, `macs`, `eval_dtype=float32`, `zoo info x`, `k`"
-    assert in_words_of(reprune, message) == (
+    assert with_option_names(reprune, message) == (
         "--data-dir DIR, --download, --no-resume, --eps, --target-macs, -O search.eval_dtype=float32, `zoo info x`, `k`"
     )
-    assert in_words_of(reprune, "`recovery`, `update_weights=False`") == "--recovery, --no-repair"
-    assert in_words_of(train, "`arch` with `width=0.5`, without `overwrite=False`") == (
+    assert with_option_names(reprune, "`recovery`, `update_weights=False`") == "--recovery, --no-repair"
+    assert with_option_names(train, "`arch` with `width=0.5`, without `overwrite=False`") == (
         "ARCH with --width 0.5, without no --overwrite"
     )
-    assert in_words_of(click.Command("plain"), "`data_dir=DIR`") == "`data_dir=DIR`"
+    assert with_option_names(click.Command("plain"), "`data_dir=DIR`") == "`data_dir=DIR`"
 
 
 def messages() -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from zoo.cli import reprune as reprune_command
 from zoo.cli import train as train_command
 from zoo.prune import PAPER, PLAIN, Options, Repair, Search
 from zoo.utils import settings_of
-from zoo.workflows import Finetune, command_line, current_words
+from zoo.workflows import Finetune, command_line, translate_old_options
 from zoo.workflows.command_words import same_command, settings_on_card
 from zoo.workflows.pruning import _budget_settings
 
@@ -83,7 +83,7 @@ def test_the_command_on_a_shipped_card_still_means_its_recipe(path: Path, monkey
 
 def test_old_options_are_todays() -> None:
     old = "zoo reprune dgcnn --images 9 --leave a,b --half --target-ms=3 --no-settle --slack 0.1 --weighting output"
-    assert shlex.join(current_words(shlex.split(old))) == (
+    assert shlex.join(translate_old_options(shlex.split(old))) == (
         "zoo reprune dgcnn --samples 9 --exclude a,b --fp16-weights --target-latency=3 -O search.refine=false "
         "-O search.eps_tolerance=0.1 -O repair.weighting=fisher"
     )

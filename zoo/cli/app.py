@@ -84,7 +84,7 @@ class ZooGroup(click.Group):
         except ZooError as error:
             if "torch" not in sys.modules:  # found in the words alone, by every process
                 _wait_for_first_process()
-            raise _CommandError(_in_words_of(ctx.meta.get(_RUNNING), str(error))) from error
+            raise _CommandError(_with_option_names(ctx.meta.get(_RUNNING), str(error))) from error
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader of a pipe has ended: click ends silently
                 raise
@@ -92,12 +92,12 @@ class ZooGroup(click.Group):
             raise _CommandError(f"{file}{error.strerror or error}") from error
 
 
-def _in_words_of(command: click.Command | None, message: str) -> str:
+def _with_option_names(command: click.Command | None, message: str) -> str:
     if command is None:
         return message
-    from zoo.cli.wording import in_words_of
+    from zoo.cli.wording import with_option_names
 
-    return in_words_of(command, message)
+    return with_option_names(command, message)
 
 
 class _CommandError(click.ClickException):

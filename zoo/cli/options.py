@@ -15,7 +15,7 @@ import click
 
 from zoo.cli.params import FILE, FOLDER, PATH
 from zoo.utils import MAX_SEED, keep_freed_memory, load_plugins
-from zoo.workflows import current_words
+from zoo.workflows import translate_old_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
@@ -25,7 +25,7 @@ class SectionedCommand(click.Command):
     """A command whose options are listed under headings, and that takes the options of earlier versions too."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, current_words(args))
+        return super().parse_args(ctx, translate_old_options(args))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

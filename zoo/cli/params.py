@@ -35,9 +35,9 @@ def entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     return _completed(incomplete, store.list_models)
 
 
-def own_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def user_entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The same for the user's own entries."""
-    return _completed(incomplete, store.own_names)
+    return _completed(incomplete, store.user_entry_names)
 
 
 def _completed(incomplete: str, list_names: Callable[[], Sequence[str]]) -> list[str]:

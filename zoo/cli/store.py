@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from zoo import store
-from zoo.cli.params import FILE, FOLDER, entry_names, own_names
+from zoo.cli.params import FILE, FOLDER, entry_names, user_entry_names
 from zoo.display import quantity, table
 
 _MIRROR = click.option("--mirror", "mirror", multiple=True, help="Where to look for what is not here; may be repeated.")
@@ -82,12 +82,12 @@ def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: b
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=own_names)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=user_entry_names)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_JSON
 def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete entries of your own, card and checkpoint. What was downloaded goes with zoo cache clean NAME."""
-    cards = store.own_entries(names)
+    cards = store.user_entries(names)
     if not yes:
         children = sorted({card.name for card in store.cards().values() if card.parent in {c.name for c in cards}})
         for card in cards:

@@ -20,11 +20,11 @@ _OPTION_OF = {
 }  # fmt: skip
 
 
-def in_words_of(command: click.Command, message: str) -> str:
+def with_option_names(command: click.Command, message: str) -> str:
     """The message with every parameter that the command has an option for as that option."""
     params = {param.name: param for param in reversed(command.params) if param.name}  # of two, the first one
 
-    def words(match: re.Match[str]) -> str:
+    def option_name(match: re.Match[str]) -> str:
         name, value = match[1], match[2]
         param = params.get(name) or params.get(_OPTION_OF.get(name, ""))
         if isinstance(param, click.Argument):
@@ -38,7 +38,7 @@ def in_words_of(command: click.Command, message: str) -> str:
             return next(iter(param.secondary_opts), f"no {_longest(param)}")
         return _longest(param) if value in (None, "True") else f"{_longest(param)} {value}"
 
-    return _PARAMETER.sub(words, message)
+    return _PARAMETER.sub(option_name, message)
 
 
 def _longest(param: click.Parameter) -> str:

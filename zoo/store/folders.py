@@ -58,14 +58,14 @@ def is_shipped(name: str) -> bool:
     return (package_dir() / f"{name}.json").exists()
 
 
-def is_own(name: str) -> bool:
+def is_user_entry(name: str) -> bool:
     """Whether the user's own folder holds an entry of this full name."""
     return (user_dir() / f"{name}.json").exists()
 
 
 def is_downloaded(name: str) -> bool:
     """Whether an entry of this full name is neither shipped nor the user's own."""
-    return not (is_shipped(name) or is_own(name))
+    return not (is_shipped(name) or is_user_entry(name))
 
 
 def card_files(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from zoo.cards import Card, resolve_name
 from zoo.errors import ZooError
 from zoo.store import mirrors
-from zoo.store.folders import card_files, is_downloaded, is_own, is_shipped
+from zoo.store.folders import card_files, is_downloaded, is_shipped, is_user_entry
 from zoo.store.save import copy_entry
 from zoo.store.store import cards, matches
 from zoo.store.verify import read_card, verified_path
@@ -82,9 +82,10 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
 
 def _choose(patterns: Sequence[str], ours: Mapping[str, Card]) -> tuple[list[str], dict[str, str]]:
     """The names to publish, sorted; and those of failed experiments that only patterns match, with the reason."""
-    named = {resolve_name(p, ours, preferred=filter(is_own, ours)) for p in patterns if not _is_pattern(p)}
+    named = {resolve_name(p, ours, preferred=filter(is_user_entry, ours)) for p in patterns if not _is_pattern(p)}
     matched = {name for p in patterns if _is_pattern(p) for name in _matching(p, ours)} - named
-    left_out = {name: why for name in sorted(matched) if is_own(name) and (why := _failure(ours[name])) is not None}
+    tried = sorted(name for name in matched if is_user_entry(name))
+    left_out = {name: why for name in tried if (why := _failure(ours[name])) is not None}
     return sorted(named | (matched - left_out.keys())), left_out
 
 

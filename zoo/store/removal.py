@@ -12,18 +12,18 @@ from zoo.store.store import cards
 from zoo.store.verify import read_card
 
 
-def own_names() -> list[str]:
+def user_entry_names() -> list[str]:
     """The names of the user's own entries, sorted."""
     return [path.stem for path in card_files(user_dir())]
 
 
-def own_entries(names: Sequence[str]) -> list[Card]:
+def user_entries(names: Sequence[str]) -> list[Card]:
     """The cards of the user's own entries of these names, each once.
 
     Raises:
         ZooError: a name is that of a shipped or downloaded entry, or of none, or its card cannot be read.
     """
-    own = own_names()
+    own = user_entry_names()
     return [read_card(user_dir() / f"{name}.json") for name in dict.fromkeys(_resolve(name, own) for name in names)]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from zoo.cards import Card, check_name_text, parse_name, resolve_name
 from zoo.errors import ZooError
 from zoo.store import mirrors
-from zoo.store.folders import cache_dir, card_files, clone_mirror, entry_folders, is_downloaded, is_own
+from zoo.store.folders import cache_dir, card_files, clone_mirror, entry_folders, is_downloaded, is_user_entry
 from zoo.store.save import copy_entry
 from zoo.store.verify import DamagedError, find_local, read_card, verified_path
 from zoo.transfer import FetchError, offline, quarantine, redact
@@ -125,7 +125,7 @@ def matches(name: str, pattern: str) -> bool:
 def _resolve(name: str, cards_by_name: Mapping[str, Card]) -> Card:
     check_name_text(name)
     try:
-        return cards_by_name[resolve_name(name, cards_by_name, preferred=filter(is_own, cards_by_name))]
+        return cards_by_name[resolve_name(name, cards_by_name, preferred=filter(is_user_entry, cards_by_name))]
     except ZooError as error:
         if (how := mirrors.how_to_get(name, [*clone_mirror(), *mirrors.configured_mirrors()])) is None:
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from zoo.workflows.command_words import SETTING_TYPES, command_line, current_words, stated_settings
+from zoo.workflows.command_words import SETTING_TYPES, command_line, stated_settings, translate_old_options
 
 if TYPE_CHECKING:
     from zoo.workflows.checks import (
@@ -34,9 +34,8 @@ __all__ = [
     "SETTING_TYPES", "BenchmarkResult", "DataSpec", "EntryResult", "EvaluationResult", "Finetune", "Guess",
     "Measurement", "PredictionResult", "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "check_bench",
     "check_convert", "check_eval", "check_finetune", "check_reprune", "check_train", "choose_device", "command_line",
-    "current_words", "draw", "evaluate_entry", "find_card", "finetune_entry", "forward_record", "holdout_split",
-    "measure", "predict_files", "reprune", "save_entry", "stated_settings",
-    "train_entry",
+    "draw", "evaluate_entry", "find_card", "finetune_entry", "forward_record", "holdout_split", "measure",
+    "predict_files", "reprune", "save_entry", "stated_settings", "train_entry", "translate_old_options",
 ]  # fmt: skip
 
 _LAZY = {

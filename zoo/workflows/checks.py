@@ -18,7 +18,7 @@ from typing import Any
 from zoo import store
 from zoo.cards import Card, parse_name
 from zoo.datasets import check_request, dataset_info, default_dir, list_datasets
-from zoo.datasets.folder import own_folder
+from zoo.datasets.folder import user_folder_listing
 from zoo.errors import ZooError, suggest
 from zoo.export_targets import check_new_checkpoint
 from zoo.prune import Budget, check_goal
@@ -221,7 +221,7 @@ def _data_of(card: Card, data: DataSpec, *, same_classes: bool = False) -> DataS
     spec = DataSpec.of(card, data)
     info = _check_data(spec, card.name, _KINDS.get(len(card.sample_shape)))
     if same_classes and spec.folder is not None:
-        check_classes(card, spec, own_folder(spec.dataset, spec.data_dir).classes)
+        check_classes(card, spec, user_folder_listing(spec.dataset, spec.data_dir).classes)
     if same_classes and spec.dataset != card.dataset and info not in (None, card.num_classes):
         raise ZooError(
             f"{card.name} tells {card.num_classes} classes apart, but {spec.dataset} has {info}: "
@@ -256,7 +256,7 @@ def _check_data(spec: DataSpec, name: str, kind: str | None) -> int | None:
     _check_known(spec.dataset)
     form = {key: value for key, value in vars(spec).items() if key not in ("dataset", "data_dir", "validation")}
     info = dataset_info(spec.dataset)
-    listing = own_folder(spec.dataset, spec.data_dir) if info.kind is None else None
+    listing = user_folder_listing(spec.dataset, spec.data_dir) if info.kind is None else None
     holds = info.kind or (listing.kind if listing else None)
     if kind is not None and holds is not None and holds != kind:
         fitting = ", ".join(other for other in list_datasets() if dataset_info(other).kind in (kind, None))

@@ -57,7 +57,7 @@ def _translations() -> dict[str, str]:
 _AS_SETTING = _translations()
 
 
-def current_words(words: Sequence[str]) -> list[str]:
+def translate_old_options(words: Sequence[str]) -> list[str]:
     """The words of a command (train, finetune or reprune) with the options of earlier versions in today's form."""
     current: list[str] = []
     rest = iter(words)
@@ -89,14 +89,14 @@ def command_line(command: str, argument: str, recipe: Mapping[str, Value]) -> st
         words.append("--" + key.replace("_", "-"))
         if value is not True:
             words += [str(part) for part in (value if isinstance(value, tuple) else (value,))]
-    return shlex.join(current_words(words))
+    return shlex.join(translate_old_options(words))
 
 
 def stated_settings(command: str) -> set[str]:
     """The names on cards of the settings that a command states."""
     stated: set[str] = set()
     first_names = {today: first for first, today in RENAMED.items()}
-    words = current_words(shlex.split(command))
+    words = translate_old_options(shlex.split(command))
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == "-O":
             name = following.partition("=")[0]
@@ -116,7 +116,7 @@ def same_command(one: str, other: str) -> bool:
 def _sorted_options(command: str) -> list[list[str]]:
     """The command's words: those before the first option, then each option with its values, sorted."""
     parts: list[list[str]] = [[]]
-    for word in current_words(shlex.split(command)):
+    for word in translate_old_options(shlex.split(command)):
         if re.match("--?[a-zA-Z]", word):
             parts.append([])
         parts[-1].append(word)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoo import distributed, store
 from zoo.cards import UNKNOWN, Card, Value
 from zoo.datasets import dataset_info, dataset_title, list_datasets, load
-from zoo.datasets.folder import own_folder
+from zoo.datasets.folder import user_folder_listing
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class DataSpec:
             raise ZooError(f"{card.name} does not say which data set it was trained on: name it with `dataset=NAME`")
         form: dict[str, Any] = {"dataset": card.dataset}
         dataset = changed.get("dataset", card.dataset)
-        if dataset == card.dataset or is_own(dataset):
+        if dataset == card.dataset or is_user_folder(dataset):
             form |= _shape_option(dataset, card.sample_shape)
             kept = ("mean", "std", *(["validation"] if dataset == card.dataset else []))
             form |= {key: card.recipe[key] for key in kept if key in card.recipe}
@@ -94,7 +94,7 @@ class DataSpec:
     @property
     def folder(self) -> str | None:
         """The name of the user's own folder, without the folders above it; None of the zoo's data sets."""
-        if self.data_dir is None or not is_own(self.dataset):
+        if self.data_dir is None or not is_user_folder(self.dataset):
             return None
         name = Path(self.data_dir).expanduser().resolve().name
         return "".join(sign for sign in name if sign.isprintable()) or self.dataset
@@ -114,7 +114,9 @@ class DataSpec:
 
     def identity(self) -> dict[str, Value]:
         """What tells runs apart on data that cards describe alike: the files of the user's own folder."""
-        return {"files": own_folder(self.dataset, self.data_dir).digest()} if is_own(self.dataset) else {}
+        if not is_user_folder(self.dataset):
+            return {}
+        return {"files": user_folder_listing(self.dataset, self.data_dir).digest()}
 
     def recipe(self, loaded: LabelledDataset) -> dict[str, Value]:
         """The settings that give the same samples again, as cards state them, the defaults of the data set included.
@@ -127,7 +129,7 @@ class DataSpec:
         return {key: value for key, value in settings.items() if value is not None}
 
 
-def is_own(dataset: str) -> bool:
+def is_user_folder(dataset: str) -> bool:
     """Whether the name stands for a folder of the user's own."""
     return dataset in list_datasets() and dataset_info(dataset).kind is None
 
