@@ -229,7 +229,8 @@ class Runtime:
     cache_bytes  for the activations that are kept in front of a layer; past them stages are run again
     resume_file  holds the finished groups: a killed run, called again with the same arguments, continues from there
     cache_file   holds what other goals for the same network, data and options can reuse: with a budget the groups'
-                 sensitivity curves, or the widths of every eps that was tried. The report names the groups reused
+                 sensitivity curves, or the widths of every eps that was tried (the report names the groups reused);
+                 beside it, the Fisher matrices of the unpruned network
     progress     show a progress bar
     """
 

@@ -18,7 +18,7 @@ from zoo.prune.network_report import NetworkReport
 from zoo.prune.options import Budget, Options, Runtime, check_goal, default_method
 from zoo.prune.postprocess import distil, recalibrate
 from zoo.prune.report import PruneReport
-from zoo.prune.resume import CacheFile, Fingerprint, ResumeFile, hash_inputs
+from zoo.prune.resume import CacheFile, Fingerprint, MatrixCache, ResumeFile, hash_inputs
 from zoo.prune.samples import Data, checked_samples
 from zoo.prune.search import get_method, resolve_config
 from zoo.prune.validation import (
@@ -127,7 +127,7 @@ class _Run:
         self.groups = groups_by_name(session.groups, groups)
         self.names = [group.name for group in self.groups]
         self.network_report = NetworkReport(session)
-        self.fisher = session.fisher_matrices() if self.method.gram else None
+        self.fisher = self._fisher_matrices() if self.method.gram else None
         self.reused: list[str] = []
 
     def at_goal(self, eps: float | None, widths: Mapping[str, int] | None) -> _Outcome:
@@ -203,6 +203,20 @@ class _Run:
             widths, eps = self.method.widths(self.session, self.groups, target, eps), None
         layerwise = LayerwisePass(self.session, self.fisher, eps=eps, widths=widths, rounded=rounded)
         return layerwise.run(self.groups, reference, resume, progress=self.runtime.progress)
+
+    def _fisher_matrices(self) -> dict[str, list[Tensor]] | None:
+        """Those of the unpruned network, which serve every goal: read from their file, or computed."""
+        if self.runtime.cache_file is None:
+            return self.session.fisher_matrices()
+        file = Path(self.runtime.cache_file).with_suffix(".fisher.safetensors")
+        cache = MatrixCache(file, self._fingerprint({"fisher": True}, judged=True))
+        if cache.matrices is None:
+            matrices = self.session.fisher_matrices()
+            if matrices is not None:
+                cache.store(matrices)
+            return matrices
+        device = self.session.inputs.device
+        return {name: [matrix.to(device) for matrix in group] for name, group in cache.matrices.items()}
 
     def _costs(self, budget: Budget) -> Costs:
         return costs_of(self.session, self.groups, budget, progress=self.runtime.progress)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from zoo import distributed
@@ -121,6 +123,46 @@ class CacheFile:
             return
         self.values.update(values)
         _replace(self.path, self.fingerprint, {"values": self.values})
+
+
+class MatrixCache:
+    """The matrices of groups, by name, in one safetensors file that is replaced atomically, for other runs to reuse.
+
+    matrices  group name -> its matrices, or None where the file holds none of this fingerprint
+
+    path None keeps nothing on disk. A damaged file counts as none. Of several processes the first reads and writes.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: Fingerprint) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.matrices = distributed.run_on_rank0(self._load)
+
+    def _load(self) -> dict[str, list[Tensor]] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:  # type: ignore[no-untyped-call]
+                metadata = file.metadata() or {}
+                content = {"fingerprint": metadata["fingerprint"], "outputs": json.loads(metadata["outputs"])}
+                if not self.fingerprint.matches(content):
+                    return None
+                sizes = json.loads(metadata["sizes"])
+                return {name: [file.get_tensor(f"{name}/{i}") for i in range(n)] for name, n in sizes.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
+            return None
+
+    def store(self, matrices: Mapping[str, list[Tensor]]) -> None:
+        """Keep the matrices, on disk before this returns."""
+        if self.path is None or distributed.rank() != 0:
+            return
+        tensors = {f"{name}/{i}": m.cpu().contiguous() for name, group in matrices.items() for i, m in enumerate(group)}
+        metadata = {
+            "fingerprint": self.fingerprint.hash, "outputs": json.dumps(self.fingerprint.outputs),
+            "sizes": json.dumps({name: len(group) for name, group in matrices.items()}),
+        }  # fmt: skip
+        with new_file(self.path) as file:
+            file.write(save(tensors, metadata))
 
 
 def _report_from(fields: Mapping[str, Any]) -> GroupReport:

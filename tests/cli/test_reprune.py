@@ -19,9 +19,10 @@ from torch.nn.functional import kl_div, log_softmax
 import zoo
 from zoo import store
 from zoo.datasets.shapes import Shapes
+from zoo.evaluate import evaluate
 from zoo.prune import PLAIN, Budget, Options, Search, layerwise, prune
 from zoo.prune.resume import ResumeFile
-from zoo.workflows import data_spec, pruning
+from zoo.workflows import data_spec, earlier_evaluation, pruning
 
 QUICK = ["reprune", "dgcnn-0.25x", "--eps", "0.1", "--method", "l1", "--samples", "40", "--device", "cpu",
          "--groups", "edge1,edge2,conv5"]  # fmt: skip
@@ -47,6 +48,18 @@ def test_the_plan_comes_first_on_standard_error_then_a_line_a_group_and_the_endi
         assert words in str(card.recipe["command"])
     for group, width in card.widths.items():  # also of a group that was pruned, at most to a multiple
         assert width == store.info("dgcnn-0.25x").widths[group] or width % (8 if group == "conv5" else 4) == 0
+
+
+def test_another_eps_counts_the_parents_right_answers_no_more(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluated: list[Any] = []
+    monkeypatch.setattr(earlier_evaluation, "evaluate", lambda *a, **k: evaluated.append(a) or evaluate(*a, **k))
+    goal = ["--method", "l1", "--samples", "40", "--device", "cpu", "--groups", "edge1", "--no-recovery", "--json"]
+    first, second = (
+        json.loads(run("reprune", "dgcnn-0.25x", "--eps", eps, *goal).stdout)["card"] for eps in ("0.001", "5")
+    )
+    assert len(evaluated) == 1
+    assert first["parent_accuracy"] == second["parent_accuracy"]
+    assert second["macs"] < first["macs"]
 
 
 def test_json_is_one_document_and_quiet_is_silent(home: Path) -> None:

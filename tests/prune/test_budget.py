@@ -1,5 +1,6 @@
 """A budget for the whole network: costs against counting the network built, allocation against every combination."""
 
+import copy
 import itertools
 import json
 import math
@@ -134,6 +135,33 @@ def test_another_budget_reuses_the_sensitivity_curves_and_ends_as_without(case, 
     file.write_text(json.dumps({"fingerprint": "of another network", "values": {"features.0": [0.0]}}))
     _, fresh = prune(model, (x, None), budget=Budget(macs=0.6), **kept)
     assert fresh.reused == []
+
+
+def test_another_eps_reuses_the_fisher_matrices_and_ends_as_without(case, tmp_path, monkeypatch):
+    model, x = case
+    computed = []
+    fresh = PruningSession.fisher_matrices
+    monkeypatch.setattr(PruningSession, "fisher_matrices", lambda session: computed.append(1) or fresh(session))
+    options = exact()
+    kept = {"method": "repaired", "options": options, "runtime": Runtime(cache_file=tmp_path / "cache.json")}
+    prune(model, (x, None), eps=0.02, **kept)
+    again, _ = prune(model, (x, None), eps=0.1, **kept)
+    assert len(computed) == 1
+    alone, _ = prune(model, (x, None), eps=0.1, method="repaired", options=options)
+    assert again.widths == alone.widths
+    for name, value in alone.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        next(other.parameters()).mul_(0.9)
+    prune(other, (x, None), eps=0.1, **kept)
+    prune(other, (x, None), eps=0.1, seed=1, **kept)
+    prune(model, (x.flip(0), None), eps=0.1, **kept)
+    assert len(computed) == 5  # `alone`, and anew for another network, seed, samples
+    (file,) = tmp_path.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    prune(model, (x.flip(0), None), eps=0.1, **kept)
+    assert len(computed) == 6  # a damaged file counts as none
 
 
 @pytest.mark.parametrize("repair", [None, Repair()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -59,13 +59,14 @@ def evaluate(
     workers: int = 0,
     progress: bool = False,
     title: str = "evaluate",
+    on_batch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Evaluation:
     """Run the model once over every sample, on the device that the model is on.
 
     `samples` is a dataset of (input, label) pairs or a pair of tensors, inputs (M, ...) and labels (M,). Sums over
     samples are kept in float64, so the result does not depend on the batch size but for rounding. Several processes
     (`zoo.distributed.process_group`) call this together: each runs its shard of the samples, and all return the same
-    result. `title` stands before the progress bar.
+    result. `title` stands before the progress bar; `on_batch` is called with the inputs and labels of each batch.
 
     Raises ZooError, in all processes, for an empty data set, NaN in the data, logits that are not finite, and labels
     that the model has no output for.
@@ -87,6 +88,8 @@ def evaluate(
         for inputs, labels in progress_bar(data, title, total=len(order), show=show_bar):
             logits = model(inputs).float()
             check_logits(logits, labels)
+            if on_batch is not None:
+                on_batch(inputs, labels)
             entropy += F.cross_entropy(logits, labels, reduction="sum").double()
             predictions.append(logits.argmax(1))
             targets.append(labels)

@@ -8,7 +8,6 @@ import logging
 import math
 import shlex
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +41,7 @@ from zoo.utils import check_seed, settings_of, sha256_of
 from zoo.workflows.checks import check_groups, check_reprune
 from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
 from zoo.workflows.data_spec import DataSpec, Splits, check_classes, warn_if_trained_on_validation
-from zoo.workflows.measurement import measure
+from zoo.workflows.earlier_evaluation import measure_or_reuse
 from zoo.workflows.plan import Plan
 from zoo.workflows.recipes import RECOVERY_PASSES, RECOVERY_SAMPLES, Finetune
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
@@ -219,10 +218,15 @@ def reprune(
     identity = {"parent": parent.name, "sha256": parent.sha256, **settings, "device": device.type}
     identity |= splits.spec.identity()
     with run_folder("reprune", identity, resume=run.resume) as folder:
-        started = time.monotonic()
-        before = measure(parent.model, splits.test, workers=run.workers, progress=run.progress, title="evaluate")
+        evaluated = {
+            "evaluated": parent.sha256, "device": device.type, "torch": torch.__version__,
+            **splits.spec.recipe(splits.test), **splits.spec.identity(),
+        }  # fmt: skip
+        before, seconds = measure_or_reuse(
+            parent.model, splits.test, _cache_file(evaluated),
+            workers=run.workers, progress=run.progress,
+        )  # fmt: skip
         if show:
-            seconds = (time.monotonic() - started) / len(splits.test)
             plan = Plan(parent, splits, before, seconds, config, eps, budget, samples, recovery, finetune, run)
             print(plan.text(chosen), file=sys.stderr, flush=True)
         pruned, report = prune(
