@@ -19,7 +19,7 @@ import zoo
 from zoo import checkpoint, models, store
 from zoo.datasets.shapes import Shapes
 from zoo.evaluate import count, evaluate, processor_name
-from zoo.workflows import RunOptions, command_line, data_spec, reprune
+from zoo.workflows import PruneSpec, RunOptions, command_line, data_spec, reprune
 
 
 def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_path, monkeypatch):
@@ -315,7 +315,7 @@ def test_any_seed_that_a_card_can_state_trains_and_prunes(home, seed):
 def test_a_seed_that_is_none_is_refused_from_python_too():
     for seed in (-1, 2**53, 0.5, True):
         with pytest.raises(zoo.ZooError, match="the seed is"):
-            reprune("dgcnn-0.25x", eps=0.1, seed=seed)
+            reprune("dgcnn-0.25x", PruneSpec(eps=0.1, seed=seed))
 
 
 def test_a_tilde_behind_an_equals_sign_is_the_home_folder(home, tmp_path, monkeypatch):
@@ -367,9 +367,8 @@ def test_command_lines():
 
 
 def test_the_library_takes_what_the_command_takes(home):
-    result = reprune(
-        "dgcnn-0.25x", eps=0.02, method="local", samples=20, run=RunOptions(device="cpu", name="mine.shapes")
-    )
+    spec = PruneSpec(eps=0.02, method="local", samples=20)
+    result = reprune("dgcnn-0.25x", spec, run=RunOptions(device="cpu", name="mine.shapes"))
     assert result.card == store.info("mine.shapes")
     command = str(result.card.recipe["command"])
     assert command.endswith("--samples 20 --recovery 100 --finetune-epochs 0 --seed 0 --name mine.shapes")

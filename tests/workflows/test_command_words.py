@@ -19,9 +19,8 @@ from zoo.cli import reprune as reprune_command
 from zoo.cli import train as train_command
 from zoo.prune import PAPER, PLAIN, Options, Repair, Search
 from zoo.utils import settings_of
-from zoo.workflows import Finetune, command_line, translate_old_options
+from zoo.workflows import Finetune, PruneSpec, command_line, translate_old_options
 from zoo.workflows.command_words import same_command, settings_on_card
-from zoo.workflows.pruning import _budget_settings
 
 ROOT = Path(__file__).parents[2]
 CARDS = sorted(
@@ -39,8 +38,11 @@ def parsed(command: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def catch(target: Any, data: Any = None, **arguments: Any) -> None:
         caught.update(arguments, target=target, data=data)
 
+    def catch_reprune(target: Any, spec: PruneSpec, **arguments: Any) -> None:
+        caught.update(vars(spec), **arguments, spec=spec, target=target)
+
     monkeypatch.setattr("zoo.workflows.training.train_entry", catch)
-    monkeypatch.setattr("zoo.workflows.pruning.reprune", catch)
+    monkeypatch.setattr("zoo.workflows.pruning.reprune", catch_reprune)
     for check in ("check_train", "check_reprune"):  # most entries and data sets are not here
         monkeypatch.setattr(f"zoo.workflows.checks.{check}", lambda *given, **named: None)
     for module in (train_command, reprune_command):
@@ -63,7 +65,7 @@ def test_the_command_on_a_shipped_card_still_means_its_recipe(path: Path, monkey
         expected = {"width": 1.0, **recipe}
         assert settings["target"] == card["arch"]
     else:
-        goal = {"eps": settings["eps"]} if settings["eps"] else _budget_settings(settings["budget"])
+        goal = settings["spec"].goal_on_card()
         typed |= {"method": settings["method"], "images": settings["samples"], **goal}
         typed |= {"finetune_epochs": settings["finetune"].epochs, "distil": settings["finetune"].distil}
         typed |= {"groups": ",".join(settings["groups"]) if settings["groups"] else None}

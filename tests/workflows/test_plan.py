@@ -11,7 +11,7 @@ import pytest
 
 from zoo.models import build
 from zoo.prune import PAPER, Budget, Options, Search, resolve_config
-from zoo.workflows import Finetune, RunOptions
+from zoo.workflows import Finetune, PruneSpec, RunOptions
 from zoo.workflows.plan import Plan, _duration
 
 
@@ -19,7 +19,8 @@ def plan(**changes: Any) -> Plan:
     """A plan for a DGCNN of which 880 of 1024 are right, on 512 samples; 0.01 s a sample."""
     split = SimpleNamespace(sample_shape=(3, 512))
     options, method = changes.pop("options", Options()), changes.pop("method", "repaired")
-    budget = changes.get("budget")
+    budget = changes.pop("budget", None)
+    spec = PruneSpec(eps=None if budget else 0.02, budget=budget)
     given = {
         "parent": SimpleNamespace(name="dgcnn.shapes", model=build("dgcnn", num_classes=20)),
         "splits": SimpleNamespace(
@@ -30,9 +31,8 @@ def plan(**changes: Any) -> Plan:
             counts=SimpleNamespace(parameters=1_804_000, macs=1_196_000_000),
             evaluation=SimpleNamespace(correct=880, total=1024),
         ),
-        "seconds": 0.01, "config": resolve_config(method, options, budget), "eps": None if budget else 0.02,
-        "budget": budget, "samples": 512, "recovery": 1024, "finetune": Finetune(),
-        "run": RunOptions(output_dir=Path("mine")), **changes,
+        "seconds": 0.01, "config": resolve_config(method, options, budget), "spec": spec, "samples": 512,
+        "recovery": 1024, "finetune": Finetune(), "run": RunOptions(output_dir=Path("mine")), **changes,
     }  # fmt: skip
     return Plan(**given)
 

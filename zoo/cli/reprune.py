@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     fields = take(options, "update_weights recalibrate distil_epochs")
     settings |= {f"repair.{name}": value for name, value in fields.items()}
     settings |= {f"search.{name}": value for name, value in take(options, "round_to").items()}
-    from zoo.workflows import Finetune, check_reprune
+    from zoo.workflows import Finetune, PruneSpec, WeightsFile, check_reprune
 
     method = options.pop("method") or default_method(search)
     recovery = options.pop("recovery")
@@ -116,24 +117,20 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
         recovery = 0
     finetune = Finetune(options.pop("finetune_epochs"), options.pop("finetune_distil"), recovery)
     data, run = data_spec(options), run_options(options)
+    target = WeightsFile(entry, weights) if weights else entry
+    spec = PruneSpec(budget=budget, method=method, **options)
     for record in ("search", "repair"):  # the values alone; which of them exclude one another depends on the method
         start = Options(search, Repair() if record == "repair" else None)
         with_settings(start, {key: value for key, value in settings.items() if key.startswith(f"{record}.")})
     if not on_several_machines():
-        check_reprune(
-            entry, data=data, run=run, weights=weights, budget=budget, method=method, finetune=finetune, **options
-        )  # fmt: skip
+        check_reprune(target, spec, finetune=finetune, data=data, run=run)
     with process_group():
         from zoo.prune import default_repair
-        from zoo.workflows import WeightsFile
         from zoo.workflows import reprune as reprune_entry
 
         defaults = Options(search=search, repair=default_repair(method))
-        result = reprune_entry(
-            WeightsFile(entry, weights) if weights else entry, budget=budget, method=method,
-            options=with_settings(defaults, settings), finetune=finetune, data=data, run=run, **options,
-        )  # fmt: skip
-        print_result(result, as_json)
+        spec = replace(spec, options=with_settings(defaults, settings))
+        print_result(reprune_entry(target, spec, finetune=finetune, data=data, run=run), as_json)
 
 
 def budget_of(options: dict[str, Any]) -> Budget | None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from zoo.workflows.evaluation import BenchmarkResult, EvaluationResult, bench_entries, evaluate_entry
     from zoo.workflows.measurement import Measurement, forward_record, measure
     from zoo.workflows.prediction import Guess, PredictionResult, predict_files
-    from zoo.workflows.pruning import PruningResult, WeightsFile, draw, reprune
+    from zoo.workflows.prune_spec import PruneSpec, WeightsFile
+    from zoo.workflows.pruning import PruningResult, draw, reprune
     from zoo.workflows.recipes import Finetune
     from zoo.workflows.run import RunOptions, choose_device
     from zoo.workflows.save import EntryResult, save_entry
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SETTING_TYPES", "BenchmarkResult", "DataSpec", "EntryResult", "EvaluationResult", "Finetune", "Guess",
-    "Measurement", "PredictionResult", "PruningResult", "RunOptions", "WeightsFile", "bench_entries", "check_bench",
-    "check_convert", "check_eval", "check_finetune", "check_reprune", "check_train", "choose_device", "command_line",
-    "draw", "evaluate_entry", "find_card", "finetune_entry", "forward_record", "holdout_split", "measure",
-    "predict_files", "reprune", "save_entry", "stated_settings", "train_entry", "translate_old_options",
+    "Measurement", "PredictionResult", "PruneSpec", "PruningResult", "RunOptions", "WeightsFile", "bench_entries",
+    "check_bench", "check_convert", "check_eval", "check_finetune", "check_reprune", "check_train", "choose_device",
+    "command_line", "draw", "evaluate_entry", "find_card", "finetune_entry", "forward_record", "holdout_split",
+    "measure", "predict_files", "reprune", "save_entry", "stated_settings", "train_entry", "translate_old_options",
 ]  # fmt: skip
 
 _LAZY = {
@@ -47,7 +48,8 @@ _LAZY = {
     "evaluation": ("BenchmarkResult", "EvaluationResult", "bench_entries", "evaluate_entry"),
     "measurement": ("Measurement", "forward_record", "measure"),
     "prediction": ("Guess", "PredictionResult", "predict_files"),
-    "pruning": ("PruningResult", "WeightsFile", "draw", "reprune"),
+    "prune_spec": ("PruneSpec", "WeightsFile"),
+    "pruning": ("PruningResult", "draw", "reprune"),
     "recipes": ("Finetune",),
     "run": ("RunOptions", "choose_device"),
     "save": ("EntryResult", "save_entry"),

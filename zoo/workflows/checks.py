@@ -21,10 +21,9 @@ from zoo.datasets import check_request, dataset_info, default_dir, list_datasets
 from zoo.datasets.folder import user_folder_listing
 from zoo.errors import ZooError, suggest
 from zoo.export_targets import check_new_checkpoint
-from zoo.prune import Budget, check_goal
 from zoo.utils import check_folder, checkpoint_header, decorator_calls, expand_path, load_plugins, weights_format
-from zoo.workflows.command_words import TARGETS
 from zoo.workflows.data_spec import DataSpec, check_classes
+from zoo.workflows.prune_spec import PruneSpec, WeightsFile
 from zoo.workflows.recipes import Finetune, resolve_recipe
 from zoo.workflows.run import RunOptions
 
@@ -66,37 +65,32 @@ def check_finetune(
 
 
 def check_reprune(
-    name: str, *, data: DataSpec, run: RunOptions, weights: Path | None = None, eps: float | None = None,
-    budget: Budget | None = None, method: str | None = None, groups: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None, samples: int | None = None, finetune: Finetune | None = None, seed: int = 0,
-) -> None:  # fmt: skip
+    entry: str | WeightsFile, spec: PruneSpec, *, finetune: Finetune, data: DataSpec, run: RunOptions
+) -> None:
     """Raise ZooError for what is wrong with `zoo.workflows.reprune` of these arguments."""
-    check_goal(eps, None, budget)
     _check_run(run)
-    if samples is not None and samples < 1:
-        raise ZooError(f"{samples} samples are too few to prune on: give 1 or more")
-    if method is not None and method not in (known := methods()):
-        raise ZooError(f"There is no pruning method '{method}'; {suggest(method, known)}")
-    if weights is None:
-        card = find_card(name, run.mirror)
-        if card is None:
-            _check_file(name, data, same_classes=True)
-            return
-        arch, parent, spec = card.arch, card.name, _data_of(card, data, same_classes=True)
-        check_groups(card.name, card.widths, groups, exclude)
-    else:
+    if spec.method is not None and spec.method not in (known := methods()):
+        raise ZooError(f"There is no pruning method '{spec.method}'; {suggest(spec.method, known)}")
+    if isinstance(entry, WeightsFile):
+        arch = argument = entry.arch
         kinds = architectures()
-        if name not in kinds:
-            raise ZooError(f"with weights from a file, the name is that of a network: {suggest(name, kinds)}")
+        if arch not in kinds:
+            raise ZooError(f"with weights from a file, the name is that of a network: {suggest(arch, kinds)}")
         if not data.dataset:
             raise ZooError("with weights from a file, say which data set they were trained on: `dataset=NAME`")
-        arch, parent, spec = name, f"{name}.{data.suffix}", data
-        weights_format(expand_path(weights))
-        _check_data(data, name, kinds[name])
-    if finetune is not None and finetune.epochs:
-        finetune.recipe(arch, spec.dataset)
-    goals = {option: getattr(budget, kind) for option, kind in TARGETS.items()} if budget else {"eps": eps}
-    _check_name(run, "reprune", parent if weights is None else arch, {"seed": seed, **goals}, parent)
+        parent = f"{arch}.{data.suffix}"
+        weights_format(expand_path(entry.path))
+        _check_data(data, arch, kinds[arch])
+    else:
+        card = find_card(entry, run.mirror)
+        if card is None:
+            _check_file(entry, data, same_classes=True)
+            return
+        arch, parent, argument, data = card.arch, card.name, card.name, _data_of(card, data, same_classes=True)
+        check_groups(card.name, card.widths, spec.groups, spec.exclude)
+    if finetune.epochs:
+        finetune.recipe(arch, data.dataset)
+    _check_name(run, "reprune", argument, {"seed": spec.seed, **spec.goal_on_card()}, parent)
 
 
 def check_eval(name: str, *, data: DataSpec, run: RunOptions) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from zoo.cards import Accuracy
 from zoo.display import percent, quantity
 from zoo.models import groups_of
-from zoo.prune import Budget, MethodConfig, get_method
+from zoo.prune import MethodConfig, get_method
 from zoo.workflows.data_spec import Splits
 from zoo.workflows.measurement import Measurement
+from zoo.workflows.prune_spec import PruneSpec
 from zoo.workflows.recipes import RECOVERY_PASSES, Finetune
 from zoo.workflows.run import RunOptions
 from zoo.workflows.save import Parent
@@ -33,8 +34,7 @@ class Plan:
     measured: Measurement
     seconds: float
     config: MethodConfig
-    eps: float | None
-    budget: Budget | None
+    spec: PruneSpec
     samples: int
     recovery: int
     finetune: Finetune
@@ -63,17 +63,18 @@ class Plan:
         return "\n".join(lines)
 
     def _samples(self) -> str:
-        held_out = round(self.config.search.holdout * self.samples) if self.eps is not None else 0
+        held_out = round(self.config.search.holdout * self.samples) if self.spec.eps is not None else 0
         kind = "clouds" if len(self.splits.train.sample_shape) == 2 else "samples"
         parts = f" ({self.samples - held_out} choose neurons, {held_out} judge)" if held_out else ""
         return f"{self.samples} training {kind}{parts}"
 
     def _goal(self) -> str:
-        if self.eps is not None:
-            return f"tolerance {self.eps:g} nats a group"
-        assert self.budget is not None  # one of the two is given
-        value = getattr(self.budget, self.budget.kind)
-        return f"to {value:g} of the {self.budget.kind}" if value <= 1 else f"to {quantity(value)} {self.budget.kind}"
+        if self.spec.eps is not None:
+            return f"tolerance {self.spec.eps:g} nats a group"
+        budget = self.spec.budget
+        assert budget is not None  # one of the two is given
+        value = getattr(budget, budget.kind)
+        return f"to {value:g} of the {budget.kind}" if value <= 1 else f"to {quantity(value)} {budget.kind}"
 
     def _widths(self) -> str:
         step = self.config.search.round_to

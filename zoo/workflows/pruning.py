@@ -8,7 +8,7 @@ import logging
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,9 @@ from zoo.evaluate import batch_indices, batches, count
 from zoo.file_entry import find_entry, typed_name
 from zoo.models import groups_of
 from zoo.prune import (
-    Budget,
     Options,
     PruneReport,
     Runtime,
-    check_goal,
     default_method,
     default_repair,
     distil,
@@ -37,12 +35,13 @@ from zoo.prune import (
     resolve_config,
 )
 from zoo.train import check_log
-from zoo.utils import check_seed, settings_of, sha256_of
+from zoo.utils import settings_of, sha256_of
 from zoo.workflows.checks import check_groups, check_reprune
 from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
 from zoo.workflows.data_spec import DataSpec, Splits, check_classes, warn_if_trained_on_validation
 from zoo.workflows.earlier_evaluation import measure_or_reuse
 from zoo.workflows.plan import Plan
+from zoo.workflows.prune_spec import PruneSpec, WeightsFile
 from zoo.workflows.recipes import RECOVERY_PASSES, RECOVERY_SAMPLES, Finetune
 from zoo.workflows.run import RunOptions, check_name, check_output_dir, choose_device, run_folder
 from zoo.workflows.save import EntryDraft, EntryResult, Parent, finish_entry
@@ -60,14 +59,6 @@ _GOALS = (
 # clouds in batches of 32 lowers it to 0.025, of 8 to 0.023, and three over 512, at the same cost, to 0.020.
 RECOVERY_RATE = 3e-4
 RECOVERY_BATCH = 8
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """A network of the zoo with the weights of a file of somebody else's (`zoo.convert`), to be pruned."""
-
-    arch: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -140,26 +131,16 @@ class PruningResult(EntryResult):
 
 def reprune(
     entry: str | WeightsFile,
+    spec: PruneSpec,
     *,
-    eps: float | None = None,
-    budget: Budget | None = None,
-    method: str | None = None,
-    options: Options | None = None,
-    groups: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    samples: int | None = None,
     finetune: Finetune | None = None,
     data: DataSpec | None = None,
-    seed: int = 0,
     run: RunOptions | None = None,
 ) -> PruningResult:
     """Prune an entry, or a network with the weights of a file, and save the result as a new entry.
 
     entry     its name, or the path of a checkpoint
-    eps, budget, method, options, groups, seed  as of `zoo.prune.prune`; the goal is either eps or a budget
-    exclude   names of groups that are left unpruned
-    samples   the number of training samples to prune on, drawn by the seed, without augmentation; None is the number of
-              the data set, 512
+    spec      how far to prune, and how
     finetune  the training after the cut; None is a short recovery (`Finetune`)
     data      fields that take the place of the entry's own
 
@@ -172,43 +153,20 @@ def reprune(
     Raises ZooError for an unknown entry or method, settings or data or weights that do not fit, NaN in the data, an
     absent device, a name that another entry has, and files that cannot be written.
     """
-    run, options, finetune = run or RunOptions(), options or Options(), finetune or Finetune()
-    method = method or default_method(options.search)
-    check_goal(eps, None, budget)
-    config = resolve_config(method, options, budget)
-    check_seed(seed)
-    runtime = Runtime() if run.memory is None else Runtime(cache_bytes=int(run.memory * 2**30))
-    given, weights = (entry.arch, entry.path) if isinstance(entry, WeightsFile) else (entry, None)
-    check_reprune(
-        given, data=data or DataSpec(), run=run, weights=weights, eps=eps, budget=budget, method=method, groups=groups,
-        exclude=exclude, samples=samples, finetune=finetune, seed=seed,
-    )  # fmt: skip
+    run, finetune, data = run or RunOptions(), finetune or Finetune(), data or DataSpec()
+    config = resolve_config(spec.method or default_method(spec.options.search), spec.options, spec.budget)
+    check_reprune(entry, spec, finetune=finetune, data=data, run=run)
     device = choose_device(run.device)
-    show = run.progress and distributed.rank() == 0
-    parent, splits = _load_parent(entry, data or DataSpec(), run, device)
-    chosen = check_groups(parent.name, (group.name for group in groups_of(parent.model)), groups, exclude)
-    samples = samples or min(len(splits.train), dataset_info(splits.spec.dataset).pruning_samples)
-    inputs, labels = draw(splits.train, samples, seed)
-    recovery = finetune.recovery_samples(options.search, len(splits.train))
+    parent, splits = _load_parent(entry, data, run, device)
+    groups = check_groups(parent.name, (group.name for group in groups_of(parent.model)), spec.groups, spec.exclude)
+    images = spec.samples or min(len(splits.train), dataset_info(splits.spec.dataset).pruning_samples)
+    samples = draw(splits.train, images, spec.seed)
+    recovery = finetune.recovery_samples(spec.options.search, len(splits.train))
+    spec = replace(spec, method=config.name, options=replace(spec.options, repair=config.repair), samples=images)
+    finetune = replace(finetune, recovery=recovery)
     if finetune.epochs:
         check_log(run.log)
-    options = replace(options, repair=config.repair)
-    settings: dict[str, Value] = {
-        "eps": eps,
-        **_budget_settings(budget),
-        "method": method,
-        **settings_on_card(settings_of(options), settings_of(Options(repair=default_repair(method)))),
-        **splits.spec.recipe(splits.train),
-        "weights": entry.path.name if isinstance(entry, WeightsFile) else None,
-        "images": len(labels),
-        "recovery": recovery,
-        "finetune_epochs": finetune.epochs,
-        "finetune_distil": finetune.distil or None,
-        "groups": None if groups is None else ",".join(groups),
-        "leave": None if exclude is None else ",".join(exclude),
-        "seed": seed,
-    }
-    settings.setdefault("no_settle", None)  # the first version's name of refine=False, still part of the identity
+    settings = _settings_on_card(entry, spec, finetune, splits)
     stored: dict[str, Value] = {"half": run.fp16_weights or None}
     argument = entry.arch if isinstance(entry, WeightsFile) else parent.typed or parent.name
     command = command_line("reprune", argument, {**settings, **stored, "name": run.name})
@@ -217,47 +175,70 @@ def reprune(
         check_name(run.name, command, run, parent=parent.name)
     identity = {"parent": parent.name, "sha256": parent.sha256, **settings, "device": device.type}
     identity |= splits.spec.identity()
+    progress = run.progress and distributed.rank() == 0
     with run_folder("reprune", identity, resume=run.resume) as folder:
         evaluated = {
             "evaluated": parent.sha256, "device": device.type, "torch": torch.__version__,
             **splits.spec.recipe(splits.test), **splits.spec.identity(),
         }  # fmt: skip
         before, seconds = measure_or_reuse(
-            parent.model, splits.test, _cache_file(evaluated),
-            workers=run.workers, progress=run.progress,
-        )  # fmt: skip
-        if show:
-            plan = Plan(parent, splits, before, seconds, config, eps, budget, samples, recovery, finetune, run)
-            print(plan.text(chosen), file=sys.stderr, flush=True)
-        pruned, report = prune(
-            parent.model,
-            (inputs.to(device), labels.to(device)),
-            eps=eps,
-            budget=budget,
-            method=method,
-            options=options,
-            groups=chosen,
-            seed=seed,
-            runtime=replace(
-                runtime,
-                resume_file=folder / "prune.json",
-                cache_file=_cache_file({**identity, **dict.fromkeys(_GOALS)}),
-                progress=show,
-            ),
+            parent.model, splits.test, _cache_file(evaluated), workers=run.workers, progress=run.progress
         )
-        passes: tuple[float, ...] = ()
+        if progress:
+            plan = Plan(parent, splits, before, seconds, config, spec, images, recovery, finetune, run)
+            print(plan.text(groups), file=sys.stderr, flush=True)
+        cache_file = _cache_file({**identity, **dict.fromkeys(_GOALS)})
+        runtime = Runtime(resume_file=folder / "prune.json", cache_file=cache_file, progress=progress)
+        if run.memory is not None:
+            runtime = replace(runtime, cache_bytes=int(run.memory * 2**30))
+        pruned, report = prune(
+            parent.model, samples, eps=spec.eps, budget=spec.budget, method=spec.method, options=spec.options,
+            groups=groups, seed=spec.seed, runtime=runtime,
+        )  # fmt: skip
+        losses: tuple[float, ...] = ()
         if recovery:
-            passes = recover(pruned, parent.model, splits.train, samples, recovery, seed=seed, progress=show)
-        name = run.name or _default_name(parent, pruned, splits)
+            losses = recover(pruned, parent.model, splits.train, images, recovery, seed=spec.seed, progress=progress)
         recipe = {"command": command, **settings, "eps": report.eps, **stored, "parent_sha256": parent.sha256}
         if finetune.epochs:
-            tuning = finetune.recipe(parent.arch, splits.spec.dataset)
-            recipe |= {key: value for key, value in vars(tuning).items() if key != "epochs"}
-            augmented = replace(splits, train=splits.spec.load("train", augment=True))
-            teacher = parent.model if tuning.distil else None
-            run_training(pruned, augmented, tuning, folder / "finetune.pt", seed=seed, run=run, teacher=teacher)
+            recipe |= _finetune(pruned, parent, splits, finetune, folder / "finetune.pt", seed=spec.seed, run=run)
+        name = run.name or _default_name(parent, pruned, splits)
         draft = EntryDraft(name, parent.arch, recipe, parent.options, parent, before)
-        return PruningResult(**vars(finish_entry(pruned, draft, splits, run, device)), pruning=report, recovery=passes)
+        return PruningResult(**vars(finish_entry(pruned, draft, splits, run, device)), pruning=report, recovery=losses)
+
+
+def _settings_on_card(
+    entry: str | WeightsFile, spec: PruneSpec, finetune: Finetune, splits: Splits
+) -> dict[str, Value]:
+    """What decides which network comes out, as its card and the command on it state it; of `spec` and `finetune` no
+    field that has a default of the entry's is left open."""
+    assert spec.method is not None  # for the type checker
+    settings: dict[str, Value] = {
+        **spec.goal_on_card(),
+        "method": spec.method,
+        **settings_on_card(settings_of(spec.options), settings_of(Options(repair=default_repair(spec.method)))),
+        **splits.spec.recipe(splits.train),
+        "weights": entry.path.name if isinstance(entry, WeightsFile) else None,
+        "images": spec.samples,
+        "recovery": finetune.recovery,
+        "finetune_epochs": finetune.epochs,
+        "finetune_distil": finetune.distil or None,
+        "groups": None if spec.groups is None else ",".join(spec.groups),
+        "leave": None if spec.exclude is None else ",".join(spec.exclude),
+        "seed": spec.seed,
+    }
+    settings.setdefault("no_settle", None)  # the first version's name of refine=False, still part of the identity
+    return settings
+
+
+def _finetune(
+    pruned: nn.Module, parent: Parent, splits: Splits, finetune: Finetune, state: Path, *, seed: int, run: RunOptions
+) -> dict[str, Value]:
+    """Fine-tune the pruned network in place on augmented samples; the fields of its recipe as cards state them."""
+    recipe = finetune.recipe(parent.arch, splits.spec.dataset)
+    augmented = replace(splits, train=splits.spec.load("train", augment=True))
+    teacher = parent.model if recipe.distil else None
+    run_training(pruned, augmented, recipe, state, seed=seed, run=run, teacher=teacher)
+    return {key: value for key, value in vars(recipe).items() if key != "epochs"}
 
 
 def draw(train_set: LabelledDataset, samples: int, seed: int, *, after: int = 0) -> tuple[Tensor, Tensor]:
@@ -311,16 +292,6 @@ def _load_parent(
     checkpoint.load_weights(model, found.state, source=str(entry.path))
     name = f"{arch}.{data.suffix}"
     return Parent(name, arch, model.to(device).eval(), {}, sha256_of(entry.path), UNKNOWN), splits
-
-
-def _budget_settings(budget: Budget | None) -> dict[str, Value]:
-    """A budget as cards state it."""
-    if budget is None:
-        return {}
-    return {
-        next(option for option, kind in TARGETS.items() if kind == budget.kind): float(getattr(budget, budget.kind)),
-        "min_width": budget.minimum if budget.minimum > 1 else None,
-    }
 
 
 def _cache_file(settings: Mapping[str, Any]) -> Path:
