@@ -50,6 +50,18 @@ def section(title: str, *options: Decorator[Any]) -> Decorator[Any]:
     return add
 
 
+def hide(*names: str) -> Decorator[Any]:
+    """Leave options out of a command's help, where few need them; they work all the same."""
+
+    def mark(function: F) -> F:
+        for param in function.__click_params__:  # type: ignore[attr-defined]  # set by click.option
+            if param.name in names:
+                param.hidden = True
+        return function
+
+    return mark
+
+
 @contextmanager
 def plugins_loaded() -> Iterator[None]:
     """What a command that uses torch runs in, once its words were checked: with the plugins of the user."""

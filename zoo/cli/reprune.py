@@ -14,6 +14,7 @@ from zoo.cli.options import (
     advanced_options,
     data_options,
     data_spec,
+    hide,
     on_several_machines,
     output_options,
     print_result,
@@ -55,6 +56,7 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 
 
 @click.command(cls=SectionedCommand)
+@hide("points", "size", "log")  # the entry's own form of samples; only fine-tuning logs
 @click.argument("entry", metavar="NAME", shell_complete=entry_names)
 @section(
     "Goal, one of",
@@ -69,22 +71,19 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
     click.option("--preset", callback=_preset, help=f"How neurons are searched: {', '.join(PRESETS)}. "
                  "paper is the paper to the letter: combined, no repair, no recovery, any width."),
     click.option("--samples", type=int, metavar="N", help="Training samples to prune on [512]."),
-    click.option("--round-to", type=click.IntRange(1), metavar="N",
-                 help="Widths are multiples of this [8, in layers below 32 of 4]; 1 keeps any."),
+    click.option("--round-to", type=click.IntRange(1), hidden=True),  # -O search.round_to
     click.option("--groups", callback=_names, help="The layers to prune, with commas between [all]."),
     click.option("--exclude", callback=_names, help="Layers that stay as they are, with commas between."),
 )
 @section(
-    "Repair and recovery",
-    click.option("--repair/--no-repair", "update_weights", default=None,
-                 help="Fit the next layers' weights to the neurons that stay [yes with repaired]."),
+    "Recovery",
+    click.option("--repair/--no-repair", "update_weights", default=None, hidden=True),  # -O repair.update_weights
     click.option("--recovery", type=click.IntRange(0), metavar="N",
                  help="Three passes over so many training samples towards the parent's outputs [512; --no-recovery]."),
     click.option("--no-recovery", "recovery", flag_value=0, type=int, hidden=True),
     click.option("--finetune-epochs", type=click.IntRange(0), default=0, metavar="N",
                  help="Epochs on the labelled training split, instead of recovery [0]."),
-    click.option("--finetune-distil", type=float, default=0.0, metavar="X",
-                 help="In them, the part of the loss from the parent's outputs [0]."),
+    click.option("--finetune-distil", type=float, default=0.0, hidden=True),
     click.option("--recalibrate", is_flag=True, default=None, hidden=True),
     click.option("--distil-epochs", type=click.IntRange(0), hidden=True),
 )
@@ -93,7 +92,8 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 @advanced_options(
     MIRROR,
     click.option("-O", "settings", callback=_settings, multiple=True, metavar="NAME=VALUE",
-                 help="Any other setting, such as search.holdout=0.5 (docs/method.md); may be repeated."),
+                 help="Any other setting, such as search.round_to=1 or repair.update_weights=no (docs/method.md); "
+                 "may be repeated."),
     click.option("--min-width", type=click.IntRange(1), hidden=True),
     click.option("--memory", type=click.FloatRange(0), hidden=True),
 )  # fmt: skip
