@@ -44,6 +44,8 @@ STD = (0.2470, 0.2435, 0.2616)
         terms="CIFAR-10 (Krizhevsky 2009), published for research; its authors state no licence",
         options=("size", "mean", "std"),
         folders=("cifar10_jpeg",),
+        contents=("train.h5", "test.h5"),
+        train_samples=50000,
         resize="size",
         difficulty=2,
     )

@@ -55,6 +55,8 @@ def _class_names(folder: Path) -> list[str]:
         terms="non-commercial research and education only (image-net.org)",
         options=("size", "mean", "std"),
         folders=("imagenet", "imagenet224", "ILSVRC2012", "ILSVRC/Data/CLS-LOC", "tiny-imagenet-200"),
+        contents=("train", "val", "ILSVRC2012_*"),
+        train_samples=1281167,
         resize="auto",
         difficulty=6,
     )
@@ -112,6 +114,8 @@ class ImageNet(ImageFiles):
         terms="images under ImageNet's terms: non-commercial research and education only",
         options=("size", "mean", "std"),
         folders=("imagenette128", "imagenette"),
+        contents=("train", "val"),
+        train_samples=9469,
         resize="size",
         difficulty=3,
     )

@@ -275,6 +275,8 @@ class _ModelNet(LabelledDataset):
         terms="provided for the convenience of academic research only (Princeton and Stanford)",
         options=("points",),
         folders=("modelnet40_ply_hdf5_2048", "ModelNet40", "modelnet40_normal_resampled"),
+        contents=("shape_names.txt", "modelnet[14]0_t*.txt", "*/train/*.off", "*/test/*.off", "*/*/*.OFF"),
+        train_samples=9843,
         sources=(
             Source("hdf5", "https://shapenet.cs.stanford.edu/media/modelnet40_ply_hdf5_2048.zip"),
             Source("off", "http://modelnet.cs.princeton.edu/ModelNet40.zip"),
@@ -330,6 +332,8 @@ class ModelNet40(_ModelNet):
             "ModelNet40",
             "modelnet40_normal_resampled",
         ),
+        contents=("shape_names.txt", "modelnet[14]0_t*.txt", "*/train/*.off", "*/test/*.off", "*/*/*.OFF"),
+        train_samples=3991,
         sources=(Source("off", "http://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip"),),
         difficulty=4,
     )

@@ -54,6 +54,9 @@ class DatasetInfo:
     resize           how an image of any size becomes a test sample (`zoo.datasets.image_files`): its shorter side is
                      resized to `size`, or "auto"; None for clouds, and where single images are not read
     pruning_samples  number of training samples that a network is pruned on by default
+    train_samples    number of training samples of the complete data set, None if it depends on the folder
+    contents         patterns, one of which a file or folder in the data's folder matches: a folder with none of them is
+                     refused before anything is read
     """
 
     name: str
@@ -71,6 +74,8 @@ class DatasetInfo:
     difficulty: int = 0
     pruning_samples: int = PRUNING_SAMPLES
     resize: Literal["auto", "size"] | None = None
+    train_samples: int | None = None
+    contents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def make_cloud(name: str, points: int, generator: torch.Generator) -> Tensor:
         terms="generated (no third-party data)",
         weights_terms="Apache-2.0",
         options=("points",),
+        train_samples=4096,
         difficulty=1,
     )
 )

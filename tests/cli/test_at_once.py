@@ -19,6 +19,7 @@ from zoo.cards.licences import Licences
 from zoo.cli.reprune import reprune
 from zoo.cli.train import train
 from zoo.cli.wording import with_option_names
+from zoo.workflows import checks
 
 ROOT = Path(__file__).parents[2]
 OWN = Licences(code="Apache-2.0", weights="Apache-2.0", data="none", parent="Apache-2.0")
@@ -65,6 +66,12 @@ WRONG = {
     "reprune dgcnn.shapes --eps 0.1 --method lokal": "no pruning method 'lokal'; did you mean local or global?",
     "reprune dgcnn.shapes --eps 0.1 --samples 0": "0 samples are too few to prune on",
     "reprune dgcnn.shapes --eps 0.1 --memory nan": "--memory is nan: give GiB",
+    "reprune dgcnn.shapes --eps 0.1 --samples 4097": "4097 samples to prune on were asked for, but the training split "
+    "has 4096",  # 5.1
+    "train dgcnn --dataset modelnet40 --data-dir DIR/other": "there is no modelnet40 to read: DIR/other has no "
+    "shape_names.txt, modelnet[14]0_t*.txt",  # 4.6
+    "train resnet34 --dataset imagenet --data-dir DIR/other": "DIR/other has no train, val, ILSVRC2012_*; give the",
+    "train vgg11 --dataset cifar10 --data-dir DIR/other": "DIR/other has no train.h5, test.h5; give the folder that",
     "reprune dgcnn.shapes --eps 0.1 --dataset cifar10": "dgcnn.shapes takes point clouds, cifar10 holds images",
     "reprune dgcnn.shapes --eps 0.1 --dataset modelnet40 --data-dir DIR": "classes apart, but modelnet40 has 40",
     "reprune dgcnn.shapes --eps 0.1 -O search.eps_tolerance=2": "-O search.eps_tolerance is a fraction of --eps",
@@ -112,6 +119,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
     """What each line answers, all of them in one process without torch: if one imported it, all after it had it."""
     folder = tmp_path_factory.mktemp("typed")
     (folder / "empty").mkdir()
+    (folder / "other" / "ModelNet40").mkdir(parents=True)
+    (folder / "other" / "readme.txt").write_text("of something else")
     for name in ("weights.pth", "there.pt2"):
         (folder / name).write_bytes(b"some bytes")
     command = {"command": "zoo reprune dgcnn.shapes --eps 0.02 --seed 0", "eps": 0.02, "seed": 0}
@@ -140,6 +149,17 @@ def test_it_is_said_at_once_in_one_sentence(line: str, answers: dict[str, tuple[
     assert not torch, f"torch was imported: {error}"
     assert seconds < 10  # generous: it is a few hundredths
     assert not re.search(r"`\w+(=\S+)?`", error), "a parameter of Python was not translated"
+
+
+@pytest.mark.skipif(checks._may_have_gpu(), reason="this machine has a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_an_absent_gpu_is_told_before_torch(device: str) -> None:
+    command = "import sys, zoo.cli; zoo.cli.main(sys.argv[1:], standalone_mode=False)"
+    words = ["reprune", "dgcnn.shapes", "--eps", "0.1", "--device", device]
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", command, *words], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert f"device '{device}' is asked for, but this machine has no GPU; use --device cpu" in done.stderr
+    assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE)
 
 
 def test_parameters_are_printed_as_the_options_of_the_command() -> None:

@@ -7,6 +7,7 @@ A card says which groups, classes and samples its network has; the registries ar
 from __future__ import annotations
 
 import functools
+import glob
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 
 from zoo import store
 from zoo.cards import Card, parse_name
-from zoo.datasets import check_request, dataset_info, default_dir, list_datasets
+from zoo.datasets import DatasetInfo, check_request, dataset_info, default_dir, list_datasets
 from zoo.datasets.folder import user_folder_listing
 from zoo.errors import ZooError, suggest
 from zoo.export_targets import check_new_checkpoint
@@ -44,6 +45,7 @@ def check_train(
     if not 0 < width <= 1:
         raise ZooError(f"a width multiplier (`width`) lies above 0 and at most at 1; got {width:g}")
     _check_data(data, arch, kinds[arch])
+    _check_data_folder(data)
     resolve_recipe("train", arch, data.dataset, recipe, changes)
     _check_name(run, "train", arch, {"dataset": data.dataset, "seed": seed, **(changes or {})})
 
@@ -81,6 +83,7 @@ def check_reprune(
         parent = f"{arch}.{data.suffix}"
         weights_format(expand_path(entry.path))
         _check_data(data, arch, kinds[arch])
+        _check_data_folder(data)
     else:
         card = find_card(entry, run.mirror)
         if card is None:
@@ -88,6 +91,7 @@ def check_reprune(
             return
         arch, parent, argument, data = card.arch, card.name, card.name, _data_of(card, data, same_classes=True)
         check_groups(card.name, card.widths, spec.groups, spec.exclude)
+    _check_samples(spec.samples, data)
     if finetune.epochs:
         finetune.recipe(arch, data.dataset)
     _check_name(run, "reprune", argument, {"seed": spec.seed, **spec.goal_on_card()}, parent)
@@ -221,6 +225,7 @@ def _data_of(card: Card, data: DataSpec, *, same_classes: bool = False) -> DataS
             f"{card.name} tells {card.num_classes} classes apart, but {spec.dataset} has {info}: "
             "use a data set with the same classes"
         )
+    _check_data_folder(spec)
     return spec
 
 
@@ -232,12 +237,14 @@ def _check_file(name: str, data: DataSpec, *, same_classes: bool = False) -> Non
     dataset = data.dataset or header.get("dataset") or said
     if not isinstance(dataset, str):
         raise ZooError(f"{path} does not say which data set it was trained on: name it with `dataset=NAME`")
-    classes = _check_data(replace(data, dataset=dataset), str(path), architectures().get(str(header.get("arch"))))
+    spec = replace(data, dataset=dataset)
+    classes = _check_data(spec, str(path), architectures().get(str(header.get("arch"))))
     if same_classes and data.dataset and classes not in (None, header.get("num_classes")):
         raise ZooError(
             f"{path} tells {header.get('num_classes')} classes apart, but {dataset} has {classes}: "
             "use a data set with the same classes"
         )
+    _check_data_folder(spec)
 
 
 def _check_known(dataset: str) -> None:
@@ -259,24 +266,59 @@ def _check_data(spec: DataSpec, name: str, kind: str | None) -> int | None:
     check_request(spec.dataset, **form)
     if spec.validation and not 0 < spec.validation < 1:
         raise ZooError(f"the validation part is {spec.validation}: give a number between 0 and 1, for instance 0.1")
+    return len(listing.classes) if listing else info.num_classes
+
+
+def _check_data_folder(spec: DataSpec) -> None:
+    """Raise ZooError for a folder that does not hold the data set, as far as names tell."""
+    info = dataset_info(spec.dataset)
     root = default_dir() if spec.data_dir is None else Path(spec.data_dir).expanduser()
-    if info.folders and not spec.download and not (root.is_dir() and any(root.iterdir())):
-        state = "is empty" if root.is_dir() else "is no folder"
+    if info.folders and not spec.download and (state := _lacking(root, info)):
         fetch = ", or let its owners' archive be fetched with `download=True`" if info.sources else ""
         raise ZooError(
             f"there is no {spec.dataset} to read: {root} {state}; give the folder that holds it, or "
             f"{' or '.join(info.folders)} in it, with `data_dir=DIR`{fetch}"
         )
-    return len(listing.classes) if listing else info.num_classes
+
+
+def _lacking(root: Path, info: DatasetInfo) -> str | None:
+    """What is the matter with the folder of a data set, as far as its names tell."""
+    if not root.is_dir():
+        return "is no folder"
+    if not any(root.iterdir()):
+        return "is empty"
+    # torch_geometric unpacks archives in raw.
+    folders = [root, *(root / name for name in info.folders)]
+    folders += [folder / "raw" for folder in folders]
+    found = (next(folder.glob(pattern), None) for folder in folders for pattern in info.contents)
+    return None if not info.contents or any(found) else f"has no {', '.join(info.contents)}"
+
+
+def _check_samples(samples: int | None, spec: DataSpec) -> None:
+    if samples is None:
+        return
+    info = dataset_info(spec.dataset)
+    listing = user_folder_listing(spec.dataset, spec.data_dir) if info.kind is None else None
+    total = len(listing.train) if listing else info.train_samples
+    if total is not None and samples > total:
+        raise ZooError(f"{samples} samples to prune on were asked for, but the training split has {total}")
 
 
 def _check_run(run: RunOptions, *, saves: bool = True) -> None:
     if run.device is not None and not _DEVICE.fullmatch(run.device):
         raise ZooError(f"{run.device!r} is not a device for a network: write cpu, cuda or cuda:0")
+    if run.device is not None and run.device.startswith("cuda") and not _may_have_gpu():
+        raise ZooError(f"device {run.device!r} is asked for, but this machine has no GPU; use `device=cpu`")
     if saves and run.log is not None:
         _check_writable(run.log.parent, f"the log {run.log}")
     if saves and run.output_dir is not None:
         _check_writable(run.output_dir, f"to the folder {run.output_dir}")
+
+
+def _may_have_gpu() -> bool:
+    """Whether torch may find a GPU here: on Linux, whether a driver offers one (NVIDIA's, AMD's, or Windows' below)."""
+    nodes = ("/dev/nvidia[0-9]*", "/dev/nvidia-caps*", "/dev/kfd", "/dev/dxg", "/dev/nvhost*", "/dev/nvmap")
+    return sys.platform != "linux" or any(glob.glob(node) for node in nodes)
 
 
 def _check_writable(folder: Path, what: str) -> None:
