@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from zoo import distributed
 from zoo.errors import ZooError
 from zoo.prune.report import GroupReport
-from zoo.utils import new_file
+from zoo.utils import new_file, read_json
 
+_MAX_BYTES = 1 << 30
 # A field of `GroupReport` in files of earlier versions -> today's name.
 _REPORT_ALIASES = {"uncertain": "gram_rel_stderr"}
 
@@ -63,7 +64,7 @@ class ResumeFile:
         if path is None or not path.exists():
             return None, []
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path, limit=_MAX_BYTES)
             widths, same = content["widths"], self.fingerprint.matches(content)
             groups = [
                 (_report_from(row["report"]), torch.tensor(row["scale"], dtype=torch.float64))
@@ -110,7 +111,7 @@ class CacheFile:
         if self.path is None or not self.path.exists():
             return {}
         try:
-            content = json.loads(self.path.read_text())
+            content = read_json(self.path, limit=_MAX_BYTES)
             if self.fingerprint.matches(content):
                 return {str(name): [float(v) for v in row] for name, row in content["values"].items()}
         except (ValueError, KeyError, TypeError, AttributeError):

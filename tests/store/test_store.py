@@ -115,6 +115,17 @@ def test_a_broken_card_of_a_download_is_fetched_again(mirror: Path) -> None:
     assert place.read_bytes() == good
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_a_pipe_or_a_device_as_a_card_is_left_out_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    make(store.user_dir(), "net.shapes")
+    os.mkfifo(store.user_dir() / "pipe.shapes.json")
+    (store.user_dir() / "zero.shapes.json").symlink_to("/dev/zero")
+    assert zoo.list_models() == ["net.shapes"]
+    for name in ("pipe", "zero"):
+        reason = "it is no ordinary file; mend it or move it away"
+        assert f"{store.user_dir() / name}.shapes.json is not a card that can be used: {reason}" in caplog.text
+
+
 # -- saving --------------------------------------------------------------------------------------------------
 
 

@@ -208,3 +208,51 @@ def test_a_terminal_shows_a_bar_with_size_and_rate(http: Mirror) -> None:
     assert b"net.modelnet10-" in shown
     assert b"/280k" in shown
     assert b"B/s" in shown
+
+
+@pytest.fixture
+def partial(http: Mirror, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a download that broke off, whose name follows from the mirror and the entry."""
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 1)
+        http.trick = "cut"
+        with pytest.raises(ZooError, match="broke off"):
+            zoo.download("net", mirror=http.url)
+    http.trick = "none"
+    (part,) = store.cache_dir().glob(".*.part")
+    return part
+
+
+def test_what_was_planted_at_the_name_of_an_unfinished_download_is_not_written_through(
+    http: Mirror, partial: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+
+    def planted() -> None:
+        partial.unlink(missing_ok=True)
+
+    for plant in (partial.symlink_to, partial.hardlink_to, lambda _: os.mkfifo(partial)):
+        planted()
+        secret.write_bytes(b"mine")
+        plant(secret)
+        path = zoo.download("net", mirror=http.url)
+        assert secret.read_bytes() == b"mine"
+        assert path.read_bytes() == MODELNET
+        assert not path.is_symlink()
+        path.unlink()
+    assert set(http.ranges) == {""}, "no download went on behind what was planted"
+
+
+@pytest.mark.parametrize("note", ["{}", "null", "7", '{"source": {}}', "[" * 100_000, '{"validator":' * 100_000])
+def test_a_note_of_an_unfinished_download_that_is_none_begins_anew(http: Mirror, partial: Path, note: str) -> None:
+    partial.with_name(f"{partial.name}.json").write_text(note)
+    assert zoo.download("net", mirror=http.url).read_bytes() == MODELNET
+    assert http.ranges[-1] == ""
+
+
+def test_a_pipe_as_a_note_of_an_unfinished_download_is_not_waited_for(http: Mirror, partial: Path) -> None:
+    note = partial.with_name(f"{partial.name}.json")
+    note.unlink()
+    os.mkfifo(note)
+    assert zoo.download("net", mirror=http.url).read_bytes() == MODELNET
+    assert not note.exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import ZooError
-from zoo.utils import check_folder, expand_path, new_file, remove_stale_files, sha256_of
+from zoo.utils import check_folder, expand_path, new_file, read_file, read_json, remove_stale_files, sha256_of
 
 
 def test_a_file_appears_when_it_is_complete_and_a_failure_changes_nothing(tmp_path: Path) -> None:
@@ -65,3 +65,25 @@ def test_a_path_is_expanded_and_an_empty_or_unknown_one_refused(monkeypatch: pyt
     for path, reason in (("", "is empty: write ."), ("~nobody-of-that-name/x", "write ./~")):
         with pytest.raises(ZooError, match=reason):
             expand_path(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX's")
+def test_a_pipe_or_a_device_is_neither_waited_for_nor_read_to_its_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(ZooError, match="it is no ordinary file"):
+            read_file(tmp_path / name)
+        with pytest.raises(ValueError, match="it is no ordinary file"):
+            read_json(tmp_path / name)
+
+
+def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"[1]")
+    assert read_file(tmp_path / "x", limit=3) == b"[1]"
+    assert read_json(tmp_path / "x") == [1]
+    with pytest.raises(ZooError, match="it is longer than 2 bytes"):
+        read_file(tmp_path / "x", limit=2)
+    (tmp_path / "x").write_bytes(b"[" * 1_000_000)
+    with pytest.raises(ValueError, match="recursion"):
+        read_json(tmp_path / "x")

@@ -7,7 +7,7 @@ from pathlib import Path
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store.folders import cache_dir, entry_folders, package_dir, user_dir
-from zoo.utils import sha256_of
+from zoo.utils import read_file, sha256_of
 
 
 class DamagedError(ZooError):
@@ -25,7 +25,7 @@ def read_card(path: Path) -> Card:
         ZooError: the file cannot be read, or holds no card; says what to type.
     """
     try:
-        return Card.of_entry(path.read_bytes(), path.stem)
+        return Card.of_entry(read_file(path), path.stem)
     except (OSError, ZooError) as error:
         reason = (error.strerror or error) if isinstance(error, OSError) else error
         downloaded = path.parent == cache_dir()

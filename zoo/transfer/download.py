@@ -11,15 +11,17 @@ import glob
 import hashlib
 import json
 import os
+import stat
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from zoo.errors import ZooError
 from zoo.transfer.base import ConnectionLostError, FetchError, FileStream
 from zoo.transfer.sources import source_of
-from zoo.utils import new_file, sha256_of, sync_folder
+from zoo.utils import new_file, read_json, sha256_of, sync_folder
 
 MAX_ATTEMPTS = 5  # at one source, as long as each attempt brings `STALL_BYTES`
 STALL_BYTES, STALL_SECONDS = 1 << 14, 60.0  # a source that gives fewer bytes in so many seconds has stalled
@@ -121,12 +123,30 @@ class _PartialFile:
 
     @property
     def size(self) -> int:
-        return self.path.stat().st_size if self.path.is_file() else 0
+        """The bytes that are there; 0 for what no download wrote."""
+        try:
+            state = self.path.lstat()
+        except OSError:
+            return 0
+        return state.st_size if _is_plain(state) else 0
+
+    def open(self, start: int) -> BinaryIO:
+        """The file as it is, to be written from byte `start` on, or a new one for byte 0.
+
+        Its name can be known beforehand: what somebody put there, a link or a pipe, is removed and not written through.
+        """
+        if not start:
+            self.path.unlink(missing_ok=True)
+
+        def no_link(name: str, flags: int) -> int:
+            return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+        return open(self.path, "r+b" if start else "xb", opener=no_link)
 
     def resumable(self) -> tuple[int, str | None]:
         """How many bytes a download can go on from, and the validator of the file that they belong to."""
         try:
-            note = json.loads(self._note.read_bytes())
+            note = read_json(self._note)
             return (self.size, str(note["validator"])) if note["source"] == self.origin else (0, None)
         except (OSError, ValueError, KeyError, TypeError):
             return 0, None
@@ -152,6 +172,11 @@ class _PartialFile:
                 path.unlink(missing_ok=True)
 
 
+def _is_plain(state: os.stat_result) -> bool:
+    """Whether it is a file of one name, and no link, pipe or device."""
+    return stat.S_ISREG(state.st_mode) and state.st_nlink == 1
+
+
 def _receive(base: str, name: str, part: _PartialFile, size: int | None) -> None:
     """Write the file, or the rest of it, to the partial file and onto the disk."""
     resume_at, validator = part.resumable()
@@ -163,7 +188,7 @@ def _receive(base: str, name: str, part: _PartialFile, size: int | None) -> None
         if stream.start == 0:
             part.write_note(stream.validator)
         size = stream.total if size is None else size
-        received, stalled = _write_chunks(stream, part.path, name, size)
+        received, stalled = _write_chunks(stream, part, name, size)
     if not stalled and size in (None, received):
         return
     if size is not None and received > size:
@@ -176,7 +201,7 @@ def _receive(base: str, name: str, part: _PartialFile, size: int | None) -> None
     raise ConnectionLostError(f"{name} {reason} after {received}{total} bytes")
 
 
-def _write_chunks(stream: FileStream, path: Path, name: str, size: int | None) -> tuple[int, bool]:
+def _write_chunks(stream: FileStream, part: _PartialFile, name: str, size: int | None) -> tuple[int, bool]:
     """Append a stream to a file, under a progress bar; returns the file's length and whether the stream stalled."""
     from tqdm import tqdm
 
@@ -184,7 +209,7 @@ def _write_chunks(stream: FileStream, path: Path, name: str, size: int | None) -
     quiet = True if sys.stderr is None else None  # None: no bar where standard error is not a terminal
     bar = tqdm(total=size, initial=received, desc=name, unit="B", unit_scale=True, leave=False, disable=quiet)
     last_time, last_received, stalled = time.monotonic(), received, False
-    with bar, open(path, "r+b" if received else "wb") as out:
+    with bar, part.open(received) as out:
         out.seek(received)
         out.truncate()
         for chunk in stream.chunks:

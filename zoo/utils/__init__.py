@@ -1,7 +1,16 @@
 """Files, locks and seeds: what every other package builds on. Imports no torch."""
 
 from zoo.utils.declarations import decorator_calls
-from zoo.utils.files import check_folder, expand_path, new_file, remove_stale_files, sha256_of, sync_folder
+from zoo.utils.files import (
+    check_folder,
+    expand_path,
+    new_file,
+    read_file,
+    read_json,
+    remove_stale_files,
+    sha256_of,
+    sync_folder,
+)
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
 from zoo.utils.plugins import load_plugins
@@ -19,6 +28,7 @@ from zoo.utils.weights_file import (
 __all__ = [
     "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "checkpoint_header",
     "convert_command", "decorator_calls", "derive_seed", "expand_path", "generator_for", "keep_freed_memory",
-    "load_plugins", "locked", "new_file", "parse_setting", "progress_bar", "remove_stale_files", "setting_types",
-    "settings_of", "sha256_of", "sync_folder", "weights_format", "with_settings",
+    "load_plugins", "locked", "new_file", "parse_setting", "progress_bar", "read_file", "read_json",
+    "remove_stale_files", "setting_types", "settings_of", "sha256_of", "sync_folder", "weights_format",
+    "with_settings",
 ]  # fmt: skip

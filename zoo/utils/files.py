@@ -6,16 +6,19 @@ Neither a full disk nor kill -9 leaves half a file under the final name.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from zoo.errors import ZooError
 
+MAX_TEXT = 1 << 24  # bytes of a card, an index or a note
 _CHUNK = 1 << 20  # bytes that are read at once
 _UNFINISHED = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part")  # the names that `new_file` writes under
 _STALE_SECONDS = 600  # an unfinished file that was not written to for so long has no living writer
@@ -60,6 +63,39 @@ def remove_stale_files(folder: Path, name: str | None = None, *, older: float = 
         with suppress(OSError):  # another process has removed or finished the file, or it cannot be removed
             if time.time() - part.stat().st_mtime > older:
                 part.unlink()
+
+
+def read_file(path: Path, *, limit: int = MAX_TEXT) -> bytes:
+    """The bytes of a file of at most ``limit`` of them. Neither waits for a named pipe nor reads a device to its end.
+
+    Raises:
+        ZooError: it is no ordinary file, or a longer one.
+        OSError: it is not there, or cannot be read.
+    """
+
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer
+
+    with open(path, "rb", opener=at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ZooError("it is no ordinary file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ZooError(f"it is longer than {limit} bytes")
+    return data
+
+
+def read_json(path: Path, *, limit: int = MAX_TEXT) -> Any:
+    """The JSON document in a file.
+
+    Raises:
+        ValueError: as `read_file`, or it is no JSON, or is nested too deeply.
+        OSError: it is not there, or cannot be read.
+    """
+    try:
+        return json.loads(read_file(path, limit=limit))
+    except (ZooError, RecursionError) as error:
+        raise ValueError(str(error)) from error
 
 
 def sha256_of(path: Path) -> str:
