@@ -1,6 +1,6 @@
 """Pruned networks before any training: what the repair, its parts and baselines keep at the same MACs, paired by image.
 
-    python benchmarks/repair.py mobilenet_v2 --target 0.82 --weights FILE --data DIR --out results.jsonl
+    python benchmarks/repair.py mobilenet_v2 --images 1000 --target 0.82 --weights FILE --data DIR --out results.jsonl
     python benchmarks/repair.py dgcnn --dataset modelnet10 --target 0.5 --weights FILE --data DIR --out results.jsonl
 
 FILE is a safetensors file that fits the network; the pruning samples are drawn from the training split by seed 0, and
@@ -20,16 +20,15 @@ from pathlib import Path
 
 import click
 import torch
-from experiment import EXACT, add_result, load_data, load_network, peak_bytes, read_results, run_alone
+from experiment import EXACT, Task, add_result, read_results, run_alone, task_options
 from torch_pruning_baseline import IMPORTANCES, prune_at_ratio, ratio_for_macs
 
 from zoo.cards import paired_difference_ci
-from zoo.evaluate import count, evaluate
+from zoo.evaluate import count
 from zoo.models import groups_of
 from zoo.prune import PLAIN, Budget, Options, PruneReport, Repair, Runtime, prune, recalibrate
 from zoo.prune.budget import macs_of
 from zoo.utils import keep_freed_memory
-from zoo.workflows import draw
 
 WEIGHTED = Repair(update_weights=False)
 RECALIBRATED = Repair(update_weights=False, weighting="none", recalibrate=True)
@@ -110,27 +109,23 @@ def at_one_eps(
     return small, report
 
 
-def run_once(arch: str, name: str, target: float, weights: Path, dataset: str, data: Path, images: int, known: Path,
-             **form: object) -> dict[str, object]:  # fmt: skip
+def run_once(task: Task, name: str, target: float, known: Path) -> dict[str, object]:
     """The result of one run: prune the network once and evaluate it on the test split."""
     keep_freed_memory()
-    train, test = (load_data(dataset, split, data, **form) for split in ("train", "test"))
-    model = load_network(arch, weights, train, dataset)
-    shape = tuple(test.sample_shape)
-    made, row = model, {"run": name, "arch": arch, "target": target, "images": images}
+    model = task.network()
+    made, row = model, {"run": name, "target": target}
+    x, y = task.samples()
+    shape = tuple(x.shape[1:])
     if name in BESIDE:
         kind, again = BESIDE[name]
-        x, y = draw(train, images, 0)
         ratio = ratio_for_macs(model, kind, target * count(model, shape).macs, x, y)
         started = time.perf_counter()
         made = prune_at_ratio(model, kind, ratio, x, y)
         if again:
             recalibrate(made, x)
         row |= {"seconds": time.perf_counter() - started, "ratio": ratio}
-        del x
     elif name != "dense":
         method, repair, how = RUNS[name]
-        x, y = draw(train, images, 0)
         labels = y if method in LABELLED else None
         started = time.perf_counter()
         if how == "eps":
@@ -143,41 +138,29 @@ def run_once(arch: str, name: str, target: float, weights: Path, dataset: str, d
             options = Options(search=EXACT, repair=repair)
             made, report = prune(model, (x, labels), method=method, options=options, runtime=runtime, **goal)
         row |= {"seconds": time.perf_counter() - started, "report": report.to_dict(), "repair": asdict(repair)}
-        del x
-    row["peak_bytes"] = peak_bytes()
-    result = evaluate(made, test)
-    hits = "".join("1" if hit else "0" for hit in result.hits.tolist())
-    return {**row, "correct": result.correct, "total": result.total, "cross_entropy": result.cross_entropy,
-            "macs": count(made, shape).macs, "widths": dict(made.widths), "hits": hits}  # fmt: skip
+    return {**row, **task.judged(made)}
 
 
 @click.command()
-@click.argument("arch")
+@task_options
 @click.option("--target", type=float, required=True, help="MACs, as a part of the dense network's.")
-@click.option("--weights", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--dataset", default="imagenet")
-@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--size", type=int)
-@click.option("--points", type=int)
-@click.option("--images", default=1000)
 @click.option("--runs", default=";".join([*RUNS, *BESIDE]), help="Names with semicolons between.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--alone", hidden=True)
-def main(arch: str, target: float, runs: str, out: Path, alone: str | None, **options: object) -> None:
+def main(task: Task, target: float, runs: str, out: Path, alone: str | None) -> None:
     if alone is not None:
-        row = run_once(arch, alone, target, known=out.with_suffix(f".{arch}.known.json"), **options)
+        row = run_once(task, alone, target, out.with_suffix(f".{task.arch}.known.json"))
         add_result(out, row)
         click.echo(json.dumps(row))
         return
 
     def done() -> dict[str, dict[str, object]]:
         rows = read_results(out)
-        return {row["run"]: row for row in rows if row["arch"] == arch and row["target"] in (target, 1.0)}
+        return {row["run"]: row for row in rows if row["arch"] == task.arch and row["target"] in (target, 1.0)}
 
     for name in ["dense", *runs.split(";")]:
         if name not in done():
-            goal = 1.0 if name == "dense" else target
-            run_alone(__file__, arch, target=goal, out=out, alone=name, **options)
+            run_alone(target=1.0 if name == "dense" else target, alone=name)
         row, first = done()[name], done()["dense"]
         hits = ([int(hit) for hit in str(run["hits"])] for run in (row, first))
         points, half = (100 * part for part in paired_difference_ci(*hits))
