@@ -49,15 +49,15 @@ def test_shipped_comes_before_own_before_cache(home: Path) -> None:
         assert zoo.info("net") == card
 
 
-def test_without_a_data_set_an_own_entry_comes_before_a_shipped_one_and_then_the_most_difficult() -> None:
-    make(store.package_dir(), "net.modelnet10", dataset="modelnet10")
-    make(store.cache_dir(), "net.imagenet", dataset="imagenet")
-    assert zoo.info("net").name == "net.imagenet"
-    for dataset in ("shapes", "cifar10"):
-        card = make(store.user_dir(), f"net.{dataset}", dataset=dataset)
-        assert zoo.info("net") == card
-        assert zoo.download("net") == store.user_dir() / card.saved.name
-    assert zoo.info("net.modelnet10").dataset == "modelnet10"
+def test_without_a_data_set_a_name_means_a_shipped_entry_then_an_own_one_and_then_a_downloaded_one() -> None:
+    places = (store.cache_dir, ("modelnet10", "imagenet")), (store.user_dir, ("shapes", "cifar10"))
+    for place, datasets in (*places, (store.package_dir, ("shapes", "modelnet10"))):
+        for dataset in datasets:  # of several the most difficult
+            card = make(place(), f"net.{dataset}", dataset=dataset, parameters=len(str(place())))
+            assert zoo.info("net") == card
+            assert zoo.download("net") == place() / card.saved.name
+    assert zoo.info("net.imagenet").dataset == "imagenet"
+    assert zoo.info("net.shapes") == store.read_card(store.package_dir() / "net.shapes.json")
 
 
 def test_patterns_match_with_and_without_the_data_set() -> None:

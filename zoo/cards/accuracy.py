@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zoo.cards.json_schema import check_label
 from zoo.errors import ZooError
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
@@ -71,6 +72,7 @@ class Accuracy:
         return cls(split=split, correct=correct, total=total, low=low, high=high)
 
     def __post_init__(self) -> None:
+        check_label("accuracy: split", self.split)
         low, high = wilson_interval(self.correct, self.total)
         if max(abs(self.low - low), abs(self.high - high)) > 1e-6:
             raise ZooError(

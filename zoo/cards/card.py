@@ -18,9 +18,10 @@ from zoo.cards.accuracy import Accuracy
 from zoo.cards.licences import Licences, check_parent
 from zoo.cards.old_defaults import write_out
 from zoo.datasets import dataset_info, dataset_title, list_datasets
-from zoo.errors import ZooError
+from zoo.errors import ZooError, excerpt
 
 SCHEMA = 2
+MAX_CARD = 1 << 20  # bytes of a card's file; with a thousand names of classes it has some 20 kB
 MAX_CLASS_NAMES = json_schema.MAX_LIST
 TASKS = {2: "point-cloud classification", 3: "image classification"}  # by the number of axes of one input
 
@@ -30,7 +31,7 @@ Value: TypeAlias = str | int | float | bool | tuple[str | int | float | bool | N
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu)\b.*")
-_WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,119}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,8 @@ class Forward:
     p95_ms: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("device", "torch", "dtype", "mode"):
+            json_schema.check_label(f"forward: {name}", getattr(self, name))
         if not _DEVICE.fullmatch(self.device):
             raise ZooError(f"forward: device {self.device!r} must begin with cpu, cuda, mps or xpu")
         if self.batch < 1:
@@ -91,13 +94,13 @@ class File:
 
     def __post_init__(self) -> None:
         if not _FILE.fullmatch(self.name) or ".." in self.name or len(self.name) > 200:
-            raise ZooError(f"file: {self.name!r} is not a plain file name that ends in .safetensors")
+            raise ZooError(f"file: {excerpt(self.name)} is not a plain file name that ends in .safetensors")
         if self.size < 1:
             raise ZooError(f"file: size {self.size} is below 1")
         if not _HASH.fullmatch(self.sha256):
-            raise ZooError(f"file: sha256 {self.sha256!r} is not 64 hexadecimal digits in small letters")
+            raise ZooError(f"file: sha256 {excerpt(self.sha256)} is not 64 hexadecimal digits in small letters")
         if self.weights not in (None, "float16", "mixed"):
-            raise ZooError(f"file: weights {self.weights!r} is neither float16 nor mixed, and is left out for float32")
+            raise ZooError(f"file: weights {excerpt(self.weights)} is neither float16 nor mixed; left out: float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,7 @@ class Card:
         try:
             _check(self)
         except ZooError as error:
-            raise ZooError(f"card {self.name!r}: {error}") from None
+            raise ZooError(f"card {excerpt(self.name)}: {error}") from None
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Card:
@@ -222,7 +225,7 @@ def _check(card: Card) -> None:
     name = names.parse_name(card.name)
     for what, text in (("arch", card.arch), ("dataset", card.dataset)):
         if not _WORD.fullmatch(text):
-            raise ZooError(f"{what} {text!r} is not a word of small letters, digits, '-' and '_'")
+            raise ZooError(f"{what} {excerpt(text)} is not a word of small letters, digits, '-' and '_'")
     # Only the zoo's own data sets count: the name my.net claims nothing about a data set called net.
     if name.dataset not in (None, card.dataset) and name.dataset in list_datasets():
         raise ZooError(f"the name says data set {name.dataset}, the card says {card.dataset}")

@@ -8,26 +8,32 @@ from __future__ import annotations
 
 import json
 import types
+from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache, partial
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, excerpt
+from zoo.utils import parse_json
 
 Record = TypeVar("Record")
+Reader = Callable[[object, str], Any]  # of a JSON value, and of where it stands, for messages
 
 _MAX_NUMBER = 1e18  # above every count of a card
 MAX_LIST = 1000  # a record holds settings, counts and names of classes, not data
+MAX_TEXT = 10_000  # characters; the longest text is a command
+MAX_LABEL = 200  # characters of what stands in a cell of a table
 
 
 def loads(text: str | bytes) -> object:
-    """The value of a JSON text without duplicate fields, NaN and Infinity.
+    """The value of a JSON text without duplicate fields, NaN and Infinity (`zoo.utils.parse_json`).
 
     Raises:
         ZooError: the text is not JSON, or holds one of these.
     """
     try:
-        return cast(object, json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant))
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise ZooError(f"it is not JSON: {error}") from error
 
 
@@ -42,51 +48,78 @@ def read(kind: type[Record], value: object, where: str) -> Record:
     A field ``schema`` is required even if the class has a default for it. ``where`` begins the messages.
 
     Raises:
-        ZooError: an unknown or missing field, or one of another type.
+        ZooError: an unknown or missing field, or one of another type, or too long.
     """
     if not isinstance(value, dict):
-        raise ZooError(f"{where}: expected an object, got {_excerpt(value)}")
-    hints = get_type_hints(kind)
-    unknown = sorted(value.keys() - hints.keys())
-    if unknown:
-        raise ZooError(f"{where}: unknown field {unknown[0]!r}; possible are {', '.join(sorted(hints))}")
-    needed = {f.name for f in fields(cast(Any, kind)) if f.default is MISSING and f.default_factory is MISSING}
-    missing = sorted((needed | {"schema"} & hints.keys()) - value.keys())
-    if missing:
-        raise ZooError(f"{where}: the field {missing[0]} is missing")
-    return kind(**{key: _read(hints[key], item, f"{where}: {key}") for key, item in value.items()})
+        raise ZooError(f"{where}: expected an object, got {_as_json(value)}")
+    readers, needed = _fields_of(kind)
+    if unknown := value.keys() - readers.keys():
+        raise ZooError(f"{where}: unknown field {excerpt(min(unknown))}; possible are {', '.join(sorted(readers))}")
+    if missing := needed - value.keys():
+        raise ZooError(f"{where}: the field {min(missing)} is missing")
+    return kind(**{key: readers[key](item, f"{where}: {key}") for key, item in value.items()})
 
 
-def _read(kind: Any, value: object, where: str) -> Any:
-    """The JSON value as the annotated type: a dataclass, a tuple, a dictionary, or one of several scalars."""
+@cache
+def _fields_of(kind: type) -> tuple[dict[str, Reader], set[str]]:
+    """The readers of a dataclass's fields, and the fields that must be there.
+
+    Kept for each class: a card's type hints take ten times as long as its values, and a zoo has thousands of cards.
+    """
+    readers = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    return readers, needed | {"schema"} & readers.keys()
+
+
+@cache
+def _reader(kind: Any) -> Reader:
+    """What reads a JSON value as the annotated type: a dataclass, a tuple, a dictionary, or one of several scalars."""
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
-        return read(cast(type[Any], kind), value, where)
+        return partial(read, cast(type[Any], kind))
     if origin is tuple:
-        if not isinstance(value, list) or len(value) > MAX_LIST:
-            raise ZooError(f"{where}: expected a list of at most {MAX_LIST}, got {_excerpt(value)}")
-        return tuple(_read(inner[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+        return partial(_read_list, _reader(inner[0]))
     if origin is dict:
-        if not isinstance(value, dict):
-            raise ZooError(f"{where}: expected an object, got {_excerpt(value)}")
-        for key in value:
-            if not key.isprintable():
-                raise ZooError(f"{where}: the name {_excerpt(key)} holds a sign that cannot be printed")
-        return {key: _read(inner[1], item, f"{where}: {key}") for key, item in value.items()}
-    choices = inner if origin in (Union, types.UnionType) else (kind,)
-    if isinstance(value, float | int) and not abs(value) < _MAX_NUMBER:  # JSON's 1e999 as well
+        return partial(_read_dict, _reader(inner[1]))
+    return partial(_read_one, inner if origin in (Union, types.UnionType) else (kind,))
+
+
+def _read_list(reader: Reader, value: object, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list) or len(value) > MAX_LIST:
+        raise ZooError(f"{where}: expected a list of at most {MAX_LIST}, got {_as_json(value)}")
+    return tuple(reader(item, f"{where}[{index}]") for index, item in enumerate(value))
+
+
+def _read_dict(reader: Reader, value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or len(value) > MAX_LIST:
+        raise ZooError(f"{where}: expected an object of at most {MAX_LIST} fields, got {_as_json(value)}")
+    for key in value:
+        _check_text(key, where)
+    return {key: reader(item, f"{where}: {key}") for key, item in value.items()}
+
+
+def _read_one(choices: tuple[Any, ...], value: object, where: str) -> Any:
+    """The JSON value as one of several types."""
+    if isinstance(value, str):
+        _check_text(value, where)
+    elif isinstance(value, float | int) and not abs(value) < _MAX_NUMBER:  # JSON's 1e999 as well
         raise ZooError(f"{where}: the number is too large")
-    if isinstance(value, str) and not value.isprintable():  # it could hold control sequences for the terminal
-        raise ZooError(f"{where}: {_excerpt(value)} holds a line break or another sign that cannot be printed")
     if type(value) in choices:
         return value
     if float in choices and type(value) is int:
         return float(value)
     for choice in choices:
         if isinstance(value, list if get_origin(choice) is tuple else dict if is_dataclass(choice) else ()):
-            return _read(choice, value, where)
+            return _reader(choice)(value, where)
     expected = " or ".join(_type_name(choice) for choice in choices)
-    raise ZooError(f"{where}: expected {expected}, got {_excerpt(value)}")
+    raise ZooError(f"{where}: expected {expected}, got {_as_json(value)}")
+
+
+def _check_text(text: str, where: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise ZooError(f"{where}: {_as_json(text)} has {len(text)} characters; at most {MAX_TEXT} are allowed")
+    if not text.isprintable():  # it could hold control sequences for the terminal
+        raise ZooError(f"{where}: {_as_json(text)} holds a line break or another sign that cannot be printed")
 
 
 def _type_name(kind: Any) -> str:
@@ -104,17 +137,11 @@ def _to_json(value: object) -> object:
     return value
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields_by_name = dict(pairs)
-    if len(fields_by_name) != len(pairs):
-        raise ValueError("a field stands there twice")
-    return fields_by_name
+def check_label(what: str, text: str) -> None:
+    """Raise ZooError for a text that is too long for a cell of a table."""
+    if len(text) > MAX_LABEL:
+        raise ZooError(f"{what} {excerpt(text)} has {len(text)} characters; at most {MAX_LABEL} are allowed")
 
 
-def _refuse_constant(text: str) -> object:
-    raise ValueError(f"{text} is not a number")
-
-
-def _excerpt(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _as_json(value: object) -> str:
+    return excerpt(value, json.dumps)

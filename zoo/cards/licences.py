@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zoo.datasets import dataset_info
-from zoo.errors import ZooError
+from zoo.errors import ZooError, excerpt
 
 UNKNOWN = "unknown"
 NO_PARENT = "no parent"  # "none" would read as: no terms, do as you like
@@ -45,7 +45,8 @@ class Licences:
 def check_parent(licences: Licences, parent: str | None) -> None:
     """Raise ZooError unless the terms of the parent are stated if, and only if, there is a parent."""
     if parent is None and licences.parent != NO_PARENT:
-        raise ZooError(f"licences: parent is {licences.parent!r}, but the card names no parent; write {NO_PARENT!r}")
+        said = excerpt(licences.parent)
+        raise ZooError(f"licences: parent is {said}, but the card names no parent; write {NO_PARENT!r}")
     if parent is not None and licences.parent == NO_PARENT:
         raise ZooError(
             f"licences: parent is {NO_PARENT!r}, but the card's parent is {parent}; "

@@ -7,16 +7,18 @@ names of data sets begin with a letter. Names become file names, so that none ma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from zoo.datasets import datasets_by_difficulty
-from zoo.errors import ZooError, suggest
+from zoo.errors import ZooError, excerpt, suggest
 from zoo.utils import WEIGHTS_SUFFIXES
 
 _PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 MAX_NAME_LENGTH = 120  # leaves room for what the store adds to a file name, of at most 255 characters
-_RESERVED = ("index",)  # index.json lists the cards of a mirror
+# What Windows takes for devices, whatever follows a dot, and the ends of names of other files.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
+_ENDINGS = (*WEIGHTS_SUFFIXES, ".json", ".")
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,23 @@ def parse_name(text: str) -> Name:
     Name(stem='dgcnn-pruned-0.5x', dataset=None)
 
     Raises:
-        ZooError: the text is no name (capitals, a slash, two dots in a row, too long, reserved).
+        ZooError: the text is no name (capitals, a slash, two dots in a row, too long, the name of other files).
     """
+    if len(text) > MAX_NAME_LENGTH:
+        raise ZooError(
+            f"the model name {excerpt(text)} has {len(text)} characters; at most {MAX_NAME_LENGTH} are allowed"
+        )
     if not _PATTERN.fullmatch(text) or ".." in text:
         raise ZooError(
             f"{text!r} is not a model name: write small letters, digits, '-', '_' and single dots, "
             "beginning with a letter or digit, as in dgcnn-pruned-0.5x.shapes"
         )
-    if len(text) > MAX_NAME_LENGTH:
-        raise ZooError(
-            f"the model name {text[:40]!r}... has {len(text)} characters; at most {MAX_NAME_LENGTH} are allowed"
-        )
-    if text in _RESERVED:
+    if text == "index":  # index.json lists the cards of a mirror
         raise ZooError(f"{text!r} cannot be a model name: the zoo keeps a file of that name; choose another")
+    if text.partition(".")[0] in _DEVICES:
+        raise ZooError(f"{text!r} cannot be a model name: Windows keeps it for a device; choose another")
+    if text.endswith(_ENDINGS):
+        raise ZooError(f"{text!r} cannot be a model name: it ends like the name of another file; choose another")
     return _split(text)
 
 
@@ -61,42 +67,54 @@ def check_name_text(name: object) -> None:
         raise ZooError(f"{name!r} is no name of an entry: zoo list shows those that there are")
 
 
-def resolve_name(text: str, names: Iterable[str], *, preferred: Iterable[str] = ()) -> str:
-    """The one of the full names ``names`` that ``text`` means.
-
-    A full name means itself. A name without a data set means one of the entries with that stem: a ``preferred`` one
-    (the user's own) before the others, and then the one on the most difficult data set.
+def resolve_name(text: str, names: Iterable[str], *, preferred: Collection[str] = ()) -> str:
+    """The one of the full names ``names`` that ``text`` means (`find_name`).
 
     Raises:
         ZooError: there is no such entry; the message names near ones.
     """
     check_name_text(text)
+    names = list(names)
+    name = find_name(text, names, preferred=preferred)
+    if name is None:
+        raise ZooError(unknown_name(text, names))
+    return name
+
+
+def find_name(text: str, names: Collection[str], *, preferred: Collection[str] = ()) -> str | None:
+    """The one of the full names ``names`` that ``text`` means; None if it means none.
+
+    A full name means itself. A name without a data set means one of the entries with that stem: a ``preferred`` one
+    before the others, and then the one on the most difficult data set.
+    """
+    if text in names:
+        return text
+    start = f"{text}."
+    family = [name for name in names if name.startswith(start) and _split(name).stem == text]
+    ordered = datasets_by_difficulty()
+
+    def priority(name: str) -> tuple[bool, int, str]:
+        """Sort key: the zoo's data sets from the most difficult one on, then other data sets by name."""
+        dataset = _split(name).dataset or ""
+        return name not in preferred, ordered.index(dataset) if dataset in ordered else len(ordered), dataset
+
+    return min(family, key=priority, default=None)
+
+
+def unknown_name(text: str, names: Collection[str]) -> str:
+    """What to answer to a name that means none of the full names ``names``: the near ones."""
     if "/" in text or text.endswith(WEIGHTS_SUFFIXES):
-        raise ZooError(
+        return (
             f"{text} is a file, not the name of an entry: zoo convert FILE --arch NETWORK --add NAME puts its weights "
             "into your zoo"
         )
-    names = sorted(names)
-    if text in names:
-        return text
-    parsed = [_split(name) for name in names]
-    same_stem = [name for name in parsed if name.dataset is not None and name.stem == text]
-    if same_stem:
-        first = set(preferred)
-        return str(min(same_stem, key=lambda name: (str(name) not in first, *_priority(name))))
     if not names:
-        raise ZooError(f"no model {text!r}: the zoo is empty; make an entry with `zoo train` or set ZOO_MIRROR")
+        return f"no model {text!r}: the zoo is empty; make an entry with `zoo train` or set ZOO_MIRROR"
     # A text without a data set is compared with the stems: next to a long ending a typing error would hardly count.
-    candidates = names if _split(text).dataset is not None else sorted({name.stem for name in parsed})
-    raise ZooError(f"no model {text!r} in the zoo: {suggest(text.lower(), candidates)}")
+    candidates = names if _split(text).dataset is not None else {_split(name).stem for name in names}
+    return f"no model {text!r} in the zoo: {suggest(text.lower(), candidates)}"
 
 
 def _split(text: str) -> Name:
     stem, dot, last = text.rpartition(".")
     return Name(stem, last) if dot and stem and last[:1].isalpha() else Name(text)
-
-
-def _priority(name: Name) -> tuple[int, str]:
-    """Sort key: the zoo's data sets from the most difficult one on, then other data sets by name."""
-    dataset, ordered = name.dataset or "", datasets_by_difficulty()
-    return (ordered.index(dataset) if dataset in ordered else len(ordered), dataset)

@@ -9,6 +9,7 @@ from zoo.display.columns import COLUMNS, DEFAULT_COLUMNS
 from zoo.display.format import interval, percent, quantity, speedup, table
 from zoo.display.sentences import describe, describe_cost, explain_name
 
+_MAX_INDENT = 10  # steps, so that a line of thousands of ancestors does not make every line as long
 _SHOWN = 12  # names of classes on the page
 _TIMING_HEAD = ("forward", "torch", "batch", "type", "mode", "speed-up", "median", "95 %")
 
@@ -19,8 +20,8 @@ def card_table(cards: Mapping[str, Card], columns: Sequence[str] = DEFAULT_COLUM
     lines = _families(cards) if families else ((card, 0) for card in cards.values())
     rows = []
     for card, depth in lines:
-        texts = [column.text(card) for column in chosen]
-        rows.append(["  " * depth + t if name == "name" else t for name, t in zip(columns, texts, strict=True)])
+        indent, texts = "  " * min(depth, _MAX_INDENT), [column.text(card) for column in chosen]
+        rows.append([indent + t if name == "name" else t for name, t in zip(columns, texts, strict=True)])
     return table([[column.title for column in chosen], *rows])
 
 
@@ -96,17 +97,14 @@ def _families(cards: Mapping[str, Card]) -> Iterator[tuple[Card, int]]:
     for name, card in cards.items():
         children.setdefault(card.parent if card.parent in cards else None, []).append(name)
     shown: set[str] = set()
-
-    def family(name: str, depth: int) -> Iterator[tuple[Card, int]]:
+    # All cards once more at the end, because those that name each other as parent hang below no root.
+    waiting = [(name, 0) for name in reversed((*children.get(None, ()), *cards))]
+    while waiting:  # not by recursion: a card from elsewhere may have thousands of ancestors
+        name, depth = waiting.pop()
         if name not in shown:
             shown.add(name)
             yield cards[name], depth
-            for child in children.get(name, ()):
-                yield from family(child, depth + 1)
-
-    # All cards once more at the end, because those that name each other as parent hang below no root.
-    for name in (*children.get(None, ()), *cards):
-        yield from family(name, 0)
+            waiting += [(child, depth + 1) for child in reversed(children.get(name, ()))]
 
 
 def _timing(record: Forward) -> tuple[str, ...]:

@@ -15,8 +15,7 @@ from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import mirrors
 from zoo.store.folders import cache_dir, is_downloaded, package_dir, user_dir
-from zoo.store.save import copy_entry
-from zoo.store.store import fetch
+from zoo.store.store import add_download, cards, fetch
 from zoo.store.verify import read_card, verified_path
 from zoo.transfer import FetchError
 from zoo.utils import expand_path, new_file
@@ -69,7 +68,7 @@ def install(file: Path) -> list[tuple[Card, Path]]:
         _check_not_hidden(card, file)
         if is_downloaded(name):
             path, card = mirrors.download_from(name, [str(file)], cache_dir())
-            copy_entry(path, card, cache_dir(), overwrite=True)
+            add_download(path, card)
         installed.append((card, verified_path(card)))
     return installed
 
@@ -82,10 +81,16 @@ def _index(file: Path) -> list[str]:
 
 
 def _check_not_hidden(card: Card, file: Path) -> None:
+    """Raise ZooError where the name of a bundle's entry would go on meaning another entry."""
+    cure = f"unpack {file}, and give the path of its {card.saved.name} wherever a NAME is taken"
     for folder in (package_dir(), user_dir()):
         other = folder / f"{card.name}.json"
         if other.exists() and read_card(other).saved != card.saved:
-            raise ZooError(f"{file} holds another {card.name} than {folder}: rename yours, or remove it: rm '{other}'")
+            if folder == user_dir():
+                cure = f"rename yours, or remove it: zoo remove {card.name}"
+            raise ZooError(f"{file} holds another {card.name} than {folder}: {cure}")
+    if (meant := cards().meaning(card.name)) not in (None, card.name):
+        raise ZooError(f"{file} holds an entry {card.name}, and that name means {meant} here: {cure}")
 
 
 def _member(name: str, size: int = 0) -> zipfile.ZipInfo:

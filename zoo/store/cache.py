@@ -13,6 +13,7 @@ from pathlib import Path
 from zoo.cards import Card, resolve_name
 from zoo.errors import ZooError
 from zoo.store.folders import cache_dir, card_files, entry_folders, home
+from zoo.store.short_names import kept_names
 from zoo.store.store import cards
 from zoo.store.verify import find_local, read_card, remedy
 from zoo.transfer import DAMAGED
@@ -59,8 +60,9 @@ def list_cache() -> list[CacheItem]:
     """All items, by kind and name."""
     folder = cache_dir()
     items = [CacheItem.of("downloaded", path.stem, *_checkpoint_of(path), path) for path in card_files(folder)]
+    known = {path for item in items for path in item.paths}
     for path in sorted(folder.glob("[!.]*.safetensors")):
-        if not any(path in item.paths for item in items):  # a checkpoint without a card, left by a kill
+        if path not in known:  # a checkpoint without a card, left by a kill
             items.append(CacheItem.of("downloaded", path.name, path))
     items += [CacheItem.of("damaged", path.name, path) for path in sorted((folder / DAMAGED).glob("*"))]
     items += [CacheItem.of("unfinished", path.name, path) for path in sorted(folder.glob(".*.part*"))]
@@ -99,7 +101,7 @@ def verify_cache() -> list[Verification]:
     Cards that cannot be read come first.
     """
     results = []
-    for card_file in (path for folder in entry_folders() for path in card_files(folder)):
+    for card_file in (path for folder in entry_folders().values() for path in card_files(folder)):
         try:
             read_card(card_file)
         except ZooError as error:
@@ -122,7 +124,7 @@ def _problem(path: Path, card: Card) -> str | None:
 
 def _resolve_downloaded(name: str, downloaded: Sequence[str]) -> str:
     try:
-        return resolve_name(name, downloaded)
+        return resolve_name(name, downloaded, preferred=kept_names())
     except ZooError as error:
         raise ZooError(f"{name!r} was not downloaded: zoo cache list shows what was") from error
 

@@ -5,12 +5,16 @@ Each holds ``<name>.json``, the card of an entry, beside the checkpoint file tha
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
+from zoo.errors import ZooError
 from zoo.store.mirrors import INDEX
 from zoo.utils import expand_path
 
+_LOG = logging.getLogger("zoo")
+SHIPPED, OWN, DOWNLOADED = "shipped", "your own", "downloaded"
 CLONE_MIRROR = Path(__file__).parents[2] / "mirror"
 PACKAGE_DIR = Path(__file__).parents[1] / "checkpoints"
 
@@ -48,9 +52,16 @@ def cache_dir() -> Path:
     return home() / "cache"
 
 
-def entry_folders() -> tuple[Path, Path, Path]:
-    """All three, in the order in which an entry is looked up."""
-    return package_dir(), user_dir(), cache_dir()
+def entry_folders() -> dict[str, Path]:
+    """What the entries of a folder are called -> the folder, in the order in which an entry is looked up.
+
+    Where ``ZOO_HOME`` names no folder, those that are shipped stay, and a warning says why.
+    """
+    try:
+        return {SHIPPED: package_dir(), OWN: user_dir(), DOWNLOADED: cache_dir()}
+    except ZooError as error:
+        _LOG.warning("ZOO_HOME: %s", error)
+        return {SHIPPED: package_dir()}
 
 
 def is_shipped(name: str) -> bool:
@@ -69,5 +80,29 @@ def is_downloaded(name: str) -> bool:
 
 
 def card_files(folder: Path) -> list[Path]:
-    """The files of a folder that should be cards, sorted: hidden files and a mirror's index are not among them."""
-    return [path for path in sorted(folder.glob("[!.]*.json")) if path.name != INDEX]
+    """The files of a folder that should be cards, sorted by name: hidden files and a mirror's index are not among them.
+
+    Raises:
+        ZooError: the folder cannot be read.
+    """
+    return [folder / f"{name}.json" for name in card_names(folder)]
+
+
+def card_names(folder: Path) -> list[str]:
+    """The names of the entries that these are the cards of."""
+    try:
+        files = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ZooError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+    names = (file.removesuffix(".json") for file in files if file.endswith(".json") and file != INDEX)
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file, as far as one can see: a folder that cannot be read holds none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

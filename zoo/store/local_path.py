@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.store.folders import cache_dir, package_dir, user_dir
+from zoo.store.folders import entry_folders, is_file
 from zoo.store.verify import read_card, verify_file
 from zoo.utils import WEIGHTS_SUFFIXES, check_format, expand_path
 
@@ -65,7 +65,7 @@ def locations(card: Card, mirror: Sequence[str] = ()) -> list[str]:
 
     Where there is none, one line that says what to type instead, with the given mirrors as options.
     """
-    folders = (("shipped", package_dir()), ("your own", user_dir()), ("downloaded", cache_dir()))
-    lines = [f"{kind}: {path}" for kind, folder in folders if (path := folder / card.saved.name).is_file()]
+    places = ((title, folder / card.saved.name) for title, folder in entry_folders().items())
+    lines = [f"{title}: {path}" for title, path in places if is_file(path)]
     options = [word for base in mirror for word in ("--mirror", base)]
     return lines or [f"not on this machine: type {shlex.join(['zoo', 'download', card.name, *options])}"]

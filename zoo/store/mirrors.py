@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from zoo.cards import Card, parse_name, resolve_name
-from zoo.errors import ZooError, suggest
+from zoo.cards import MAX_CARD, Card, find_name, parse_name
+from zoo.errors import ZooError, excerpt, suggest
 from zoo.transfer import FetchError, NoSuchFileError, download_bytes, download_file, offline, redact
-from zoo.utils import locked, sha256_of
+from zoo.utils import locked, parse_json, sha256_of
 
 SCHEMA = 1
 INDEX = "index.json"
@@ -50,16 +50,15 @@ def fetch_index(base: str) -> list[str]:
     """
     text = download_bytes(base, INDEX)
     try:
-        data = json.loads(text)
-        schema = data["schema"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FetchError(f"its {INDEX} is not a mirror's index") from error
+        data = parse_json(text)
+    except ValueError as error:
+        raise FetchError(f"its {INDEX} is not a mirror's index: {error}") from error
+    schema, files = (data.get("schema"), data.get("cards")) if isinstance(data, dict) else (SCHEMA, None)
     if type(schema) is not int or schema != SCHEMA:
         raise FetchError(
-            f"its {INDEX} has schema {json.dumps(schema)[:20]}, this version of the zoo reads {SCHEMA}: "
+            f"its {INDEX} has schema {excerpt(schema, json.dumps)}, this version of the zoo reads {SCHEMA}: "
             "type pip install --upgrade pruned-zoo"
         )
-    files = data.get("cards")
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise FetchError(f"its {INDEX} is not a mirror's index")
     try:
@@ -81,7 +80,7 @@ def fetch_card(base: str, name: str) -> Card:
         FetchError: the mirror cannot be reached, or gives no card, or the card of another entry.
     """
     try:
-        return Card.of_entry(download_bytes(base, f"{name}.json"), name)
+        return Card.of_entry(download_bytes(base, f"{name}.json", limit=MAX_CARD), name)
     except FetchError:
         raise
     except ZooError as error:
@@ -123,11 +122,8 @@ def _from_first(name: str, bases: Sequence[str], get: Callable[[str, str], Got])
         try:
             index = fetch_index(base)
             listed.update(index)
-            try:
-                full_name = resolve_name(name, index)
-            except ZooError:  # the next mirror may have the entry
-                continue
-            return get(base, full_name)
+            if full_name := find_name(name, index):  # otherwise the next mirror may have the entry
+                return get(base, full_name)
         except FetchError as error:
             reasons.append(f"{redact(base)}: {error}")
     near = suggest(name, listed) if listed else ""
@@ -160,7 +156,9 @@ def how_to_get(name: str, bases: Iterable[str]) -> str | None:
         if "://" in address:  # no error waits for a network
             continue
         try:
-            card = fetch_card(base, resolve_name(name, fetch_index(base)))
+            if (full_name := find_name(name, fetch_index(base))) is None:
+                continue
+            card = fetch_card(base, full_name)
         except ZooError:
             continue
         if Path(address).is_dir() and not (Path(address) / card.saved.name).is_file():

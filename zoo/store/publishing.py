@@ -22,7 +22,7 @@ from zoo.store.save import copy_entry
 from zoo.store.store import cards, matches
 from zoo.store.verify import read_card, verified_path
 from zoo.transfer import FetchError
-from zoo.utils import expand_path, locked, new_file, remove_stale_files
+from zoo.utils import expand_path, locked, new_file, read_json, remove_stale_files
 
 _NOTE = ".publishing.json"
 _CHECKPOINT = re.compile(r"(?P<entry>[^./\\][^/\\]*)-[0-9a-f]{8}\.safetensors")
@@ -82,7 +82,7 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
 
 def _choose(patterns: Sequence[str], ours: Mapping[str, Card]) -> tuple[list[str], dict[str, str]]:
     """The names to publish, sorted; and those of failed experiments that only patterns match, with the reason."""
-    named = {resolve_name(p, ours, preferred=filter(is_user_entry, ours)) for p in patterns if not _is_pattern(p)}
+    named = {resolve_name(p, ours, preferred=set(filter(is_shipped, ours))) for p in patterns if not _is_pattern(p)}
     matched = {name for p in patterns if _is_pattern(p) for name in _matching(p, ours)} - named
     tried = sorted(name for name in matched if is_user_entry(name))
     left_out = {name: why for name in tried if (why := _failure(ours[name])) is not None}
@@ -172,7 +172,7 @@ def _cleaned_up(folder: Path, checkpoints: set[str]) -> Iterator[None]:
 def _read_note(note: Path) -> set[str]:
     """The checkpoints that a note names; a file of another form names none."""
     try:
-        names = json.loads(note.read_bytes())
+        names = read_json(note)
     except (OSError, ValueError):
         return set()
     if not isinstance(names, list):

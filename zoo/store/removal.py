@@ -51,12 +51,8 @@ def _resolve(name: str, own: Sequence[str]) -> str:
     try:
         return resolve_name(name, own)
     except ZooError as error:
-        known = cards()
-        try:
-            other = resolve_name(name, known)
-        except ZooError:
-            other = ""
-        if not other:
+        other = cards().meaning(name)
+        if other is None:
             raise ZooError(str(error) if own else f"no model {name!r}: you have no entries of your own") from None
         how = "it came with the package" if is_shipped(other) else f"it was downloaded: type zoo cache clean {other}"
         raise ZooError(f"{other} is no entry of your own; {how}") from None

@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from zoo.cards import Card, check_name_text, parse_name, resolve_name
+from zoo.cards import Card, check_name_text, find_name, parse_name
 from zoo.errors import ZooError
 from zoo.store import mirrors
-from zoo.store.folders import cache_dir, card_files, clone_mirror, entry_folders, is_downloaded, is_user_entry
+from zoo.store.entries import Entries
+from zoo.store.folders import cache_dir, clone_mirror, is_downloaded
 from zoo.store.save import copy_entry
-from zoo.store.verify import DamagedError, find_local, read_card, verified_path
-from zoo.transfer import FetchError, offline, quarantine, redact
+from zoo.store.short_names import keep_name
+from zoo.store.verify import DamagedError, find_local, verified_path
+from zoo.transfer import offline, quarantine
 from zoo.utils import expand_path, locked, sha256_of
 
 _LOG = logging.getLogger("zoo")
 Mirrors = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def cards(mirror: Mirrors = ()) -> dict[str, Card]:
+def cards(mirror: Mirrors = ()) -> Entries:
     """The cards of all entries by full name, sorted: shipped, own, downloaded, and those of the given mirrors.
 
-    Of several entries with one name the first in this order counts. A card that cannot be used, and a mirror that
-    cannot be reached, are left out with a warning that says why.
+    Of several entries with one name the first in this order counts. A card is read when it is asked for; one that
+    cannot be used, and a mirror that cannot be reached, are left out with a warning that says why.
     """
-    by_name: dict[str, Card] = {}
-    for path in (path for folder in entry_folders() for path in card_files(folder)):
-        if path.stem not in by_name:
-            try:
-                by_name[path.stem] = read_card(path)
-            except ZooError as error:
-                _LOG.warning("%s", error)
-    for base in mirrors.configured_mirrors(mirror):
-        names: list[str] = []
-        try:
-            names = mirrors.fetch_index(base)
-        except FetchError as error:
-            _LOG.warning("%s is left out: %s", redact(base), error)
-        for name in names:
-            if name not in by_name:
-                try:
-                    by_name[name] = mirrors.fetch_card(base, name)
-                except FetchError as error:
-                    _LOG.warning("%s of %s is left out: %s", name, redact(base), error)
-    return dict(sorted(by_name.items()))
+    return Entries(mirrors.configured_mirrors(mirror))
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -56,18 +39,20 @@ def list_models(pattern: str | None = None) -> list[str]:
     """
     if pattern is not None:
         check_name_text(pattern)
-    return [name for name in cards() if pattern is None or matches(name, pattern)]
+    entries = cards()
+    return [name for name in entries.names() if (pattern is None or matches(name, pattern)) and name in entries]
 
 
 def info(name: str, *, mirror: Mirrors = ()) -> Card:
     """The card of an entry on this machine, or else of one on the given mirrors.
 
-    A name without a data set means the user's own entry of that name, or else the entry on the most difficult data set.
+    A name without a data set means a shipped entry, or else one of the user's own, or else a downloaded one, or else
+    one of the mirrors; of several the one on the most difficult data set.
 
     Raises:
         ZooError: there is no such entry; names near ones.
     """
-    return _resolve(name, cards(mirror))
+    return _find(name, cards(mirror))
 
 
 def download(
@@ -110,7 +95,7 @@ def find(name: str, *, mirror: Mirrors | None = None) -> Card:
     """
     check_name_text(name)
     try:
-        return _resolve(name, cards())
+        return _find(name, cards())
     except ZooError:
         if not (bases := mirrors.configured_mirrors(mirror)):
             raise
@@ -122,10 +107,9 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(parse_name(name).stem, pattern)
 
 
-def _resolve(name: str, cards_by_name: Mapping[str, Card]) -> Card:
-    check_name_text(name)
+def _find(name: str, entries: Entries) -> Card:
     try:
-        return cards_by_name[resolve_name(name, cards_by_name, preferred=filter(is_user_entry, cards_by_name))]
+        return entries.find_or_raise(name)
     except ZooError as error:
         if (how := mirrors.how_to_get(name, [*clone_mirror(), *mirrors.configured_mirrors()])) is None:
             raise
@@ -135,7 +119,7 @@ def _resolve(name: str, cards_by_name: Mapping[str, Card]) -> Card:
 def _local_or_downloaded(name: str, bases: Sequence[str]) -> tuple[Path, Card]:
     card = None
     try:
-        card = _resolve(name, cards())
+        card = _find(name, cards())
     except ZooError as error:
         if not bases:
             raise (ZooError(f"{error}; {mirrors.how_to_carry(name)}") if offline() else error) from None
@@ -152,8 +136,23 @@ def _local_or_downloaded(name: str, bases: Sequence[str]) -> tuple[Path, Card]:
     path, new = mirrors.download_from(name if card is None else card.name, bases, cache_dir())
     if card is not None and card.saved != new.saved:
         _LOG.warning("the mirror's %s is another one than was downloaded before, and takes its place", card.name)
-    copy_entry(path, new, cache_dir(), overwrite=True)
+    add_download(path, new)
     return path, new
+
+
+def add_download(path: Path, card: Card) -> None:
+    """Add an entry to the downloaded ones, where it replaces an older one of its name. Raises ZooError as `copy_entry`.
+
+    Short names go on meaning what they meant before; where another rule would give this one to the new entry, a warning
+    says so.
+    """
+    entries, stem = cards(), parse_name(card.name).stem
+    before = entries.meaning(stem)
+    if before is not None and card.name not in entries.names() and find_name(stem, {before, card.name}) == card.name:
+        _LOG.warning("%s still means %s: for what was added write the full name, %s", stem, before, card.name)
+        if is_downloaded(before):
+            keep_name(before)
+    copy_entry(path, card, cache_dir(), overwrite=True)
 
 
 def _set_aside(path: Path, card: Card) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.cards import Card
+from zoo.cards import MAX_CARD, Card
 from zoo.errors import ZooError
-from zoo.store.folders import cache_dir, entry_folders, package_dir, user_dir
+from zoo.store.folders import cache_dir, entry_folders, is_file, package_dir, user_dir
 from zoo.utils import read_file, sha256_of
 
 
@@ -25,7 +25,7 @@ def read_card(path: Path) -> Card:
         ZooError: the file cannot be read, or holds no card; says what to type.
     """
     try:
-        return Card.of_entry(read_file(path), path.stem)
+        return Card.of_entry(read_file(path, limit=MAX_CARD), path.stem)
     except (OSError, ZooError) as error:
         reason = (error.strerror or error) if isinstance(error, OSError) else error
         downloaded = path.parent == cache_dir()
@@ -35,8 +35,8 @@ def read_card(path: Path) -> Card:
 
 def find_local(card: Card) -> Path | None:
     """The path of the entry's checkpoint on this machine, or None; its content is not read."""
-    paths = [folder / card.saved.name for folder in entry_folders()]
-    return next((path for path in paths if path.is_file()), None)
+    paths = (folder / card.saved.name for folder in entry_folders().values())
+    return next(filter(is_file, paths), None)
 
 
 def verified_path(card: Card) -> Path:

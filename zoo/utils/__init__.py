@@ -11,6 +11,7 @@ from zoo.utils.files import (
     sha256_of,
     sync_folder,
 )
+from zoo.utils.json_text import parse_json
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
 from zoo.utils.plugins import load_plugins
@@ -28,7 +29,7 @@ from zoo.utils.weights_file import (
 __all__ = [
     "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "checkpoint_header",
     "convert_command", "decorator_calls", "derive_seed", "expand_path", "generator_for", "keep_freed_memory",
-    "load_plugins", "locked", "new_file", "parse_setting", "progress_bar", "read_file", "read_json",
+    "load_plugins", "locked", "new_file", "parse_json", "parse_setting", "progress_bar", "read_file", "read_json",
     "remove_stale_files", "setting_types", "settings_of", "sha256_of", "sync_folder", "weights_format",
     "with_settings",
 ]  # fmt: skip

@@ -6,7 +6,6 @@ Neither a full disk nor kill -9 leaves half a file under the final name.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from zoo.errors import ZooError
+from zoo.utils.json_text import parse_json
 
 MAX_TEXT = 1 << 24  # bytes of a card, an index or a note
 _CHUNK = 1 << 20  # bytes that are read at once
@@ -93,8 +93,8 @@ def read_json(path: Path, *, limit: int = MAX_TEXT) -> Any:
         OSError: it is not there, or cannot be read.
     """
     try:
-        return json.loads(read_file(path, limit=limit))
-    except (ZooError, RecursionError) as error:
+        return parse_json(read_file(path, limit=limit), strict=False)
+    except ZooError as error:
         raise ValueError(str(error)) from error
 
 

@@ -1,0 +1,127 @@
+"""The entries by name: those on this machine and those of the mirrors that a call names, and what a short name means.
+
+A name costs the names of the files in the folders and one card, however many entries there are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from zoo.cards import Card, check_name_text, find_name, unknown_name
+from zoo.errors import ZooError
+from zoo.store import mirrors
+from zoo.store.folders import DOWNLOADED, OWN, SHIPPED, card_names, entry_folders
+from zoo.store.short_names import kept_names
+from zoo.store.verify import read_card
+from zoo.transfer import redact
+
+_LOG = logging.getLogger("zoo")
+_WARNINGS = 20  # about cards that cannot be used
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder of `entry_folders` or a mirror: what it is called, the names of its entries, what reads their cards."""
+
+    title: str
+    names: set[str]
+    read: Callable[[str], Card]
+
+
+class Entries(Mapping[str, Card]):
+    """The cards of all entries by full name, sorted: shipped, own, downloaded, and those of the given mirrors.
+
+    Of several entries with one name the first in this order counts. A card is read when it is asked for, and once. One
+    that cannot be used is as good as absent, as is a folder that cannot be read, or a mirror that cannot be reached; a
+    warning says why.
+    """
+
+    def __init__(self, bases: Sequence[str] = ()) -> None:
+        self._cards: dict[str, Card] = {}
+        self._broken = 0
+        self._local: dict[str, _Place] = {}
+        for title, folder in entry_folders().items():
+            try:
+                names = card_names(folder)
+            except ZooError as error:
+                _LOG.warning("%s: what is %s is left out", error, title)
+                continue
+            self._local[title] = _Place(title, set(names), lambda name, at=folder: read_card(at / f"{name}.json"))
+        self._mirrors: list[_Place] = []
+        for base in bases:
+            try:
+                names = mirrors.fetch_index(base)
+            except ZooError as error:
+                _LOG.warning("%s is left out: %s", redact(base), error)
+                continue
+            self._mirrors.append(_Place(redact(base), set(names), partial(mirrors.fetch_card, base)))
+
+    def __getitem__(self, name: str) -> Card:
+        if (known := self._cards.get(name)) is not None:
+            return known
+        for place in (*self._local.values(), *self._mirrors):
+            if name not in place.names:
+                continue
+            try:
+                card = self._cards[name] = place.read(name)
+            except ZooError as error:
+                place.names.remove(name)
+                self._warn(f"{name} of {place.title} is left out: {error}" if place in self._mirrors else str(error))
+            else:
+                return card
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.names() if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def names(self) -> list[str]:
+        """The names of all entries, sorted, those among them whose cards may turn out to be unusable."""
+        return sorted({name for place in (*self._local.values(), *self._mirrors) for name in place.names})
+
+    def meaning(self, text: str) -> str | None:
+        """The full name of the entry that ``text`` means; None if it means none.
+
+        A full name means itself. A name without a data set means a shipped entry of that name, or else one of the
+        user's own, or else a downloaded one, or else one of a mirror; of several the one on the most difficult data
+        set. Of downloaded ones that came one after another it goes on meaning what it meant before (`kept_names`). So
+        nothing that comes from elsewhere changes what a name means.
+        """
+        shipped, own, downloaded = (self._names(title) for title in (SHIPPED, OWN, DOWNLOADED))
+        groups = [(shipped | own, shipped), (downloaded, kept_names() if downloaded else set())]
+        groups += [(place.names, set()) for place in self._mirrors]
+        return next((name for names, first in groups if (name := find_name(text, names, preferred=first))), None)
+
+    def find(self, text: str) -> Card | None:
+        """The card of the entry that ``text`` means; None if it means none."""
+        check_name_text(text)
+        while (name := self.meaning(text)) is not None:
+            if (card := self.get(name)) is None:
+                continue  # the card could not be used, and the text means another one
+            for place in self._mirrors:
+                other = find_name(text, {name, *place.names})
+                if other not in (name, text):
+                    _LOG.warning("%s means %s: for the %s of %s write the full name", text, name, other, place.title)
+            return card
+        return None
+
+    def find_or_raise(self, text: str) -> Card:
+        """The card of the entry that ``text`` means. Raises ZooError where there is none; it names near ones."""
+        if (card := self.find(text)) is None:
+            raise ZooError(unknown_name(text, self.names()))
+        return card
+
+    def _names(self, title: str) -> set[str]:
+        return self._local[title].names if title in self._local else set()
+
+    def _warn(self, text: str) -> None:
+        self._broken += 1
+        if self._broken <= _WARNINGS:
+            _LOG.warning("%s", text)
+        if self._broken == _WARNINGS:
+            _LOG.warning("there may be more such cards: zoo cache verify names all that are on this machine")
