@@ -9,6 +9,8 @@ from zoo.errors import ZooError
 from zoo.store.folders import cache_dir, entry_folders, is_file, package_dir, user_dir
 from zoo.utils import read_file, sha256_of
 
+_REINSTALL = "install the package again: pip install --force-reinstall --no-deps pruned-zoo"
+
 
 class DamagedError(ZooError):
     """A checkpoint file is not the one that its card describes."""
@@ -28,8 +30,12 @@ def read_card(path: Path) -> Card:
         return Card.of_entry(read_file(path, limit=MAX_CARD), path.stem)
     except (OSError, ZooError) as error:
         reason = (error.strerror or error) if isinstance(error, OSError) else error
-        downloaded = path.parent == cache_dir()
-        cure = f"zoo download {path.stem} fetches it again" if downloaded else "mend it or move it away"
+        if path.parent == package_dir():
+            cure = _REINSTALL
+        elif path.parent == cache_dir():
+            cure = f"zoo download {path.stem} fetches it again"
+        else:
+            cure = "mend it or move it away"
         raise ZooError(f"{path} is not a card that can be used: {reason}; {cure}") from error
 
 
@@ -71,10 +77,9 @@ def remedy(path: Path, card: Card) -> str:
     """What to type where a checkpoint is damaged."""
     download = f"zoo download {card.name}"
     if path.parent == package_dir():
-        return "install the package again: pip install --force-reinstall --no-deps pruned-zoo"
+        return _REINSTALL
     if path.parent == user_dir():
-        both = f"'{path}' '{path.with_name(card.name)}.json'"
-        return f"remove it and make it again: rm {both} && {card.recipe['command']}"
+        return f"remove it and make it again: zoo remove {card.name} && {card.recipe['command']}"
     if path.parent == cache_dir():
-        return f"remove it and fetch it again: rm '{path}' && {download}"
+        return f"remove it and fetch it again: zoo cache clean {card.name} && {download}"
     return f"fetch it again: {download}"
