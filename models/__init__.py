@@ -20,6 +20,7 @@ from zoo.models.groups import (
     SummedReader,
     groups_of,
     run,
+    stage_range,
     stages_of,
     widths_of,
 )
@@ -63,5 +64,5 @@ __all__ = [
     "build", "create_model", "dgcnn", "edge_max_implementations", "from_authors", "groups_of", "kind_of",
     "knn_implementations", "list_architectures", "mlp", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small",
     "pointnet", "pointnet2", "prune_group", "recipe_of", "register_model", "resnet34", "run", "scaled_widths",
-    "stages_of", "vgg11", "widths_of",
+    "stage_range", "stages_of", "vgg11", "widths_of",
 ]  # fmt: skip

@@ -120,10 +120,7 @@ class DGCNN(nn.Module):
         x = self.drop(F.leaky_relu(self.bn7(self.linear2(x)), self.slope))
         return self.linear3(x)  # type: ignore[no-any-return]
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons that the group has now."""
-        return widths_of(self)
+    widths = property(widths_of)
 
     def stages(self) -> list[Stage]:
         """The network as a chain; between the EdgeConv layers the state is the tuple of their outputs so far."""

@@ -13,7 +13,7 @@ the network as a chain, so that pruning keeps the activations before a layer ins
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -211,6 +211,18 @@ def stages_of(model: nn.Module) -> list[Stage]:
     if callable(stages):
         return list(stages())
     return [Stage("whole", model, (model,))]
+
+
+def stage_range(stages: Sequence[Stage], modules: Iterable[nn.Module]) -> tuple[int, int]:
+    """The index of the first stage that calls one of the modules, and one past that of the last.
+
+    A module that no stage lists may be called anywhere: the range is then all stages.
+    """
+    stage_of = {
+        module: index for index, stage in enumerate(stages) for part in stage.modules for module in part.modules()
+    }
+    indices = [stage_of.get(module, -1) for module in modules]
+    return (0, len(stages)) if min(indices) < 0 else (min(indices), max(indices) + 1)
 
 
 def run(stages: Sequence[Stage], state: Any) -> Any:

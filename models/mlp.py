@@ -27,10 +27,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.out(torch.relu(self.hidden2(torch.relu(self.hidden1(x)))))  # type: ignore[no-any-return]
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons that the group has now."""
-        return widths_of(self)
+    widths = property(widths_of)
 
     def neuron_groups(self) -> list[NeuronGroup]:
         return [

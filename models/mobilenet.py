@@ -98,10 +98,7 @@ class _MobileNet(nn.Module):
     def _blocks(self) -> list[_Inverted]:
         return [_Inverted(f"features.{i}", self.features[i]) for i in range(1, len(self.features) - 1)]
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons that the group has now."""
-        return widths_of(self)
+    widths = property(widths_of)
 
     def neuron_groups(self) -> list[NeuronGroup]:
         groups = [group for block in self._blocks() if (group := block.group(self.features[0])) is not None]

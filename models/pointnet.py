@@ -168,10 +168,7 @@ class PointNet(nn.Module):
     def _fc2(self, x: Tensor) -> Tensor:
         return F.relu(self.bn2(self.dropout(self.fc2(x))))  # dropout before batch norm, as in both public codes
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons that the group has now."""
-        return widths_of(self)
+    widths = property(widths_of)
 
     def stages(self) -> list[Stage]:
         """One stage per layer; inside the two transforms the state is (x, hidden layer)."""

@@ -135,10 +135,7 @@ class PointNet2(nn.Module):
     def _fc2(self, x: Tensor) -> Tensor:
         return self.drop(F.relu(self.bn2(self.fc2(x))))  # type: ignore[no-any-return]
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons that the group has now."""
-        return widths_of(self)
+    widths = property(widths_of)
 
     def stages(self) -> list[Stage]:
         """One stage per layer; up to the third set abstraction the state is (centres, features or hidden layer)."""

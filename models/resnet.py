@@ -34,10 +34,7 @@ class ResNet34(ResNet):  # type: ignore[misc]
         layers = (("layer1", self.layer1), ("layer2", self.layer2), ("layer3", self.layer3), ("layer4", self.layer4))
         return [(f"{name}.{i}", block) for name, layer in layers for i, block in enumerate(layer)]
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons that the group has now."""
-        return widths_of(self)
+    widths = property(widths_of)
 
     def neuron_groups(self) -> list[NeuronGroup]:
         """The inner layer of each basic block, called by the name of the block."""

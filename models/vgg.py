@@ -51,10 +51,7 @@ class VGG(vgg.VGG):  # type: ignore[misc]
                 nn.init.normal_(module.weight, 0, 0.01)
                 nn.init.zeros_(module.bias)
 
-    @property
-    def widths(self) -> dict[str, int]:
-        """Group name -> number of neurons that the group has now."""
-        return widths_of(self)
+    widths = property(widths_of)
 
     def _convs(self) -> list[int]:
         return [i for i, layer in enumerate(self.features) if isinstance(layer, nn.Conv2d)]

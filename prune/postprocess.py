@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -116,7 +115,8 @@ def distil(
                 if len(chunk):
                     target = taught(at, chunk)
                     losses.append(_add_gradient(model, target, chunk, size, discrepancy))
-            divergence = _all_reduce_gradients(parameters, sum(losses))
+            distributed.all_reduce_gradients(parameters)
+            divergence = float(distributed.all_reduce(torch.tensor(float(sum(losses)))))
             total, done = total + divergence, done + 1
             optimiser.step()
             schedule.step()
@@ -142,18 +142,6 @@ def _add_gradient(model: nn.Module, teacher_logits: Tensor, chunk: Tensor, size:
         loss = distillation_loss(logits, teacher_logits, reduction="sum") / size
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
-
-
-def _all_reduce_gradients(parameters: Sequence[Tensor], loss: float) -> float:
-    """Add up the gradients of all processes, in place, and their losses."""
-    if not distributed.is_distributed():
-        return loss
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([value.flatten() for value in (*gradients, gradients[0].new_tensor(loss))])
-    flat = distributed.all_reduce(flat)
-    for parameter, part in zip(parameters, torch.split(flat[:-1], [p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
-    return float(flat[-1])
 
 
 def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from zoo import distributed
 from zoo.errors import ZooError, suggest
+from zoo.evaluate import processor_name
 from zoo.models import NeuronGroup
 from zoo.prune.options import MethodConfig
 from zoo.prune.postprocess import check_recalibration
@@ -40,23 +39,13 @@ def check_same_inputs_on_all_ranks(
     alike: each process makes every choice by itself, from sums that all share."""
     if not distributed.is_distributed():
         return
-    distributed.check_same("the kind of processor and its threads", _rounding_key(inputs.device))
+    processor = f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {processor_name(inputs.device)}"
+    distributed.check_same("the kind of processor and its threads", processor)
     if len(set(distributed.all_gather_object(hash_inputs(model, inputs, labels, dict(settings))))) > 1:
         raise ZooError(
             "The processes were given different networks, samples or settings: give each the same, and all samples; it "
             "takes its own part of them."
         )
-
-
-def _rounding_key(device: torch.device) -> str:
-    """What decides how sums round: the processor, its instructions, the number of threads, torch's version."""
-    parts = [torch.__version__, torch.backends.cpu.get_cpu_capability(), f"{torch.get_num_threads()} threads"]
-    cpuinfo = Path("/proc/cpuinfo")  # says more than platform.processor() where it exists
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    parts.append(next((line for line in lines if line.startswith("model name")), platform.processor()))
-    if device.type == "cuda":
-        parts.append(torch.cuda.get_device_name(device))
-    return ", ".join(parts)
 
 
 def groups_by_name(groups: Sequence[NeuronGroup], names: Sequence[str] | None) -> list[NeuronGroup]:

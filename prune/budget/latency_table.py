@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo import distributed
-from zoo.models import NeuronGroup, Stage, groups_of, prune_group, run, stages_of
+from zoo.models import NeuronGroup, Stage, groups_of, prune_group, run, stage_range, stages_of
 from zoo.prune.engine import PruningSession
 from zoo.timing import interleaved_seconds
 from zoo.utils import progress_bar
@@ -64,7 +64,7 @@ def _measure(session: PruningSession, groups: Sequence[NeuronGroup], *, progress
     unpruned = _median_milliseconds({0: (stages, batch)}, batch.device)[0]
     tables = {}
     for group in progress_bar(groups, "latency", show=progress):
-        first, end = _stage_range(stages, group)
+        first, end = stage_range(stages, (*group.writers, *(reader.module for reader in group.readers)))
         state = run(stages[:first], batch)
         widths = sorted({max(1, round(step * group.size / STEPS)) for step in range(1, STEPS + 1)})
         variants: dict[int, tuple[Sequence[Stage], Any]] = {}
@@ -79,20 +79,6 @@ def _measure(session: PruningSession, groups: Sequence[NeuronGroup], *, progress
         table = torch.from_numpy(np.interp(n, widths, [times[width] for width in widths]))
         tables[group.name] = table.cummax(0).values
     return LatencyTable(unpruned, tables)
-
-
-def _stage_range(stages: Sequence[Stage], group: NeuronGroup) -> tuple[int, int]:
-    """The first stage that holds a writer or reader of the group, and the one after the last; all stages where a writer
-    or reader is in none of them."""
-    stage_of = {
-        id(module): index
-        for index, stage in enumerate(stages)
-        for stage_module in stage.modules
-        for module in stage_module.modules()
-    }
-    modules = [*group.writers, *(reader.module for reader in group.readers)]
-    indices = [stage_of.get(id(module), -1) for module in modules]
-    return (0, len(stages)) if min(indices) < 0 else (min(indices), max(indices) + 1)
 
 
 def _median_milliseconds(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from zoo import distributed
-from zoo.models import NeuronGroup, Stage, run
+from zoo.models import NeuronGroup, Stage, run, stage_range
 
 
 class ActivationCache:
@@ -46,22 +46,10 @@ class ActivationCache:
             shard = distributed.shard(len(batch))
             self.local_samples.append(range(first + shard.start, first + shard.stop))
             self._states.append(batch[shard] if self.local_samples[-1] else batch[:1])
-        self._stage_of = {
-            id(module): index
-            for index, stage in enumerate(self.stages)
-            for stage_module in stage.modules
-            for module in stage_module.modules()
-        }
 
     def stage_range(self, group: NeuronGroup) -> tuple[int, int]:
-        """The index of the first stage that reads a group, and one past that of the last.
-
-        A reader that no stage lists may be called anywhere: the range is then all stages.
-        """
-        stages = [self._stage_of.get(id(reader.module), -1) for reader in group.readers]
-        if min(stages) < 0:
-            return 0, len(self.stages)
-        return min(stages), max(stages) + 1
+        """The index of the first stage that reads a group, and one past that of the last."""
+        return stage_range(self.stages, (reader.module for reader in group.readers))
 
     @torch.no_grad()
     def advance(self, position: int) -> None:

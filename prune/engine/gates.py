@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -12,19 +12,18 @@ from torch import Tensor, nn
 from zoo.models import NeuronGroup, Reader
 
 
-class Gates:
+class Gates(ExitStack):
     """Forward pre-hooks that multiply neuron i of a group by s_i in the input of each of its readers.
 
     A context manager, which removes the hooks when it closes. Gradients flow to a scale that requires them.
     """
 
     def __init__(self, groups: Sequence[NeuronGroup]) -> None:
+        super().__init__()
         self._scales: dict[str, Tensor | None] = {group.name: None for group in groups}
-        self._handles = [
-            reader.module.register_forward_pre_hook(self._hook(group.name, reader))
-            for group in groups
-            for reader in group.readers
-        ]
+        for group in groups:
+            for reader in group.readers:
+                self.callback(reader.module.register_forward_pre_hook(self._hook(group.name, reader)).remove)
 
     def set(self, group: str, scale: Tensor | None) -> None:
         """Set the scale of a group from the next forward on: s (N,), s (b, N) sample by sample, or None for no gate."""
@@ -49,14 +48,6 @@ class Gates:
             return ((channel_factor(channels, reader.channel_dim, scale, x) * x).to(x.dtype), *inputs[1:])
 
         return multiply
-
-    def __enter__(self) -> Gates:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
-                 ) -> None:
-        for handle in self._handles:
-            handle.remove()
 
 
 def channel_factor(channels: Tensor, channel_dim: int, scale: Tensor, x: Tensor) -> Tensor:

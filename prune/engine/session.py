@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ CPU_BATCH = 32
 FISHER_SAMPLES = 256  # enough for the Fisher information at the readers' outputs
 
 
-class PruningSession:
+class PruningSession(ExitStack):
     """A context manager: while it is open, the readers of the copy can be gated.
 
     model        stays as it is, and is `original`; the copy is `model`
@@ -39,6 +39,7 @@ class PruningSession:
         self, model: nn.Module, inputs: Tensor, labels: Tensor | None, config: MethodConfig, *, seed: int = 0,
         holdout: float = 0.0, cache_bytes: int = CACHE_BYTES,
     ) -> None:  # fmt: skip
+        super().__init__()
         self.original, self.config, self.seed, self.cache_bytes = model, config, seed, cache_bytes
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.groups = groups_of(self.model)
@@ -60,15 +61,7 @@ class PruningSession:
             for batch in torch.split(part, self.forward_batch)
             if len(batch)
         ]
-        self.gates = Gates(self.groups)
-
-    def __enter__(self) -> PruningSession:
-        self.gates.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
-                 ) -> None:
-        self.gates.__exit__(kind, error, trace)
+        self.gates = self.enter_context(Gates(self.groups))
 
     @property
     def choosers(self) -> Tensor:

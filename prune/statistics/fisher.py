@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from types import TracebackType
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ def fisher_matrices(
     return {group.name: [total[id(r.module)] / max(samples, 1) for r in group.readers] for group in groups}
 
 
-class _GradientMoments:
+class _GradientMoments(ExitStack):
     """A context manager in which every backward pass adds weight g g' to the total of each reader, for the gradient g
     (O,) at each position of its output.
 
@@ -77,24 +78,16 @@ class _GradientMoments:
     """
 
     def __init__(self, readers: Sequence[Reader]) -> None:
+        super().__init__()
         self.weight = 1.0
-        self.total = {id(reader.module): _zeros(reader) for reader in readers}
-        self._handles = [
-            reader.module.register_forward_hook(
-                lambda module, inputs, output, reader=reader: self._observe(reader, output)
-            )
-            for reader in readers
-        ]
+        self.total: dict[int, Tensor] = {}
+        for reader in readers:
+            outputs = len(reader.weight)
+            self.total[id(reader.module)] = reader.weight.new_zeros(outputs, outputs, dtype=torch.float64)
+            hook = partial(self._observe, reader)
+            self.callback(reader.module.register_forward_hook(hook).remove)
 
-    def __enter__(self) -> _GradientMoments:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
-                 ) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _observe(self, reader: Reader, output: Tensor) -> Tensor:
+    def _observe(self, reader: Reader, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         # Weights take no gradients, so the graph begins at the first reader; cloned, as the output may be changed in
         # place.
         if not output.requires_grad:
@@ -107,10 +100,6 @@ class _GradientMoments:
 
         output.register_hook(add)  # type: ignore[no-untyped-call]
         return output
-
-
-def _zeros(reader: Reader) -> Tensor:
-    return reader.weight.new_zeros(len(reader.weight), len(reader.weight), dtype=torch.float64)
 
 
 def _sampled_loss(kind: str, logits: Tensor, size: int, generator: torch.Generator) -> Tensor:

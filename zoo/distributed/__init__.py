@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         all_gather_object,
         all_gather_rows,
         all_reduce,
+        all_reduce_gradients,
         any_rank,
         broadcast_object,
         broadcast_tensors,
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from zoo.distributed.sync_batch_norm import all_reduce_mean, global_count, sync_batch_norms
 
 __all__ = [
-    "MicroBatch", "all_gather_object", "all_gather_rows", "all_reduce", "all_reduce_mean", "any_rank",
-    "broadcast_object", "broadcast_tensors", "check_same", "device_of", "dtype_of", "global_count", "is_distributed",
-    "local_device", "local_rank0_first", "micro_batches", "process_group", "rank", "run_on_rank0", "shard",
-    "shared_errors", "sync_batch_norms", "world_size",
+    "MicroBatch", "all_gather_object", "all_gather_rows", "all_reduce", "all_reduce_gradients", "all_reduce_mean",
+    "any_rank", "broadcast_object", "broadcast_tensors", "check_same", "device_of", "dtype_of", "global_count",
+    "is_distributed", "local_device", "local_rank0_first", "micro_batches", "process_group", "rank", "run_on_rank0",
+    "shard", "shared_errors", "sync_batch_norms", "world_size",
 ]  # fmt: skip
 
 _LAZY = {

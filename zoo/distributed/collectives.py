@@ -8,7 +8,7 @@ printed text and timings are those of rank 0.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -69,6 +69,23 @@ class _AllReduce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return all_reduce(gradient.clone())
+
+
+def all_reduce_gradients(parameters: Sequence[Tensor]) -> None:
+    """Replace the gradient of each parameter by its sum over processes, in one exchange; none counts as 0.
+
+    torch's DistributedDataParallel overlaps the exchange with the backward pass, but it changes the order of its sums
+    after the first step: a run of three or more processes that is resumed would round differently from an
+    uninterrupted one.
+    """
+    if not is_distributed():
+        return
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = all_reduce(torch.cat([gradient.flatten() for gradient in gradients]))
+    for parameter, gradient, total in zip(
+        parameters, gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True
+    ):
+        parameter.grad = gradient.copy_(total.view_as(gradient))
 
 
 def all_gather_rows(rows: Tensor, size: int) -> Tensor:

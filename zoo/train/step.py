@@ -67,8 +67,7 @@ class TrainingStep:
             if count:
                 correct = (logits.detach().argmax(1) == y).sum()
                 sums += torch.stack([loss.detach() * count, correct, torch.full_like(correct, count)]).double()
-        if distributed.is_distributed():
-            _all_reduce_gradients(self.model)
+        distributed.all_reduce_gradients([p for p in self.model.parameters() if p.grad is not None])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
@@ -101,17 +100,3 @@ class TrainingStep:
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-
-
-def _all_reduce_gradients(model: nn.Module) -> None:
-    """Replace each gradient by its sum over processes, in one exchange.
-
-    torch's DistributedDataParallel overlaps the exchange with the backward pass, but it changes the order of its sums
-    after the first step: a run of three or more processes that is resumed would round differently from an
-    uninterrupted one.
-    """
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    sizes = [gradient.numel() for gradient in gradients]
-    flat = distributed.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, total in zip(gradients, torch.split(flat, sizes), strict=True):
-        gradient.copy_(total.view_as(gradient))
