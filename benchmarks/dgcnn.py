@@ -23,6 +23,7 @@ from typing import Any
 import click
 import torch
 import torch.nn.functional as F
+from experiment import peak_bytes
 from torch import Tensor, nn
 
 import zoo
@@ -123,17 +124,10 @@ def probe(form: str, what: str, batch: int, points: int) -> None:
     model = network() if form == "fast" else written_out(network())
     x, labels = torch.randn(batch, 3, points), torch.arange(batch) % 40
     call(model, torch.randn(2, 3, 64), torch.arange(2), what)  # what libraries allocate once is not the network's
-    before = _high_water(reset=True)
+    Path("/proc/self/clear_refs").write_text("5")  # from here on the peak counts anew
+    before = peak_bytes()
     call(model, x, labels, what)
-    print(_high_water() - before)
-
-
-def _high_water(*, reset: bool = False) -> int:
-    """The most bytes of memory that this process held since the last reset (Linux)."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    print(peak_bytes() - before)
 
 
 def form_rows(
@@ -165,37 +159,15 @@ def form_rows(
 
 
 def mode_rows(device: torch.device, *, repeats: int = 50, sizes: tuple[int, ...] = (32, 1)) -> Iterator[Row]:
-    """On a GPU: forward times of both forms in every mode, and the part of the card's limit that is reached."""
+    """On a GPU: forward times of both forms in every mode."""
     fast = network().to(device).eval()
     forms = {"written out": written_out(fast), "fast": fast}
     for mode, batch in itertools.product(("eager", "cuda_graph", "compiled"), sizes):
         x = torch.randn(batch, 3, POINTS, device=device)
-        limit = max(floor_seconds(batch, device))
         times = forward_times(forms, x, mode=mode, repeats=repeats)["fast"]
-        text = f"{times.median * 1e3:.3f} ms, {times.speedup:.2f}x, {100 * limit / times.median:.0f} % of the limit"
-        row = {"ms": times.median * 1e3, "speedup": times.speedup, "limit_ms": limit * 1e3}
+        text = f"{times.median * 1e3:.3f} ms, {times.speedup:.2f}x"
+        row = {"ms": times.median * 1e3, "speedup": times.speedup}
         yield f"DGCNN {mode}, batch {batch}, beside its written-out form: {text}", row
-
-
-def floor_seconds(batch: int, device: torch.device) -> tuple[float, float]:
-    """The least time this device needs for the forward pass by operations and by bytes, at rates measured here.
-
-    Operations: two per multiply-accumulate of the search (N x N x C a layer), of the split linear maps and of what
-    follows. Bytes: every layer's input read once, its output and its neighbours' indices written once, and the rows
-    gathered once for each of the k neighbours.
-    """
-    widths, k, N = (3, 64, 64, 128, 256), 20, POINTS
-    macs = moved = 0
-    for into, out in itertools.pairwise(widths):
-        macs += N * N * into + 2 * N * into * out
-        moved += 4 * N * (into + out + k * out) + 8 * N * k
-    macs += N * 512 * 1024 + 2048 * 512 + 512 * 256 + 256 * 40
-    moved += 4 * N * (512 + 1024)
-    a, big = torch.randn(8192, 8192, device=device), torch.empty(2**28, device=device)
-    product, copied = (
-        time_calls({"": run}, device, repeats=5, warmup=1)[""].p5 for run in (lambda: a @ a, lambda: big.clone())
-    )
-    return batch * macs * product / 8192**3, batch * moved * copied / (2 * 4 * big.numel())
 
 
 def precision_rows(device: torch.device, *, clouds: int = 64, points: int = 512) -> Iterator[Row]:

@@ -104,7 +104,7 @@ def _row(card: Card, where: str, *, depth: int) -> tuple[str, ...]:
         " x ".join(map(str, card.sample_shape)),
         _accuracy(card.accuracy) if card.accuracy else "",
         quantity(card.parameters),
-        "" if card.macs is None else quantity(card.macs),
+        quantity(card.macs),
         f"{speedup(record)}, {_setting(record)}" if (record := _preferred(timed)) else "",
         f"{record.median_ms:.3f} ms, {_setting(record)}" if (record := _preferred(gpu)) else "",
         where,

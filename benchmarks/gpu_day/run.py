@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -76,19 +77,8 @@ def command_of(
     """What runs a step."""
     if step.module == "pytest":
         files = [str(path) for path in sorted(TESTS.rglob("test_*.py")) if "cuda.is_available()" in path.read_text()]
-        return [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-m",
-            "",
-            "-k",
-            "gpu or cuda_graph",
-            *files,
-        ]
+        words = "-m pytest -q -p no:cacheprovider -m '' -k 'gpu or cuda_graph'"
+        return [sys.executable, *shlex.split(words), *files]
     command = [sys.executable, "-m", "gpu_day", step.module, str(out), f"--seconds={seconds:.0f}", f"--scale={scale}"]
     command += [f"--device={device}"] if device else []
     folders = [f"--cards={folder}" for folder in cards] if step.module == "forward" else []

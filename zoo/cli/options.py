@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import click
@@ -101,9 +102,9 @@ def print_result(result: Any, as_json: bool) -> None:
             click.echo(f"\n{result.ending()}")
 
 
-def take(options: dict[str, Any], names: str) -> dict[str, Any]:
+def take(options: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Remove these options from all options, and return those that were typed."""
-    taken = {name: options.pop(name) for name in names.split()}
+    taken = {name: options.pop(name) for name in names}
     return {name: value for name, value in taken.items() if value is not None}
 
 
@@ -111,17 +112,15 @@ def data_spec(options: dict[str, Any]) -> Any:
     """The `DataSpec` of the options under "Data"."""
     from zoo.workflows import DataSpec
 
-    return DataSpec(**take(options, "dataset data_dir download points size mean std validation"))
+    return DataSpec(**take(options, [field.name for field in fields(DataSpec)]))
 
 
 def run_options(options: dict[str, Any]) -> Any:
     """The `RunOptions` of the options under "Entry" and "Run"."""
     from zoo.workflows import RunOptions
 
-    names = {
-        "device", "workers", "memory", "resume", "log", "name", "output_dir", "overwrite", "fp16_weights", "mirror",
-    }  # fmt: skip
-    return RunOptions(progress=not options.pop("quiet", False), **take(options, " ".join(names & options.keys())))
+    names = {field.name for field in fields(RunOptions)} & options.keys()
+    return RunOptions(progress=not options.pop("quiet", False), **take(options, names))
 
 
 def recipe_options(*more: Decorator[Any]) -> Decorator[Any]:

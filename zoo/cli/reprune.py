@@ -106,9 +106,9 @@ def reprune(entry: str, weights: Path | None, as_json: bool, **options: Any) -> 
     """
     budget = budget_of(options)
     search, settings = options.pop("preset") or Search(), options.pop("settings")
-    fields = take(options, "update_weights recalibrate distil_epochs")
+    fields = take(options, ("update_weights", "recalibrate", "distil_epochs"))
     settings |= {f"repair.{name}": value for name, value in fields.items()}
-    settings |= {f"search.{name}": value for name, value in take(options, "round_to").items()}
+    settings |= {f"search.{name}": value for name, value in take(options, ["round_to"]).items()}
     from zoo.workflows import Finetune, PruneSpec, WeightsFile, check_reprune
 
     method = options.pop("method") or default_method(search)
@@ -139,7 +139,7 @@ def budget_of(options: dict[str, Any]) -> Budget | None:
 
     Raises ZooError unless there is one goal, and for a smallest width without a target.
     """
-    targets = {_TARGETS[name]: value for name, value in take(options, " ".join(_TARGETS)).items()}
+    targets = {_TARGETS[name]: value for name, value in take(options, _TARGETS).items()}
     minimum = options.pop("min_width")
     if len(targets) > 1:
         raise ZooError("give one target: --target-macs, --target-params or --target-latency")

@@ -22,7 +22,7 @@ from zoo.cli.options import (
 )
 from zoo.cli.params import entry_names
 
-_CHANGES = "epochs lr batch_size accumulate average precision"
+_CHANGES = ("epochs", "lr", "batch_size", "accumulate", "average", "precision")
 
 
 @click.command(cls=SectionedCommand)
@@ -65,7 +65,7 @@ def finetune(entry: str, as_json: bool, **options: Any) -> None:
     """
     from zoo.workflows import check_finetune
 
-    data, run, changes = data_spec(options), run_options(options), take(options, f"{_CHANGES} distil")
+    data, run, changes = data_spec(options), run_options(options), take(options, (*_CHANGES, "distil"))
     if not on_several_machines():
         check_finetune(entry, data=data, changes=changes, run=run, **options)
     with process_group():

@@ -77,7 +77,7 @@ def _numbers(card: Card, parent: Card | None, parent_title: str) -> Iterator[tup
         ("cross-entropy", _number(card.cross_entropy), _number(alike.cross_entropy if alike else None)),
     ]
     for title, field in (("parameters", "parameters"), ("MACs", "macs"), ("MACs (paper's count)", "macs_paper")):
-        lines.append((title, _count(getattr(card, field)), _count(getattr(parent, field, None))))
+        lines.append((title, quantity(getattr(card, field)), quantity(getattr(parent, field, None))))
     for group, width in card.widths.items():
         lines.append((f"width {group}", str(width), str(parent.widths.get(group, "")) if parent else ""))
     return (line if card.parent else line[:2] for line in lines if any(line[1 : 3 if card.parent else 2]))
@@ -116,10 +116,6 @@ def _counted(accuracy: Accuracy | None) -> str:
     if accuracy is None:
         return ""
     return f"{percent(accuracy)} ({interval(accuracy)}), {accuracy.correct}/{accuracy.total}"
-
-
-def _count(number: int | None) -> str:
-    return "" if number is None else quantity(number)
 
 
 def _number(value: float | None) -> str:

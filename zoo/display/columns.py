@@ -56,11 +56,7 @@ def _text_column(title: str, value: Callable[[Card], str | None]) -> Column:
 
 
 def _count_column(title: str, value: Callable[[Card], int | None]) -> Column:
-    def text(card: Card) -> str:
-        number = value(card)
-        return "" if number is None else quantity(number)
-
-    return Column(title, value, text)
+    return Column(title, value, lambda card: quantity(value(card)))
 
 
 COLUMNS = {

@@ -13,8 +13,6 @@ from typing import NamedTuple
 from zoo.cards import Card, parse_name
 from zoo.errors import suggest
 
-_Stated = tuple[float, str]  # a value, and the name of the entry that states it
-
 
 class Filter(NamedTuple):
     """A condition on a card; ``explain`` gets all cards, where none of them meets it, and names what is near."""
@@ -57,18 +55,25 @@ def text_filter(
     return Filter(accepts, explain)
 
 
-def min_filter(
-    description: str, value_of: Callable[[Card], float | None], bound: float, text: Callable[[float], str]
-) -> Filter:
-    """The card's value is ``bound`` or more; ``text`` writes a value for the explanation."""
-    return _bound_filter(description, value_of, bound, text, operator.ge, "or more", max)
+def bound_filter(
+    description: str, value_of: Callable[[Card], float | None], bound: float, text: Callable[[float], str],
+    *, smallest: bool = False,
+) -> Filter:  # fmt: skip
+    """The card's value is ``bound`` or less, with ``smallest`` or more; ``text`` writes a value for the explanation."""
+    compare, direction, nearest = (operator.ge, "more", max) if smallest else (operator.le, "less", min)
 
+    def accepts(card: Card) -> bool:
+        return (value := value_of(card)) is not None and compare(value, bound)
 
-def max_filter(
-    description: str, value_of: Callable[[Card], float | None], bound: float, text: Callable[[float], str]
-) -> Filter:
-    """The card's value is ``bound`` or less."""
-    return _bound_filter(description, value_of, bound, text, operator.le, "or less", min)
+    def explain(cards: Collection[Card]) -> str:
+        stated = [(value, card.name) for card in cards if (value := value_of(card)) is not None]
+        hint = "no card states any"
+        if stated:
+            value, name = nearest(stated)
+            hint = f"the nearest is {name} with {text(value)}"
+        return f"no entry has {description} of {text(bound)} or {direction}: {hint}"
+
+    return Filter(accepts, explain)
 
 
 def matches_any(texts: Iterable[str], pattern: str) -> bool:
@@ -79,21 +84,3 @@ def matches_any(texts: Iterable[str], pattern: str) -> bool:
 def with_stem(name: str | None) -> tuple[str, ...]:
     """A name with and without its data set; nothing for None."""
     return () if name is None else (name, parse_name(name).stem)
-
-
-def _bound_filter(
-    description: str, value_of: Callable[[Card], float | None], bound: float, text: Callable[[float], str],
-    compare: Callable[[float, float], bool], direction: str, nearest: Callable[[list[_Stated]], _Stated],
-) -> Filter:  # fmt: skip
-    def accepts(card: Card) -> bool:
-        return (value := value_of(card)) is not None and compare(value, bound)
-
-    def explain(cards: Collection[Card]) -> str:
-        stated = [(value, card.name) for card in cards if (value := value_of(card)) is not None]
-        hint = "no card states any"
-        if stated:
-            value, name = nearest(stated)
-            hint = f"the nearest is {name} with {text(value)}"
-        return f"no entry has {description} of {text(bound)} {direction}: {hint}"
-
-    return Filter(accepts, explain)

@@ -15,12 +15,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-def quantity(n: float) -> str:
-    """A count to four digits.
+def quantity(n: float | None) -> str:
+    """A count to four digits; empty for None.
 
     >>> quantity(300_774_272), quantity(1_814_000), quantity(512)
     ('300.8M', '1.814M', '512')
     """
+    if n is None:
+        return ""
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if n >= size:
             return f"{n / size:.4g}{unit}"
@@ -79,7 +81,7 @@ def comparison_row(
     if accuracy is not None:
         correct, share = f"{accuracy.correct}/{accuracy.total}", f"{100 * accuracy.share:.2f} %"
         interval = f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
-    counts = ["" if n is None else quantity(n) for n in (parameters, macs, macs_paper)]
+    counts = map(quantity, (parameters, macs, macs_paper))
     setup = f", {timing_setup(forward)}" if forward and forward.ratio else ""
     return (name, correct, share, interval, *counts, speedup(forward) + setup if forward else "")
 

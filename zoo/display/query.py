@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from zoo.cards import Card, Forward
 from zoo.display.columns import COLUMNS, fastest_ms
-from zoo.display.filters import Filter, matches_any, max_filter, min_filter, name_filter, text_filter, with_stem
+from zoo.display.filters import Filter, bound_filter, matches_any, name_filter, text_filter, with_stem
 from zoo.display.format import percent, quantity
 from zoo.errors import ZooError, suggest
 
@@ -97,14 +97,14 @@ class Query:
         if self.min_acc is not None:
             # Rounded, because 1.1 / 100 is above 11 / 1000 in floating point.
             bound = self.min_acc if self.min_acc <= 1 else round(self.min_acc / 100, 12)
-            filters.append(min_filter("an accuracy", _accuracy, bound, lambda x: f"{100 * x:.4g} %"))
+            filters.append(bound_filter("an accuracy", _accuracy, bound, lambda x: f"{100 * x:.4g} %", smallest=True))
         on_device = f" on {self.device!r}" if self.device else ""
         maxima: tuple[tuple[float | None, str, Callable[[Card], float | None], Callable[[float], str]], ...] = (
             (self.max_params, "a number of parameters", lambda card: card.parameters, quantity),
             (self.max_macs, "a number of MACs", lambda card: card.macs, quantity),
             (self.max_ms, f"a forward time{on_device}", lambda c: fastest_ms(self.view(c)), lambda x: f"{x:.4g} ms"),
         )
-        return filters + [max_filter(what, of, bound, text) for bound, what, of, text in maxima if bound is not None]
+        return filters + [bound_filter(what, of, bound, text) for bound, what, of, text in maxima if bound is not None]
 
     def _sorted(self, cards: list[Card]) -> list[Card]:
         value_of, descending = COLUMNS[self._sort_column].value, (self.sort or "").startswith("-")
