@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from tqdm import tqdm
-
 from zoo.datasets.registry import DatasetInfo
 from zoo.errors import ZooError
 from zoo.transfer import FetchError, download_file, redact
-from zoo.utils import locked
+from zoo.utils import locked, progress_bar, say
 
 MIRROR = "ZOO_DATA_MIRROR"  # a folder or an address that has the archives under the names of their owners
 MIN_ATTEMPTS = 3  # an owner's server is the only source, so that a connection is tried again at once
@@ -67,7 +64,7 @@ def unzip(archive: Path, folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             # In a hidden folder first, so that an interrupted run leaves nothing that looks complete.
             scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".unpack-"))
-            for member in tqdm(members, desc=f"unpacking {archive.name}", unit=" files", disable=None):
+            for member in progress_bar(members, f"unpacking {archive.name}", unit=" files", lines=False):
                 source.extract(member, scratch)
         for name in top_level_names:
             os.rename(scratch / name, folder / name)
@@ -90,13 +87,12 @@ def fetch(info: DatasetInfo, root: Path, kind: str | None, *, mirror: str | None
         )
     source = sources[0]
     url = mirrored(source.url, mirror)
-    print(f"{info.name}: {info.terms}. Downloading {url}", file=sys.stderr)
+    say(f"{info.name}: {info.terms}. Downloading {url}")
     expected = sha256 or source.sha256
     archive = root / source.url.rsplit("/", 1)[-1]
     actual_sha256 = download(url, archive, sha256=expected)
     if expected is None:
-        message = f"{archive.name}: no checksum is on record to compare with; its SHA-256 is {actual_sha256}"
-        print(message, file=sys.stderr)
+        say(f"{archive.name}: no checksum is on record to compare with; its SHA-256 is {actual_sha256}")
     try:
         unzip(archive, root)
     finally:

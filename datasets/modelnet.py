@@ -14,7 +14,6 @@ expect: the vertical axis is z in Princeton's meshes and y in Stanford's clouds,
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar
@@ -23,7 +22,6 @@ import h5py
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from zoo.datasets import point_transforms
 from zoo.datasets.base import LabelledDataset
@@ -33,6 +31,7 @@ from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.meshes import kept_clouds, sample_meshes
 from zoo.datasets.registry import DatasetInfo, Source, check_split, dataset_info, register_dataset
 from zoo.errors import ZooError
+from zoo.utils import progress_bar, say
 
 STORED_POINTS = 2048  # sampled from a mesh, and read of a text cloud (the first of 10000): as many as Stanford's have
 
@@ -140,7 +139,7 @@ def read_text(folder: Path, split: str, info: DatasetInfo, classes: tuple[str, .
             raise ZooError(f"{path} holds {len(cloud)} points, {first} holds {points}; one number was expected")
         return point_transforms.normalise(torch.from_numpy(cloud.T.astype(np.float32)))
 
-    progress = tqdm(samples.values(), desc=f"reading {split} clouds", disable=not sys.stderr.isatty())
+    progress = progress_bar(samples.values(), f"reading {split} clouds", lines=False)
     clouds = torch.cat([kept_clouds(paths, points, read) for paths in progress])
     return clouds, torch.tensor([classes.index(name) for name, paths in samples.items() for _ in paths])
 
@@ -152,15 +151,14 @@ def _check_complete(source: Path, classes: tuple[str, ...], found: Collection[st
         raise ZooError(f"{source} has none of the {len(classes)} classes {', '.join(missing[:3])}, ...")
     if missing:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        print(f"{source} has {len(classes) - len(missing)} of {len(classes)} classes, without {names}", file=sys.stderr)
+        say(f"{source} has {len(classes) - len(missing)} of {len(classes)} classes, without {names}")
 
 
 def read_off(folder: Path, split: str, classes: tuple[str, ...], *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """As `read_hdf5`, from meshes: STORED_POINTS points are sampled on the surface of each."""
     _check_complete(folder, classes, {entry.name for entry in list_folders(folder)})
     clouds, labels = [], []
-    quiet = not sys.stderr.isatty()
-    for label, name in enumerate(tqdm(classes, desc=f"sampling {split} meshes", disable=quiet)):
+    for label, name in enumerate(progress_bar(classes, f"sampling {split} meshes", lines=False)):
         if not (folder / name).is_dir():
             continue
         meshes = _meshes(folder / name, split)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from zoo.datasets import point_transforms
 from zoo.datasets.base import LabelledDataset
@@ -23,7 +21,7 @@ from zoo.datasets.files import LARGEST, read_off
 from zoo.datasets.folder.listing import SHAPE_SUFFIXES
 from zoo.datasets.meshes import kept_clouds, sample_triangles
 from zoo.errors import ZooError, first_line
-from zoo.utils import derive_seed, generator_for
+from zoo.utils import derive_seed, generator_for, progress_bar
 
 STORED = 2048  # points kept of a shape, of which training draws; as many as Stanford's clouds of ModelNet have
 _KEPT = {".off", ".obj", ".stl"}  # always meshes: slow to read, and kept in the folder once they are sampled
@@ -126,8 +124,7 @@ class ShapeFiles(LabelledDataset):
 def _read_all(paths: list[Path], points: int) -> list[Tensor]:
     """The clouds of all files; those sampled on meshes are kept in the folders of the files, where that is possible."""
     clouds: dict[Path, Tensor] = {}
-    quiet = not sys.stderr.isatty()
-    with tqdm(total=len(paths), desc="reading shapes", unit=" files", disable=quiet, leave=False) as bar:
+    with progress_bar(title="reading shapes", total=len(paths), unit=" files", lines=False) as bar:
         for kept, group in itertools.groupby(paths, lambda path: path.suffix.lower() in _KEPT and path.parent):
             files = list(group)
             if kept and len(files) > 1:

@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 import time
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +20,7 @@ import click
 from zoo.cli.browse import download, info, list_
 from zoo.cli.sigterm import exit_on_sigint, install_sigterm_handler
 from zoo.errors import ZooError, suggest
+from zoo.utils import make_streams_visible, visible_streams
 
 # Subcommands that are imported on use: name -> (module:function, line in `zoo --help`).
 LAZY = {
@@ -43,10 +45,21 @@ TORCHRUN_SECONDS = 10.0  # within which torchrun ends the other processes after 
 class ZooGroup(click.Group):
     """A group that imports the commands of `LAZY` on use, and that a `ZooError` ends with exit code 2."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run as the command line of this process: the console script and ``python -m zoo`` call this."""
-        install_sigterm_handler()
-        return super().__call__(*args, **kwargs)
+    def __call__(self, args: Sequence[str] | None = None, prog_name: str | None = None, **more: Any) -> Any:
+        """Run a command.
+
+        The process is the command's own where no words are given, as by the console script, or the program's name is,
+        as by ``python -m zoo``: it then ends with a sentence on SIGTERM, and a traceback cannot speak to the terminal
+        either. A program that calls a command with words keeps its handlers and its streams.
+        """
+        if args is None or prog_name is not None:
+            install_sigterm_handler()
+            make_streams_visible()
+        return super().__call__(args, prog_name, **more)
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        with visible_streams():
+            return super().main(*args, **more)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*self.commands, *LAZY})
@@ -113,7 +126,8 @@ def _wait_for_first_process() -> None:
         time.sleep(TORCHRUN_SECONDS)
 
 
-@click.group(cls=ZooGroup, context_settings={"help_option_names": ["-h", "--help"]})
+# The zoo prints no colours: what looks like one comes from outside, and `color` lets it through, to be made visible.
+@click.group(cls=ZooGroup, context_settings={"help_option_names": ["-h", "--help"], "color": True})
 @click.version_option(package_name="pruned-zoo")
 def main() -> None:
     """A point-cloud and vision model zoo with pruned variants, measured beside their parents."""

@@ -12,7 +12,7 @@ from zoo import display, store
 from zoo.cli.list_options import EPILOG, list_options
 from zoo.cli.params import FOLDER, entry_names
 from zoo.display import DEFAULT_COLUMNS, Query, parse_columns
-from zoo.errors import ZooError
+from zoo.errors import ZooError, visible
 
 
 @click.command("list", short_help="List the entries on this machine, children under their parents.", epilog=EPILOG)
@@ -44,7 +44,7 @@ def list_(
         click.echo("the zoo is empty: make an entry with zoo train, or zoo download NAME --mirror M", err=True)
         return
     for remark in query.remarks(cards):
-        click.echo(remark, err=True)
+        click.echo(visible(remark), err=True)
 
 
 @click.command(short_help="Show an entry's card, its parent beside it.")
@@ -95,7 +95,7 @@ def download(name: str, to: Path | None, mirror: tuple[str, ...], overwrite: boo
     path, card = store.fetch(name, to=to, mirror=mirror or None, overwrite=overwrite)
     if not as_json:
         click.echo(path)
-        click.echo(f"terms of use: {card.licences.line()}", err=True)
+        click.echo(visible(f"terms of use: {card.licences.line()}"), err=True)
         return
     record = {"name": card.name, "path": str(path), "size": card.saved.size, "sha256": card.saved.sha256}
     click.echo(json.dumps({**record, "licences": vars(card.licences)}, indent=2, sort_keys=True))

@@ -11,6 +11,7 @@ import click
 from zoo import store
 from zoo.cli.params import FILE, FOLDER, entry_names, user_entry_names
 from zoo.display import quantity, table
+from zoo.errors import visible
 
 _MIRROR = click.option("--mirror", "mirror", multiple=True, help="Where to look for what is not here; may be repeated.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -92,7 +93,8 @@ def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
         children = sorted({card.name for card in store.cards().values() if card.parent in {c.name for c in cards}})
         for card in cards:
             right = f", {card.accuracy.correct} of {card.accuracy.total} right" if card.accuracy else ""
-            click.echo(f"{card.name}  {quantity(card.saved.size)}B{right}; made by {card.recipe['command']}", err=True)
+            line = f"{card.name}  {quantity(card.saved.size)}B{right}; made by {card.recipe['command']}"
+            click.echo(visible(line), err=True)
         if children:
             click.echo(f"they are compared with what goes: {', '.join(children)}", err=True)
         what = "this entry" if len(cards) == 1 else f"these {len(cards)} entries"
@@ -136,7 +138,7 @@ def clean(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
         click.echo(json.dumps([_as_dict(item) for item in deleted], indent=2))
         return
     for item in deleted:
-        click.echo(f"removed  {item.kind}  {item.name}  {quantity(item.size)}B")
+        click.echo(visible(f"removed  {item.kind}  {item.name}  {quantity(item.size)}B"))
     click.echo(f"{quantity(sum(item.size for item in deleted))}B freed")
 
 
@@ -150,7 +152,8 @@ def verify(context: click.Context, as_json: bool) -> None:
         records = [{"name": r.name, "path": r.path and str(r.path), "problem": r.problem} for r in results]
         click.echo(json.dumps(records, indent=2))
     for result in results if not as_json else ():
-        click.echo(f"{'good' if result.problem is None else 'BAD'}  {result.name}  {result.problem or result.path}")
+        line = f"{'good' if result.problem is None else 'BAD'}  {result.name}  {result.problem or result.path}"
+        click.echo(visible(line))
     if any(result.problem for result in results):
         context.exit(1)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zoo.cards import Accuracy, Card, Forward
+from zoo.errors import visible
 
 _HEAD = ("network", "right", "accuracy", "95 % interval", "params", "MACs", "MACs (paper's count)", "speed-up")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as lines of text, each column as wide as its longest text."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    """Rows as lines of text, each column as wide as its longest text; cells are `visible` and of one line."""
+    cells = [[visible(text) for text in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 def quantity(n: float | None) -> str:

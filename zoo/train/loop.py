@@ -33,7 +33,7 @@ from zoo.train.recipe import Recipe
 from zoo.train.signals import stop_signals
 from zoo.train.state import TrainState, load_state, save_state, seeded_rng
 from zoo.train.step import TrainingStep
-from zoo.utils import check_seed, generator_for, progress_bar
+from zoo.utils import check_seed, generator_for, progress_bar, say
 
 SAVE_SECONDS = 60.0  # between two saves inside an epoch
 SYNC_STEPS = 16  # between two checks of the loss on a GPU: each check waits until the GPU has finished
@@ -96,7 +96,7 @@ def train(
                             "what was done is saved, and the same command goes on from here"
                         )
                 if progress and sys.stderr is not None and not sys.stderr.isatty():
-                    print(epoch_line(run.state.history, recipe.epochs), file=sys.stderr, flush=True)
+                    say(epoch_line(run.state.history, recipe.epochs))
     run.step.finish()
     return model.eval()
 

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import stat
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import BinaryIO
 from zoo.errors import ZooError
 from zoo.transfer.base import ConnectionLostError, FetchError, FileStream
 from zoo.transfer.sources import source_of
-from zoo.utils import new_file, read_json, sha256_of, sync_folder
+from zoo.utils import new_file, progress_bar, read_json, sha256_of, sync_folder
 
 MAX_ATTEMPTS = 5  # at one source, as long as each attempt brings `STALL_BYTES`
 STALL_BYTES, STALL_SECONDS = 1 << 14, 60.0  # a source that gives fewer bytes in so many seconds has stalled
@@ -203,11 +202,8 @@ def _receive(base: str, name: str, part: _PartialFile, size: int | None) -> None
 
 def _write_chunks(stream: FileStream, part: _PartialFile, name: str, size: int | None) -> tuple[int, bool]:
     """Append a stream to a file, under a progress bar; returns the file's length and whether the stream stalled."""
-    from tqdm import tqdm
-
     received = stream.start
-    quiet = True if sys.stderr is None else None  # None: no bar where standard error is not a terminal
-    bar = tqdm(total=size, initial=received, desc=name, unit="B", unit_scale=True, leave=False, disable=quiet)
+    bar = progress_bar(title=name, total=size, initial=received, unit="B", unit_scale=True, lines=False)
     last_time, last_received, stalled = time.monotonic(), received, False
     with bar, part.open(received) as out:
         out.seek(received)

@@ -14,6 +14,7 @@ from zoo.utils.files import (
 from zoo.utils.json_text import parse_json
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
+from zoo.utils.output import make_streams_visible, say, visible_streams
 from zoo.utils.plugins import load_plugins
 from zoo.utils.progress import progress_bar
 from zoo.utils.seeds import MAX_SEED, check_seed, derive_seed, generator_for
@@ -29,7 +30,7 @@ from zoo.utils.weights_file import (
 __all__ = [
     "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "checkpoint_header",
     "convert_command", "decorator_calls", "derive_seed", "expand_path", "generator_for", "keep_freed_memory",
-    "load_plugins", "locked", "new_file", "parse_json", "parse_setting", "progress_bar", "read_file", "read_json",
-    "remove_stale_files", "setting_types", "settings_of", "sha256_of", "sync_folder", "weights_format",
-    "with_settings",
+    "load_plugins", "locked", "make_streams_visible", "new_file", "parse_json", "parse_setting", "progress_bar",
+    "read_file", "read_json", "remove_stale_files", "say", "setting_types", "settings_of", "sha256_of", "sync_folder",
+    "visible_streams", "weights_format", "with_settings",
 ]  # fmt: skip

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from zoo.prune import (
     resolve_config,
 )
 from zoo.train import check_log
-from zoo.utils import settings_of, sha256_of
+from zoo.utils import say, settings_of, sha256_of
 from zoo.workflows.checks import check_groups, check_reprune
 from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
 from zoo.workflows.data_spec import DataSpec, Splits, check_classes, warn_if_trained_on_validation
@@ -186,7 +185,7 @@ def reprune(
         )
         if progress:
             plan = Plan(parent, splits, before, seconds, config, spec, images, recovery, finetune, run)
-            print(plan.text(groups), file=sys.stderr, flush=True)
+            say(plan.text(groups))
         cache_file = _cache_file({**identity, **dict.fromkeys(_GOALS)})
         runtime = Runtime(resume_file=folder / "prune.json", cache_file=cache_file, progress=progress)
         if run.memory is not None:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import shlex
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from zoo.cards import MAX_CLASS_NAMES, NO_PARENT, Accuracy, Card, File, Forward,
 from zoo.datasets import LabelledDataset, dataset_info
 from zoo.errors import ZooError
 from zoo.half_precision import round_to_float16
+from zoo.utils import say
 from zoo.workflows.data_spec import Splits
 from zoo.workflows.measurement import Measurement, measure, time_beside
 from zoo.workflows.run import RunOptions, free_name
@@ -191,7 +191,7 @@ def store_float16(model: nn.Module, holdout: LabelledDataset | None, run: RunOpt
     result = distributed.broadcast_object(round_to_float16(model, holdout, workers=run.workers, progress=progress))
     distributed.broadcast_tensors(parameter.data for parameter in model.parameters())
     if progress:
-        print(result.sentence(), file=sys.stderr, flush=True)
+        say(result.sentence())
     return result.float16
 
 
