@@ -64,3 +64,23 @@ def test_a_host_program_keeps_its_own_handler(monkeypatch: pytest.MonkeyPatch) -
         signal.signal(signal.SIGTERM, before)
     assert received == [signal.SIGTERM]
     assert (result.exit_code, "the zoo is empty" in result.stderr) == (0, True)
+
+
+HOST = """
+import os, signal
+from click.testing import CliRunner
+from zoo import store
+from zoo.cli import main
+main(["list"], standalone_mode=False)
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+store.cards = lambda mirror: os.kill(os.getpid(), signal.SIGTERM)
+CliRunner().invoke(main, ["list"])
+print("goes on")
+"""
+
+
+def test_a_test_run_that_is_told_to_stop_stops() -> None:
+    """click's runner swallows SystemExit: a handler that an earlier call had left behind would let the run go on."""
+    done = subprocess.run([sys.executable, "-c", HOST], capture_output=True, text=True)
+    assert "goes on" not in done.stdout
+    assert done.returncode == -signal.SIGTERM

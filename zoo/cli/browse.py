@@ -44,7 +44,7 @@ def list_(
         click.echo("the zoo is empty: make an entry with zoo train, or zoo download NAME --mirror M", err=True)
         return
     for remark in query.remarks(cards):
-        click.echo(visible(remark), err=True)
+        click.echo(remark, err=True)
 
 
 @click.command(short_help="Show an entry's card, its parent beside it.")
@@ -94,8 +94,8 @@ def download(name: str, to: Path | None, mirror: tuple[str, ...], overwrite: boo
     """
     path, card = store.fetch(name, to=to, mirror=mirror or None, overwrite=overwrite)
     if not as_json:
-        click.echo(path)
-        click.echo(visible(f"terms of use: {card.licences.line()}"), err=True)
+        click.echo(visible(str(path)))
+        click.echo(f"terms of use: {card.licences.line()}", err=True)
         return
     record = {"name": card.name, "path": str(path), "size": card.saved.size, "sha256": card.saved.sha256}
     click.echo(json.dumps({**record, "licences": vars(card.licences)}, indent=2, sort_keys=True))

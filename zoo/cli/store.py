@@ -41,7 +41,7 @@ def bundle(
         if as_json:
             click.echo(json.dumps([{"name": card.name, "path": str(path)} for card, path in installed], indent=2))
         for card, path in installed if not as_json else ():
-            click.echo(f"{card.name}  {path}")
+            click.echo(visible(f"{card.name}  {path}"))
         return
     if not names or out is None:
         raise click.UsageError("give the entries and the file to write: zoo bundle NAME... -o file.zip")
@@ -50,7 +50,7 @@ def bundle(
         record = {"path": str(out), "size": out.stat().st_size, "entries": [card.name for card in cards]}
         click.echo(json.dumps(record, indent=2))
     else:
-        click.echo(f"{out}  {quantity(out.stat().st_size)}B  {', '.join(card.name for card in cards)}")
+        click.echo(visible(f"{out}  {quantity(out.stat().st_size)}B  {', '.join(card.name for card in cards)}"))
 
 
 @click.command()
@@ -77,9 +77,10 @@ def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: b
             click.echo(f"{state:<14}{name}")
     for name, why in done.left_out.items():
         click.echo(f"{'left out':<14}{name} ({why}); to publish it name it in full")
+    typed = visible(shlex.quote(str(folder)))
     for name, parent in done.missing.items():
-        click.echo(f"{name} lacks its parent here: zoo publish {shlex.quote(str(folder))} {parent}")
-    click.echo(f"use it with --mirror {shlex.quote(str(folder))}, or serve the folder and give its address")
+        click.echo(f"{name} lacks its parent here: zoo publish {typed} {parent}")
+    click.echo(f"use it with --mirror {typed}, or serve the folder and give its address")
 
 
 @click.command()
@@ -93,8 +94,7 @@ def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
         children = sorted({card.name for card in store.cards().values() if card.parent in {c.name for c in cards}})
         for card in cards:
             right = f", {card.accuracy.correct} of {card.accuracy.total} right" if card.accuracy else ""
-            line = f"{card.name}  {quantity(card.saved.size)}B{right}; made by {card.recipe['command']}"
-            click.echo(visible(line), err=True)
+            click.echo(f"{card.name}  {quantity(card.saved.size)}B{right}; made by {card.recipe['command']}", err=True)
         if children:
             click.echo(f"they are compared with what goes: {', '.join(children)}", err=True)
         what = "this entry" if len(cards) == 1 else f"these {len(cards)} entries"

@@ -8,7 +8,6 @@ from zoo.cards import LICENCE_TITLES, Accuracy, Card, Forward
 from zoo.display.columns import COLUMNS, DEFAULT_COLUMNS
 from zoo.display.format import interval, percent, quantity, speedup, table
 from zoo.display.sentences import describe, describe_cost, explain_name
-from zoo.errors import visible
 
 _MAX_INDENT = 10  # steps, so that a line of thousands of ancestors does not make every line as long
 _SHOWN = 12  # names of classes on the page
@@ -40,7 +39,7 @@ def card_page(
     parent = card.parent_in(cards)
     rebuilt = parent is None and card.parent in cards
     parts = [
-        "\n".join(visible(s) for s in (describe(card), describe_cost(card, parent), explain_name(card)) if s),
+        "\n".join(filter(None, (describe(card), describe_cost(card, parent), explain_name(card)))),
         _classes(card.class_names),
         table(list(_numbers(card, parent, "parent, rebuilt since" if rebuilt else "parent"))),
         table([_TIMING_HEAD, *map(_timing, card.forward)]) if card.forward else "",
@@ -63,7 +62,7 @@ def _classes(names: Sequence[str] | None) -> str:
     if names is None:
         return ""
     more = f", ... ({len(names) - _SHOWN} more)" if len(names) > _SHOWN else ""
-    return visible(f"classes: {', '.join(names[:_SHOWN])}{more}")
+    return f"classes: {', '.join(names[:_SHOWN])}{more}"
 
 
 def _numbers(card: Card, parent: Card | None, parent_title: str) -> Iterator[tuple[str, ...]]:
@@ -89,7 +88,7 @@ def _recipe(card: Card, shipped: bool, stated: Collection[str]) -> str:
     others = {key: value for key, value in card.recipe.items() if key not in {"command", *stated} and value is not None}
     settings = [(f"  {key}", _setting(value)) for key, value in others.items()]
     where = ", in another folder (it is shipped): add --output-dir DIR" if shipped else ""
-    return f"to make it again{where}\n  {visible(str(card.recipe['command']))}\n{table(settings)}".rstrip()
+    return f"to make it again{where}\n  {card.recipe['command']}\n{table(settings)}".rstrip()
 
 
 def _families(cards: Mapping[str, Card]) -> Iterator[tuple[Card, int]]:
