@@ -76,7 +76,8 @@ def hostile() -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        ["list", "--columns", "name,split,licence,ms,speed-up"], ["list", "--licence", "x"], ["info", "net"], ["download", "net"], ["remove", "net"],
+        ["list", "--columns", "name,split,licence,ms,speed-up"], 
+        ["list", "--licence", "x"], ["info", "net"], ["download", "net"], ["remove", "net"],
     ],
 )  # fmt: skip
 def test_a_card_that_may_be_used(words: list[str]) -> None:

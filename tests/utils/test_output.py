@@ -80,7 +80,7 @@ def test_a_stream_that_commands_print_to() -> None:
     stream = VisibleStream(raw)
     print("ä", HOSTILE, file=stream)
     stream.writelines(["\x1b", "b\n"])
-    stream.buffer.write("c\x1b".encode() + b"\xff\n")
+    stream.buffer.write(b"c\x1b" + b"\xff\n")
     stream.flush()
     lines = raw.buffer.getvalue().decode("ascii").splitlines()  # type: ignore[attr-defined]
     first = SHOWN.replace(r"\n", "\n").splitlines()
