@@ -90,7 +90,7 @@ def find_name(text: str, names: Collection[str], *, preferred: Collection[str] =
     if text in names:
         return text
     start = f"{text}."
-    family = [name for name in names if name.startswith(start) and _split(name).stem == text]
+    family = [name for name in names if name.startswith(start) and name_stem(name) == text]
     ordered = datasets_by_difficulty()
 
     def priority(name: str) -> tuple[bool, int, str]:
@@ -111,8 +111,13 @@ def unknown_name(text: str, names: Collection[str]) -> str:
     if not names:
         return f"no model {text!r}: the zoo is empty; make an entry with `zoo train` or set ZOO_MIRROR"
     # A text without a data set is compared with the stems: next to a long ending a typing error would hardly count.
-    candidates = names if _split(text).dataset is not None else {_split(name).stem for name in names}
+    candidates = names if _split(text).dataset is not None else set(map(name_stem, names))
     return f"no model {text!r} in the zoo: {suggest(text.lower(), candidates)}"
+
+
+def name_stem(name: str) -> str:
+    """An entry's name without its data set; of any text, where `parse_name` may raise."""
+    return _split(name).stem
 
 
 def _split(text: str) -> Name:

@@ -32,7 +32,7 @@ FOLDER = _ExpandedPath(file_okay=False, path_type=Path)
 
 def entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """For the shell to complete: names of entries on this machine that begin so, with and without their data sets."""
-    return _completed(incomplete, store.list_models)
+    return _completed(incomplete, lambda: store.list_models(f"{incomplete}*"))
 
 
 def user_entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -6,14 +6,16 @@ A name costs the names of the files in the folders and one card, however many en
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
+from pathlib import Path
 
-from zoo.cards import Card, check_name_text, find_name, unknown_name
+from zoo.cards import Card, check_name_text, find_name, name_stem, unknown_name
 from zoo.errors import ZooError
 from zoo.store import mirrors
-from zoo.store.folders import DOWNLOADED, OWN, SHIPPED, card_names, entry_folders
+from zoo.store.folders import DOWNLOADED, OWN, SHIPPED, card_names, entry_folders, warn_once
 from zoo.store.short_names import kept_names
 from zoo.store.verify import read_card
 from zoo.transfer import redact
@@ -39,17 +41,18 @@ class Entries(Mapping[str, Card]):
     warning says why.
     """
 
-    def __init__(self, bases: Sequence[str] = ()) -> None:
+    def __init__(self, bases: Sequence[str] = (), titles: Collection[str] = (SHIPPED, OWN, DOWNLOADED)) -> None:
+        """The entries of these mirrors and of those folders of `entry_folders` that ``titles`` names."""
         self._cards: dict[str, Card] = {}
         self._broken = 0
         self._local: dict[str, _Place] = {}
         for title, folder in entry_folders().items():
             try:
-                names = card_names(folder)
+                names = card_names(folder) if title in titles else []
             except ZooError as error:
-                _LOG.warning("%s: what is %s is left out", error, title)
+                warn_once(f"{error}: what is {title} is left out")
                 continue
-            self._local[title] = _Place(title, set(names), lambda name, at=folder: read_card(at / f"{name}.json"))
+            self._local[title] = _Place(title, set(names), partial(_card_in, folder))
         self._mirrors: list[_Place] = []
         for base in bases:
             try:
@@ -84,6 +87,14 @@ class Entries(Mapping[str, Card]):
         """The names of all entries, sorted, those among them whose cards may turn out to be unusable."""
         return sorted({name for place in (*self._local.values(), *self._mirrors) for name in place.names})
 
+    def matching(self, pattern: str) -> list[str]:
+        """The names that a pattern like ``dgcnn*`` matches with or without their data sets, sorted."""
+        return [
+            name
+            for name in self.names()
+            if (fnmatchcase(name, pattern) or fnmatchcase(name_stem(name), pattern)) and name in self
+        ]
+
     def meaning(self, text: str) -> str | None:
         """The full name of the entry that ``text`` means; None if it means none.
 
@@ -103,9 +114,8 @@ class Entries(Mapping[str, Card]):
         while (name := self.meaning(text)) is not None:
             if (card := self.get(name)) is None:
                 continue  # the card could not be used, and the text means another one
-            for place in self._mirrors:
-                other = find_name(text, {name, *place.names})
-                if other not in (name, text):
+            for place in self._mirrors if name != text else ():
+                if (other := find_name(text, {name, *place.names} - {text})) != name:
                     _LOG.warning("%s means %s: for the %s of %s write the full name", text, name, other, place.title)
             return card
         return None
@@ -125,3 +135,7 @@ class Entries(Mapping[str, Card]):
             _LOG.warning("%s", text)
         if self._broken == _WARNINGS:
             _LOG.warning("there may be more such cards: zoo cache verify names all that are on this machine")
+
+
+def _card_in(folder: Path, name: str) -> Card:
+    return read_card(folder / f"{name}.json")

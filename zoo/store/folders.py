@@ -5,6 +5,7 @@ Each holds ``<name>.json``, the card of an entry, beside the checkpoint file tha
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from pathlib import Path
@@ -60,7 +61,7 @@ def entry_folders() -> dict[str, Path]:
     try:
         return {SHIPPED: package_dir(), OWN: user_dir(), DOWNLOADED: cache_dir()}
     except ZooError as error:
-        _LOG.warning("ZOO_HOME: %s", error)
+        warn_once(f"ZOO_HOME: {error}")
         return {SHIPPED: package_dir()}
 
 
@@ -71,7 +72,7 @@ def is_shipped(name: str) -> bool:
 
 def is_user_entry(name: str) -> bool:
     """Whether the user's own folder holds an entry of this full name."""
-    return (user_dir() / f"{name}.json").exists()
+    return is_file(user_dir() / f"{name}.json")
 
 
 def is_downloaded(name: str) -> bool:
@@ -106,3 +107,9 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Log a warning, but not again what was said before: one command looks into the same folders several times."""
+    _LOG.warning("%s", text)

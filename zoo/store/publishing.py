@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.cards import Card, resolve_name
+from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import mirrors
-from zoo.store.folders import card_files, is_downloaded, is_shipped, is_user_entry
+from zoo.store.entries import Entries
+from zoo.store.folders import OWN, SHIPPED, card_files, is_shipped, is_user_entry
 from zoo.store.save import copy_entry
-from zoo.store.store import cards, matches
 from zoo.store.verify import read_card, verified_path
 from zoo.transfer import FetchError
 from zoo.utils import expand_path, locked, new_file, read_json, remove_stale_files
@@ -55,8 +55,8 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
         ZooError: a pattern matches nothing; an entry is damaged; the mirror has another entry of that name and
             ``overwrite`` is off, or is of a newer version; the folder cannot be written to.
     """
-    ours = {name: card for name, card in cards().items() if not is_downloaded(name)}
-    if not ours:
+    ours = Entries(titles=(SHIPPED, OWN))
+    if not ours.names():
         raise ZooError("there is nothing to publish: make an entry with zoo train or zoo reprune")
     chosen, left_out = _choose([patterns] if isinstance(patterns, str) else patterns or ["*"], ours)
     folder = expand_path(folder)
@@ -80,9 +80,9 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
     return Published(folder, new, replaced, unchanged, _missing_parents(mirrored, ours), left_out)
 
 
-def _choose(patterns: Sequence[str], ours: Mapping[str, Card]) -> tuple[list[str], dict[str, str]]:
+def _choose(patterns: Sequence[str], ours: Entries) -> tuple[list[str], dict[str, str]]:
     """The names to publish, sorted; and those of failed experiments that only patterns match, with the reason."""
-    named = {resolve_name(p, ours, preferred=set(filter(is_shipped, ours))) for p in patterns if not _is_pattern(p)}
+    named = {ours.find_or_raise(p).name for p in patterns if not _is_pattern(p)}
     matched = {name for p in patterns if _is_pattern(p) for name in _matching(p, ours)} - named
     tried = sorted(name for name in matched if is_user_entry(name))
     left_out = {name: why for name in tried if (why := _failure(ours[name])) is not None}
@@ -106,9 +106,8 @@ def _is_pattern(text: str) -> bool:
     return any(char in text for char in "*?[")
 
 
-def _matching(pattern: str, names: Iterable[str]) -> list[str]:
-    matching = [name for name in names if matches(name, pattern)]
-    if not matching:
+def _matching(pattern: str, ours: Entries) -> list[str]:
+    if not (matching := ours.matching(pattern)):
         raise ZooError(f"no entry matches {pattern!r}: zoo list shows those that there are")
     return matching
 

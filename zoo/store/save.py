@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from zoo.cards import Card
 from zoo.errors import ZooError
-from zoo.store.folders import is_shipped, user_dir
+from zoo.store.folders import is_file, is_shipped, user_dir
 from zoo.store.verify import read_card, verify_file
 from zoo.utils import new_file, sha256_of
 
@@ -63,7 +63,7 @@ def write_entry(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, 
 def _card_in(card_file: Path) -> Card | None:
     """The card in a file; None if there is none, or a broken one, which may be replaced like another."""
     try:
-        return read_card(card_file) if card_file.exists() else None
+        return read_card(card_file) if is_file(card_file) else None
     except ZooError:
         return None
 
@@ -71,7 +71,7 @@ def _card_in(card_file: Path) -> Card | None:
 def _check_name_is_free(name: str, folder: Path, *, overwrite: bool) -> None:
     if folder == user_dir() and is_shipped(name):
         raise ZooError(f"{name} is the name of an entry that is shipped and would hide yours; choose another name")
-    if not overwrite and (folder / f"{name}.json").exists():
+    if not overwrite and is_file(folder / f"{name}.json"):
         raise ZooError(
             f"{folder} holds an entry {name} already; choose another place or name, or replace it with `overwrite=True`"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from zoo.cards import parse_name
+from zoo.cards import name_stem
 from zoo.store.folders import cache_dir
 from zoo.utils import locked, new_file, read_json
 
@@ -26,7 +26,7 @@ def kept_names() -> set[str]:
 def keep_name(name: str) -> None:
     """Note that the downloaded entry of this full name is what its short name means."""
     with locked(cache_dir(), NOTE):
-        note = _read() | {parse_name(name).stem: name}
+        note = _read() | {name_stem(name): name}
         with new_file(cache_dir() / NOTE) as out:
             out.write(json.dumps(note, indent=2, sort_keys=True).encode())
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-from zoo.cards import Card, check_name_text, find_name, parse_name
+from zoo.cards import Card, check_name_text, find_name, name_stem
 from zoo.errors import ZooError
 from zoo.store import mirrors
 from zoo.store.entries import Entries
 from zoo.store.folders import cache_dir, clone_mirror, is_downloaded
 from zoo.store.save import copy_entry
-from zoo.store.short_names import keep_name
+from zoo.store.short_names import keep_name, kept_names
 from zoo.store.verify import DamagedError, find_local, verified_path
 from zoo.transfer import offline, quarantine
 from zoo.utils import expand_path, locked, sha256_of
@@ -39,8 +38,7 @@ def list_models(pattern: str | None = None) -> list[str]:
     """
     if pattern is not None:
         check_name_text(pattern)
-    entries = cards()
-    return [name for name in entries.names() if (pattern is None or matches(name, pattern)) and name in entries]
+    return cards().matching("*" if pattern is None else pattern)
 
 
 def info(name: str, *, mirror: Mirrors = ()) -> Card:
@@ -102,11 +100,6 @@ def find(name: str, *, mirror: Mirrors | None = None) -> Card:
         return mirrors.find_card(name, bases)
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern like ``dgcnn*`` matches a name, with or without its data set."""
-    return fnmatchcase(name, pattern) or fnmatchcase(parse_name(name).stem, pattern)
-
-
 def _find(name: str, entries: Entries) -> Card:
     try:
         return entries.find_or_raise(name)
@@ -146,12 +139,14 @@ def add_download(path: Path, card: Card) -> None:
     Short names go on meaning what they meant before; where another rule would give this one to the new entry, a warning
     says so.
     """
-    entries, stem = cards(), parse_name(card.name).stem
+    entries, stem = cards(), name_stem(card.name)
     before = entries.meaning(stem)
-    if before is not None and card.name not in entries.names() and find_name(stem, {before, card.name}) == card.name:
-        _LOG.warning("%s still means %s: for what was added write the full name, %s", stem, before, card.name)
-        if is_downloaded(before):
-            keep_name(before)
+    if before is not None and card.name not in entries.names():
+        both = {before, card.name}
+        if card.name in (find_name(stem, both), find_name(stem, both, preferred=kept_names())):
+            _LOG.warning("%s still means %s: for what was added write the full name, %s", stem, before, card.name)
+            if is_downloaded(before):
+                keep_name(before)
     copy_entry(path, card, cache_dir(), overwrite=True)
 
 
