@@ -87,7 +87,7 @@ def fetch(info: DatasetInfo, root: Path, kind: str | None, *, mirror: str | None
         )
     source = sources[0]
     url = mirrored(source.url, mirror)
-    say(f"{info.name}: {info.terms}. Downloading {url}")
+    say(f"{info.name}: {info.terms}. Downloading {redact(url)}")
     expected = sha256 or source.sha256
     archive = root / source.url.rsplit("/", 1)[-1]
     actual_sha256 = download(url, archive, sha256=expected)

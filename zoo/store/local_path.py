@@ -12,6 +12,7 @@ from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store.folders import entry_folders, is_file
 from zoo.store.verify import read_card, verify_file
+from zoo.transfer import redact
 from zoo.utils import WEIGHTS_SUFFIXES, check_format, expand_path
 
 _CHECKPOINT = re.compile(r"(?P<name>.+)-[0-9a-f]{8}\.safetensors")  # the file names that `zoo.cards.File` demands
@@ -38,13 +39,14 @@ def checkpoint_at(location: str | os.PathLike[str]) -> tuple[Path, Card | None]:
         if path.is_dir():
             path = _only_checkpoint(path)
         if not path.is_file():
-            raise ZooError(f"there is no file {path}")
+            raise ZooError(f"there is no file {redact(str(location))}")
         match = _CHECKPOINT.fullmatch(path.name)
         if match is None or not (card_file := path.with_name(f"{match['name']}.json")).is_file():
             check_format(path)
             return path, None
     except (OSError, ValueError) as error:
-        raise ZooError(f"{location!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ZooError(f"{redact(str(location))!r} cannot be read: {reason}") from error
     card = read_card(card_file)
     if card.saved.name != path.name:  # the card of another version of the entry
         return path, None
@@ -63,9 +65,9 @@ def _only_checkpoint(folder: Path) -> Path:
 def locations(card: Card, mirror: Sequence[str] = ()) -> list[str]:
     """One line for each place on this machine that has the entry's checkpoint.
 
-    Where there is none, one line that says what to type instead, with the given mirrors as options.
+    Where there is none, one line that says what to type instead, with the given mirrors (see `redact`) as options.
     """
     places = ((title, folder / card.saved.name) for title, folder in entry_folders().items())
     lines = [f"{title}: {path}" for title, path in places if is_file(path)]
-    options = [word for base in mirror for word in ("--mirror", base)]
+    options = [word for base in mirror for word in ("--mirror", redact(base))]
     return lines or [f"not on this machine: type {shlex.join(['zoo', 'download', card.name, *options])}"]

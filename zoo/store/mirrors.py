@@ -38,7 +38,7 @@ def configured_mirrors(mirror: str | os.PathLike[str] | Sequence[str | os.PathLi
         if not all(isinstance(address, str) for address in addresses):
             raise TypeError
     except (TypeError, AttributeError) as error:
-        raise ZooError(f"{mirror!r} is no mirror: give a folder, an address, or a list of them") from error
+        raise ZooError(f"{type(mirror).__name__} is no mirror: give a folder, an address, or a list of them") from error
     return [address for address in addresses if address]
 
 

@@ -28,6 +28,29 @@ class ConnectionLostError(FetchError):
     """The connection ended before the file did: the same source may give the rest."""
 
 
+class TooSlowError(ConnectionLostError):
+    """The file takes too long in all: another source may be quicker, this one would not be at the next attempt."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How slow the answer to a request over the network may be; a slower one is given up.
+
+    window      seconds in which the head of the answer must be complete, and then seconds in which always ...
+    least_bytes bytes of its body must come, or its end
+    total       seconds for the whole answer, and one second more for each ...
+    least_rate  bytes of it that have come
+    """
+
+    window: float = 60.0
+    least_bytes: int = 1 << 14
+    total: float = 300.0
+    least_rate: float = 1 << 12
+
+
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class FileStream:
     """The bytes of a file from byte `start` on.
@@ -47,7 +70,9 @@ class FileStream:
 class Source(Protocol):
     """A folder, a bundle or a server that gives files by name."""
 
-    def open(self, name: str, *, start: int = 0, validator: str | None = None) -> AbstractContextManager[FileStream]:
+    def open(
+        self, name: str, *, start: int = 0, validator: str | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> AbstractContextManager[FileStream]:
         """The file from byte `start` on if `validator` is still that of the file, or else from byte 0.
 
         Raises FetchError: there is no such file, or the source cannot be reached. Reading `chunks` raises it too.

@@ -12,24 +12,25 @@ import hashlib
 import json
 import os
 import stat
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from zoo.errors import ZooError
-from zoo.transfer.base import ConnectionLostError, FetchError, FileStream
+from zoo.transfer.address import redact
+from zoo.transfer.base import DEFAULT_LIMITS, ConnectionLostError, FetchError, FileStream, Limits, TooSlowError
 from zoo.transfer.sources import source_of
 from zoo.utils import new_file, progress_bar, read_json, sha256_of, sync_folder
 
 MAX_ATTEMPTS = 5  # at one source, as long as each attempt brings `STALL_BYTES`
-STALL_BYTES, STALL_SECONDS = 1 << 14, 60.0  # a source that gives fewer bytes in so many seconds has stalled
+# A source that gives fewer bytes in so many seconds has stalled.
+STALL_BYTES, STALL_SECONDS = DEFAULT_LIMITS.least_bytes, DEFAULT_LIMITS.window
 DAMAGED = "damaged"  # the folder for damaged files, beside the path of the right one
 
 
 def download_file(
     base: str, name: str, path: Path, *, size: int | None = None, sha256: str | None = None, min_attempts: int = 1,
-    keep_damaged: bool = True,
+    keep_damaged: bool = True, limits: Limits | None = None,
 ) -> str:  # fmt: skip
     """Download the file ``name`` of the source ``base`` to ``path``, and return its SHA-256.
 
@@ -38,20 +39,24 @@ def download_file(
 
     min_attempts  attempts that are made even if they bring nothing
     keep_damaged  move a file with another SHA-256 into the folder `DAMAGED` beside ``path``, instead of deleting it
+    limits        how slow a server may be
 
     Raises:
         FetchError: there is no such file, the connection fails, or the bytes are not the expected ones.
         ZooError: the file cannot be written; then nothing is left of it.
     """
-    part = _PartialFile(path, f"{base} {name} {sha256}")
+    part = _PartialFile(path, f"{redact(base)} {name} {sha256}")
+    limits = limits or Limits(STALL_SECONDS, STALL_BYTES)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, MAX_ATTEMPTS + 1):
             size_before, resumed = part.size, part.resumable()[0] > 0
             try:
-                _receive(base, name, part, size)
+                _receive(base, name, part, size, limits)
+            except TooSlowError:
+                raise
             except ConnectionLostError:
-                if part.size - size_before < STALL_BYTES and attempt >= min_attempts:
+                if part.size - size_before < limits.least_bytes and attempt >= min_attempts:
                     raise
                 continue
             except FetchError:
@@ -82,14 +87,14 @@ def download_file(
         raise ZooError(f"cannot write {path}: {error.strerror or error}; nothing was written") from error
 
 
-def download_bytes(base: str, name: str, *, limit: int = 1 << 24) -> bytes:
-    """The bytes of a small file of the source ``base``; at most ``limit`` of them.
+def download_bytes(base: str, name: str, *, limit: int = 1 << 24, limits: Limits | None = None) -> bytes:
+    """The bytes of a small file of the source ``base``; at most ``limit`` of them, from a server within ``limits``.
 
     Raises:
         FetchError: there is no such file, the connection fails, or the file is longer than the limit.
     """
     data = bytearray()
-    with source_of(base).open(name) as stream:
+    with source_of(base).open(name, limits=limits or Limits(STALL_SECONDS, STALL_BYTES)) as stream:
         for chunk in stream.chunks:
             data += chunk
             if len(data) > limit:
@@ -130,7 +135,7 @@ class _PartialFile:
         return state.st_size if _is_plain(state) else 0
 
     def open(self, start: int) -> BinaryIO:
-        """The file as it is, to be written from byte `start` on, or a new one for byte 0.
+        """The file as it is, to be written from byte `start` on, or for byte 0 a new one, which is its owner's alone.
 
         Its name can be known beforehand: what somebody put there, a link or a pipe, is removed and not written through.
         """
@@ -138,7 +143,7 @@ class _PartialFile:
             self.path.unlink(missing_ok=True)
 
         def no_link(name: str, flags: int) -> int:
-            return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
         return open(self.path, "r+b" if start else "xb", opener=no_link)
 
@@ -155,11 +160,12 @@ class _PartialFile:
         if validator is None:
             self._note.unlink(missing_ok=True)
             return
-        with new_file(self._note) as out:
+        with new_file(self._note, mode=0o600) as out:
             out.write(json.dumps({"source": self.origin, "validator": validator}).encode())
 
     def finish(self) -> None:
-        """Give the file its name, and delete what other sources have sent of it."""
+        """Give the file its name and usual permissions, and delete what other sources have sent of it."""
+        self.path.chmod(_usual_mode(self.target.parent))
         os.replace(self.path, self.target)
         sync_folder(self.target.parent)
         for other in self.target.parent.glob(f"{glob.escape(self._prefix)}*"):
@@ -176,35 +182,43 @@ def _is_plain(state: os.stat_result) -> bool:
     return stat.S_ISREG(state.st_mode) and state.st_nlink == 1
 
 
-def _receive(base: str, name: str, part: _PartialFile, size: int | None) -> None:
+def _usual_mode(folder: Path) -> int:
+    """The permissions that a new file gets in a folder. The umask cannot be read without a change of it."""
+    probe = folder / f".{os.urandom(6).hex()}.part"
+    handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+        probe.unlink()
+
+
+def _receive(base: str, name: str, part: _PartialFile, size: int | None, limits: Limits) -> None:
     """Write the file, or the rest of it, to the partial file and onto the disk."""
     resume_at, validator = part.resumable()
     start = resume_at if size is None or resume_at < size else 0
-    with source_of(base).open(name, start=start, validator=validator if start else None) as stream:
+    with source_of(base).open(name, start=start, validator=validator if start else None, limits=limits) as stream:
         if None not in (size, stream.total) and stream.total != size:
             actual = "a web page instead of the file" if stream.is_html else f"{stream.total} bytes"
             raise FetchError(f"{name}: it has {actual}, the card states {size} bytes")
         if stream.start == 0:
             part.write_note(stream.validator)
         size = stream.total if size is None else size
-        received, stalled = _write_chunks(stream, part, name, size)
-    if not stalled and size in (None, received):
+        received = _write_chunks(stream, part, name, size)
+    if size in (None, received):
         return
     if size is not None and received > size:
         part.delete()
         raise FetchError(f"{name} is longer than the {size} bytes that its card states")
     if stream.is_html:
         raise FetchError(f"{name}: it has a web page instead of the file, the card states {size} bytes")
-    reason = f"stalled: less than {STALL_BYTES} bytes came in {STALL_SECONDS:g} s" if stalled else "ended"
-    total = "" if size is None else f" of {size}"
-    raise ConnectionLostError(f"{name} {reason} after {received}{total} bytes")
+    raise ConnectionLostError(f"{name} ended after {received} of {size} bytes")
 
 
-def _write_chunks(stream: FileStream, part: _PartialFile, name: str, size: int | None) -> tuple[int, bool]:
-    """Append a stream to a file, under a progress bar; returns the file's length and whether the stream stalled."""
+def _write_chunks(stream: FileStream, part: _PartialFile, name: str, size: int | None) -> int:
+    """Append a stream to a partial file, under a progress bar; returns the file's length."""
     received = stream.start
     bar = progress_bar(title=name, total=size, initial=received, unit="B", unit_scale=True, lines=False)
-    last_time, last_received, stalled = time.monotonic(), received, False
     with bar, part.open(received) as out:
         out.seek(received)
         out.truncate()
@@ -214,11 +228,6 @@ def _write_chunks(stream: FileStream, part: _PartialFile, name: str, size: int |
                 break
             out.write(chunk)
             bar.update(len(chunk))
-            if received - last_received >= STALL_BYTES:
-                last_time, last_received = time.monotonic(), received
-            stalled = time.monotonic() - last_time > STALL_SECONDS
-            if stalled:
-                break
         out.flush()
         os.fsync(out.fileno())
-    return received, stalled
+    return received

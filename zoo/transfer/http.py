@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from zoo.transfer.base import CHUNK, ConnectionLostError, FetchError, FileStream, NoSuchFileError
+from zoo.transfer.address import HUGGING_FACE, redact
+from zoo.transfer.base import (
+    CHUNK,
+    DEFAULT_LIMITS,
+    ConnectionLostError,
+    FetchError,
+    FileStream,
+    Limits,
+    NoSuchFileError,
+)
 
 if TYPE_CHECKING:
     from requests import Response
 
-TIMEOUT = (10, 30)  # seconds to connect, seconds between two chunks
-_HUGGING_FACE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<folder>[\w./-]+))?/?")
+    from zoo.transfer.client import Watchdog
 
-
-def redact(url: str) -> str:
-    """An address without the user name and password that it may hold."""
-    return re.sub(r"//[^/@]*@", "//", url)
+TIMEOUT = (10, 30)  # seconds to connect, seconds without a byte
 
 
 class HttpSource:
@@ -32,26 +37,22 @@ class HttpSource:
         self.headers = dict(headers or {})
 
     @contextmanager
-    def open(self, name: str, *, start: int = 0, validator: str | None = None) -> Iterator[FileStream]:
+    def open(
+        self, name: str, *, start: int = 0, validator: str | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> Iterator[FileStream]:
         url = f"{self.base}/{quote(name)}"
         # identity: the size that a compressing server states is not that of the file
         headers = {**self.headers, "Accept-Encoding": "identity"}
         if start and validator:
             headers |= {"Range": f"bytes={start}-", "If-Range": validator}
-        with self._get(url, headers) as response:
+        with _answer(url, headers, limits) as (response, watchdog):
             if response.status_code != 416 or "Range" not in headers:
-                yield self._stream(url, response, start)
+                yield self._stream(url, response, start, watchdog)
                 return
-        with self.open(name) as stream:  # 416: the file has no bytes from `start` on; read all of it
+        with self.open(name, limits=limits) as stream:  # 416: the file has no bytes from `start` on; read all of it
             yield stream
 
-    def _get(self, url: str, headers: Mapping[str, str]) -> Response:
-        import requests  # slow to import, and `zoo list` needs none of it
-
-        with _translated_errors(url):
-            return requests.get(url, stream=True, timeout=TIMEOUT, headers=headers)
-
-    def _stream(self, url: str, response: Response, start: int) -> FileStream:
+    def _stream(self, url: str, response: Response, start: int, watchdog: Watchdog) -> FileStream:
         if response.status_code not in (200, 206):
             reason = "".join(char for char in str(response.reason) if char.isprintable())
             error = NoSuchFileError if response.status_code == 404 else FetchError
@@ -61,10 +62,11 @@ class HttpSource:
             raise FetchError(f"{redact(url)} was asked for bytes from {start} on and sent those from {first} on")
 
         def chunks() -> Iterator[bytes]:
-            with _translated_errors(url):
+            with _translated_errors(url, watchdog):
                 # read1 returns what has come, however little. A full read would lose the bytes before a broken
                 # connection.
                 while chunk := response.raw.read1(CHUNK, decode_content=True):
+                    watchdog.receive(len(chunk))
                     yield chunk
 
         is_html = response.headers.get("Content-Type", "").lower().startswith("text/html")
@@ -78,7 +80,7 @@ def hugging_face_source(base: str) -> HttpSource:
 
     Raises FetchError: the address is another one, or huggingface_hub is not installed.
     """
-    parts = _HUGGING_FACE.fullmatch(base)
+    parts = HUGGING_FACE.fullmatch(base)
     if parts is None:
         raise FetchError("write a Hugging Face repository as hf://owner/repository, hf://owner/repository@revision")
     try:
@@ -112,31 +114,64 @@ def _validator(response: Response) -> str | None:
 
 
 @contextmanager
-def _translated_errors(url: str) -> Iterator[None]:
-    """Turn the errors of requests, urllib3 and http.client into a FetchError of one sentence."""
+def _answer(url: str, headers: Mapping[str, str], limits: Limits) -> Iterator[tuple[Response, Watchdog]]:
+    """The answer to a request, its body unread, and the watchdog that ends it when it is too slow."""
+    from zoo.transfer.client import Watchdog, get  # slow to import, and `zoo list` needs none of it
+
+    with closing(Watchdog(limits)) as watchdog, ExitStack() as stack:
+        with _translated_errors(url, watchdog):
+            response = stack.enter_context(get(url, headers, TIMEOUT, watchdog))
+        yield response, watchdog
+
+
+@contextmanager
+def _translated_errors(url: str, watchdog: Watchdog) -> Iterator[None]:
+    """Turn errors of requests, urllib3 and http.client, and those of the watchdog, into a FetchError of one sentence.
+
+    The libraries' errors quote the address. Where that holds what may not be shown, neither their words nor a traceback
+    of them are passed on.
+    """
     from http.client import HTTPException
 
-    import requests
     import urllib3
 
     try:
         yield
-    except requests.TooManyRedirects as error:
-        raise FetchError(f"{redact(url)}: the address redirects in a loop") from error
-    except requests.exceptions.ProxyError as error:
-        raise FetchError(f"{redact(url)}: the proxy cannot be reached") from error
-    except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
-        raise FetchError(f"{redact(url)}: the connection is not safe: {error}") from error
-    except requests.ConnectTimeout as error:
-        raise FetchError(f"{redact(url)}: the server does not answer") from error
-    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
-        raise ConnectionLostError(f"{redact(url)}: the server stopped answering") from error
-    except (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError) as error:
-        raise FetchError(f"{redact(url)}: what it sent cannot be unpacked") from error
-    except (requests.exceptions.ChunkedEncodingError, urllib3.exceptions.ProtocolError) as error:
-        raise ConnectionLostError(f"{redact(url)}: the connection broke off") from error
-    except requests.ConnectionError as error:
-        raise ConnectionLostError(f"{redact(url)}: the connection was refused, broke off or stalled") from error
+    except (OSError, ValueError, urllib3.exceptions.HTTPError, HTTPException) as error:  # requests': of OSError
+        if watchdog.expired is None:
+            shown = redact(url)
+            kind, reason = _reason(error, shown == url)
+            raise kind(f"{shown}: {reason}") from (error if shown == url else None)
+    if watchdog.expired is not None:  # without an error too: an ended connection may look like the end of the file
+        raise type(watchdog.expired)(f"{redact(url)} {watchdog.expired}")
+
+
+def _reason(error: Exception, detailed: bool) -> tuple[type[FetchError], str]:
+    """What went wrong, in the words of the library too if these may be shown."""
+    import requests
+    import urllib3
+
+    def words(otherwise: str) -> str:
+        return str(error) if detailed else otherwise
+
+    if isinstance(error, requests.TooManyRedirects):
+        return FetchError, "the address redirects in a loop"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return FetchError, "the proxy cannot be reached"
+    if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+        return FetchError, f"the connection is not safe: {words('its certificate is not valid for it')}"
+    if isinstance(error, requests.ConnectTimeout):
+        return FetchError, "the server does not answer"
+    if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
+        return ConnectionLostError, "the server stopped answering"
+    if isinstance(error, requests.exceptions.ContentDecodingError | urllib3.exceptions.DecodeError):
+        return FetchError, "what it sent cannot be unpacked"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError | urllib3.exceptions.ProtocolError):
+        return ConnectionLostError, "the connection broke off"
+    if isinstance(error, requests.ConnectionError):
+        return ConnectionLostError, "the connection was refused, broke off or stalled"
     # The address itself is wrong, or the certificates are.
-    except (OSError, ValueError, urllib3.exceptions.HTTPError, HTTPException) as error:
-        raise FetchError(f"{redact(url)}: {error}") from error
+    return FetchError, words(
+        "this is no address of a server: it is http://USER:PASSWORD@HOST:PORT/FOLDER, with %40 for @, %2F for / and "
+        "%23 for # in a user name or password"
+    )

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zoo.transfer.base import CHUNK, FetchError, FileStream, NoSuchFileError
+from zoo.transfer.address import redact
+from zoo.transfer.base import CHUNK, DEFAULT_LIMITS, FetchError, FileStream, Limits, NoSuchFileError
 
 
 class FolderSource:
@@ -18,14 +19,17 @@ class FolderSource:
         self.path = path
 
     @contextmanager
-    def open(self, name: str, *, start: int = 0, validator: str | None = None) -> Iterator[FileStream]:
+    def open(
+        self, name: str, *, start: int = 0, validator: str | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> Iterator[FileStream]:
         path = self.path / name
+        shown = redact(str(path))  # an address without http:// is taken for a folder
         try:
             if not path.is_file():  # opening a named pipe would wait for ever
-                raise NoSuchFileError(f"{path}: there is no such file")
+                raise NoSuchFileError(f"{shown}: there is no such file")
             file = open(path, "rb")  # noqa: SIM115 (closed below)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-            raise FetchError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+            raise FetchError(f"{shown}: {getattr(error, 'strerror', None) or error}") from error
 
         def chunks() -> Iterator[bytes]:
             # An error is this source's fault only while it reads, not while the caller writes what was read.
@@ -34,7 +38,7 @@ class FolderSource:
                 while chunk := file.read(CHUNK):
                     yield chunk
             except OSError as error:
-                raise FetchError(f"{path}: {error.strerror or error}") from error
+                raise FetchError(f"{shown}: {error.strerror or error}") from error
 
         with file:
             state = os.fstat(file.fileno())
@@ -50,7 +54,9 @@ class BundleSource:
         self.path = path
 
     @contextmanager
-    def open(self, name: str, *, start: int = 0, validator: str | None = None) -> Iterator[FileStream]:
+    def open(
+        self, name: str, *, start: int = 0, validator: str | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> Iterator[FileStream]:
         try:
             archive = zipfile.ZipFile(self.path)  # closed below
             size = archive.getinfo(name).file_size

@@ -26,8 +26,8 @@ def source_of(base: str) -> Source:
     """
     try:
         scheme = urlsplit(base).scheme.lower()
-    except ValueError as error:
-        raise FetchError(f"it is no address: {error}") from error
+    except ValueError:  # whose words quote the address, with the password that it may hold
+        raise FetchError("it is no address: write http://host/folder") from None
     if scheme in ("http", "https", "hf"):
         if offline():
             raise FetchError("ZOO_OFFLINE is set")

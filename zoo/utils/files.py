@@ -25,11 +25,13 @@ _STALE_SECONDS = 600  # an unfinished file that was not written to for so long h
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under ``path`` when the block ends without an exception.
 
     The bytes are on the disk before the name is. Any exception, KeyboardInterrupt included, removes what was written
     and leaves an earlier file of that name unchanged.
+
+    mode  the permissions of the file, less those of the umask
 
     Raises:
         ZooError: the disk is full, the folder may not be written to, or another error of the system.
@@ -39,7 +41,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_files(path.parent, path.name)
         try:
-            with open(temporary, "xb") as out:
+            with open(temporary, "xb", opener=lambda file, flags: os.open(file, flags, mode)) as out:
                 yield out
                 out.flush()
                 os.fsync(out.fileno())
