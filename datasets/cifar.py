@@ -11,7 +11,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from PIL import Image
@@ -19,7 +18,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.files import open_image
+from zoo.datasets.files import class_numbers, open_hdf5, open_image
 from zoo.datasets.image_transforms import apply, to_tensor
 from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.registry import DatasetInfo, check_split, dataset_info, register_dataset
@@ -81,22 +80,25 @@ class Cifar10(LabelledDataset):
                 f"give their folder with {DATA_DIR}"
             )
         self.path = folder / file
-        try:
-            with h5py.File(self.path, "r") as file:
-                self.jpeg: np.ndarray = np.asarray(file["jpeg"][()], dtype=np.uint8)
-                self.offset: np.ndarray = np.asarray(file["offset"][()], dtype=np.int64)
-                self.labels: np.ndarray = np.asarray(file["label"][()], dtype=np.int64)
-                classes = [str(name) for name in file.attrs["classes"]]
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise ZooError(f"{self.path} has no jpeg, offset, label and classes in HDF5: {error}") from error
-        increasing = bool((np.diff(self.offset) > 0).all()) and self.offset[:1].tolist() == [0]
-        if len(self.offset) != len(self.labels) + 1 or not increasing or self.offset[-1] != len(self.jpeg):
-            raise ZooError(f"{self.path} is inconsistent: offset does not divide jpeg into {len(self.labels)} images")
-        if len(self.labels) and self.labels.max() >= len(classes):
-            raise ZooError(f"{self.path} has label {self.labels.max()}, but lists {len(classes)} classes")
+        with open_hdf5(self.path, f"{self.path} has no jpeg, offset, label and classes in HDF5") as file:
+            self.jpeg, self.offset, label = file.array("jpeg"), file.array("offset"), file.array("label")
+            classes = file.words("classes")
+        self.labels = class_numbers(label, len(classes), str(self.path))
+        if not self._divided():
+            kinds = ", ".join(f"{array.dtype} {array.shape}" for array in (self.jpeg, self.offset))
+            raise ZooError(
+                f"{self.path} is inconsistent: offset does not divide jpeg into {len(self.labels)} images ({kinds})"
+            )
         super().__init__(classes, (3, SIZE, SIZE), augment=augment, seed=seed)
         self._to_tensor = to_tensor(mean, std)
         self._augment = v2.Compose([v2.RandomCrop(SIZE, padding=4), v2.RandomHorizontalFlip(), self._to_tensor])
+
+    def _divided(self) -> bool:
+        """Whether `offset` cuts the bytes of `jpeg` into as many pieces as there are labels, none of them empty."""
+        jpeg, offset = self.jpeg, self.offset
+        if jpeg.dtype != np.uint8 or jpeg.ndim != 1 or offset.dtype.kind == "f" or offset.shape != (len(self) + 1,):
+            return False
+        return bool(offset[0] == 0 and offset[-1] == len(jpeg) and (offset[1:] > offset[:-1]).all())
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -15,10 +15,9 @@ expect: the vertical axis is z in Princeton's meshes and y in Stanford's clouds,
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import ClassVar
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,7 +25,16 @@ from torch import Tensor
 from zoo.datasets import point_transforms
 from zoo.datasets.base import LabelledDataset
 from zoo.datasets.download import fetch
-from zoo.datasets.files import LARGEST, list_files, list_folders, listed_file, read_lines, read_text_cloud
+from zoo.datasets.files import (
+    LARGEST,
+    class_numbers,
+    list_files,
+    list_folders,
+    listed_file,
+    open_hdf5,
+    read_lines,
+    read_text_cloud,
+)
 from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.meshes import kept_clouds, sample_meshes
 from zoo.datasets.registry import DatasetInfo, Source, check_split, dataset_info, register_dataset
@@ -83,17 +91,14 @@ def read_hdf5(folder: Path, split: str, classes: tuple[str, ...]) -> tuple[Tenso
         raise ZooError(f"{folder}/shape_names.txt lists {len(names)} classes, without {', '.join(missing[:3])}")
     label_of = torch.tensor([classes.index(name) if name in classes else -1 for name in names])
     files = []
-    for line in read_lines(folder / f"{split}_files.txt"):
-        path = listed_file(folder, line)
-        data, label = _read_file(path)
-        if (bad := (label < 0) | (label >= len(names))).any():
-            raise ZooError(f"{path} has label {label[bad][0]}, but shape_names.txt lists {len(names)} classes")
+    for path in _listed(folder, split):
+        data, label = _read_file(path, len(names))
         if not (fits := (np.abs(data) <= LARGEST).all(axis=(1, 2))).all():
             raise ZooError(
                 f"{path}, row {fits.argmin()}, holds NaN, infinite coordinates, or some beyond {LARGEST:g}; remove or "
                 f"repair it"
             )
-        target = label_of[torch.from_numpy(label.astype(np.int64))]
+        target = label_of[torch.from_numpy(label)]
         in_classes = target >= 0
         clouds = point_transforms.normalise(torch.from_numpy(data)[in_classes].mT.contiguous())
         files.append((clouds, target[in_classes]))
@@ -105,18 +110,24 @@ def read_hdf5(folder: Path, split: str, classes: tuple[str, ...]) -> tuple[Tenso
     return torch.cat([cloud for cloud, _ in files]), torch.cat([target for _, target in files])
 
 
-def _read_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`data` float32 (n, P, 3) and `label` (n,) of one HDF5 file."""
-    try:
-        with h5py.File(path, "r") as file:
-            with np.errstate(over="ignore"):  # infinite then, which is an error with the row
-                data = np.asarray(file["data"][()], dtype=np.float32)
-            label = np.asarray(file["label"][()]).reshape(-1)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ZooError(f"cannot read {path} as HDF5 with data and label: {error}") from error
+def _listed(folder: Path, split: str) -> list[Path]:
+    """The HDF5 files of a split. Lines that name one file again would multiply the memory that it takes."""
+    paths = [listed_file(folder, line) for line in read_lines(folder / f"{split}_files.txt")]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise ZooError(f"{folder}/{split}_files.txt lists {twice.name} more than once")
+    return paths
+
+
+def _read_file(path: Path, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """`data` float32 (n, P, 3) and `label` int64 (n,) of one HDF5 file."""
+    with open_hdf5(path, f"cannot read {path} as HDF5 with data and label") as file:
+        data, stored = file.array("data"), file.array("label")
+    label = class_numbers(stored, classes, str(path), "shape_names.txt lists")
     if data.ndim != 3 or data.shape[1] == 0 or data.shape[2] != 3 or len(label) != len(data):
         raise ZooError(f"{path} has data {data.shape} and label {label.shape}; expected (n, P, 3) and (n, 1)")
-    return data, label
+    with np.errstate(over="ignore"):  # infinite then, which is an error with the row
+        return data.astype(np.float32), label
 
 
 def read_text(folder: Path, split: str, info: DatasetInfo, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
@@ -127,6 +138,8 @@ def read_text(folder: Path, split: str, info: DatasetInfo, classes: tuple[str, .
     for sample in read_lines(listed):
         name = sample.rpartition("_")[0]  # night_stand_0001 is a night_stand
         if name in samples:
+            if PureWindowsPath(sample).name != sample:
+                raise ZooError(f"{listed} holds {sample!r}; names as {name}_0001 were expected")
             samples[name].append(folder / name / f"{sample}.txt")
     samples = {name: paths for name, paths in samples.items() if paths}
     _check_complete(listed, classes, samples)

@@ -73,5 +73,6 @@ def excerpt(value: object, write: Callable[[object], str] = repr) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an exception's message, or the name of its class where the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of an exception's message, at most 300 characters; the name of its class where it is empty."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 300 else f"{line[:300]}..."

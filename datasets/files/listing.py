@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection
 from pathlib import Path
+
+from zoo.errors import ZooError
 
 # In lower case. `@eaDir` holds a NAS's thumbnails, which would pass for images.
 _JUNK = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
@@ -32,3 +35,13 @@ def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
         folders[:] = [name for name in folders if not is_junk(name)]
         found += [Path(place, name) for name in files if not is_junk(name)]
     return sorted(path for path in found if path.suffix.lower() in suffixes)
+
+
+def check_regular(path: Path) -> None:
+    """Raise ZooError unless `path` is a file with an end: a pipe would be waited for, a device read for ever."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise ZooError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(mode):
+        raise ZooError(f"cannot read {path}: it is no ordinary file")

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import ZooError
+from zoo.errors import ZooError, first_line
+from zoo.utils import read_file
 
 LARGEST = 1e12  # coordinates beyond it are an error: the squares of their squares leave float32's range
 
+_LIMIT = 2**30  # bytes of a mesh
 _KEYWORD = re.compile(r"((?:ST|C|N|4)*)OFF", re.IGNORECASE)
 _Row = tuple[int, list[str]]  # the number of a line, and its words
 
@@ -32,13 +34,13 @@ def read_off(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     try:
         return _parse(_rows(path))
-    except (ValueError, OSError) as error:
-        raise ZooError(f"{path} is no readable OFF mesh: {error}") from error
+    except (ZooError, ValueError, OSError) as error:
+        raise ZooError(f"{path} is no readable OFF mesh: {first_line(error)}") from error
 
 
 def _rows(path: Path) -> list[_Row]:
     """The lines that hold something, without comments and the byte-order mark."""
-    content = path.read_bytes()
+    content = read_file(path, limit=_LIMIT)
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if wide else "utf-8-sig", errors="replace")
     numbered = ((number, line.split("#", 1)[0].split()) for number, line in enumerate(text.splitlines(), start=1))
