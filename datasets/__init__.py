@@ -16,7 +16,6 @@ The classes themselves are here too, as torch data sets of (sample, label), to b
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from zoo.datasets.loading import check_request, default_dir, load
@@ -29,6 +28,7 @@ from zoo.datasets.registry import (
     list_datasets,
     register_dataset,
 )
+from zoo.utils import lazy_imports
 
 if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
@@ -38,19 +38,8 @@ if TYPE_CHECKING:
     from zoo.datasets.modelnet import ModelNet10, ModelNet40
     from zoo.datasets.shapes import Shapes
     from zoo.datasets.splits import Subset, train_val_split
-else:
-    _TORCH = {
-        "Cifar10": "cifar", "ImageNet": "imagenet", "Imagenette": "imagenet", "LabelledDataset": "base",
-        "ModelNet10": "modelnet", "ModelNet40": "modelnet", "Shapes": "shapes", "Subset": "splits",
-        "read_sample": "folder", "train_val_split": "splits",
-    }  # fmt: skip
 
-    def __getattr__(name: str) -> object:
-        if name not in _TORCH:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"zoo.datasets.{_TORCH[name]}"), name)
-
-
+__getattr__ = lazy_imports(__name__, __file__)
 record = dataset_info
 
 __all__ = [

@@ -6,7 +6,6 @@ The option records can be imported without torch.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from zoo.prune.options import (
@@ -25,6 +24,7 @@ from zoo.prune.options import (
     check_goal,
     default_method,
 )
+from zoo.utils import lazy_imports
 
 if TYPE_CHECKING:
     from zoo.prune.cutting import cut
@@ -44,17 +44,10 @@ __all__ = [
     "list_methods", "prune", "recalibrate", "register_method", "resolve_config",
 ]  # fmt: skip
 
-_LAZY = {
-    "GroupEvaluator": "engine", "GroupReport": "report", "PruneReport": "report", "PruningPath": "path",
-    "StepReport": "report", "cut": "cutting", "default_repair": "search", "distil": "postprocess",
-    "get_method": "search", "list_methods": "search", "prune": "pruner", "recalibrate": "postprocess",
-    "register_method": "search", "resolve_config": "search",
-}  # fmt: skip
+_lazy = lazy_imports(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
     if name == "METHODS":  # of this moment: a criterion may be registered later
-        return import_module("zoo.prune.search").list_methods()
-    if name in _LAZY:
-        return getattr(import_module(f"zoo.prune.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _lazy("list_methods")()
+    return _lazy(name)

@@ -9,17 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from zoo.datasets.folder.listing import Listing, check_file, list_folder, user_folder_listing
+from zoo.utils import lazy_imports
 
 if TYPE_CHECKING:
     from zoo.datasets.folder.given_files import read_sample
-else:
 
-    def __getattr__(name: str) -> object:
-        if name != "read_sample":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from zoo.datasets.folder.given_files import read_sample
-
-        return read_sample
-
-
+__getattr__ = lazy_imports(__name__, __file__)
 __all__ = ["Listing", "check_file", "list_folder", "read_sample", "user_folder_listing"]

@@ -5,8 +5,9 @@ Importing this imports no torch: what a command can check without it comes first
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.utils import lazy_imports
 
 if TYPE_CHECKING:
     from zoo.distributed.collectives import (
@@ -38,16 +39,4 @@ __all__ = [
     "shard", "shared_errors", "sync_batch_norms", "world_size",
 ]  # fmt: skip
 
-_LAZY = {
-    "device": ("device_of", "dtype_of", "local_device"),
-    "launch": ("process_group",),
-    "micro_batch": ("MicroBatch", "micro_batches"),
-    "sync_batch_norm": ("all_reduce_mean", "global_count", "sync_batch_norms"),
-}
-_FILES = {name: file for file, names in _LAZY.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"zoo.distributed.{_FILES.get(name, 'collectives')}"), name)
+__getattr__ = lazy_imports(__name__, __file__)

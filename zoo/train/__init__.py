@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from zoo.train.recipe import Recipe, read_recipe, recipe_for
+from zoo.utils import lazy_imports
 
 if TYPE_CHECKING:
     from zoo.train.log import check_log
@@ -14,10 +14,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "check_log", "distillation_loss", "read_recipe", "recipe_for", "train"]
 
-_LAZY = {"check_log": "log", "train": "loop", "distillation_loss": "losses"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"zoo.train.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_imports(__name__, __file__)

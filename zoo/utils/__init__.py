@@ -12,6 +12,7 @@ from zoo.utils.files import (
     sync_folder,
 )
 from zoo.utils.json_text import parse_json
+from zoo.utils.lazy import lazy_imports
 from zoo.utils.locks import locked
 from zoo.utils.malloc import keep_freed_memory
 from zoo.utils.output import make_streams_visible, say, visible_streams
@@ -30,7 +31,7 @@ from zoo.utils.weights_file import (
 __all__ = [
     "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "checkpoint_header",
     "convert_command", "decorator_calls", "derive_seed", "expand_path", "generator_for", "keep_freed_memory",
-    "load_plugins", "locked", "make_streams_visible", "new_file", "parse_json", "parse_setting", "progress_bar",
-    "read_file", "read_json", "remove_stale_files", "say", "setting_types", "settings_of", "sha256_of", "sync_folder",
-    "visible_streams", "weights_format", "with_settings",
+    "lazy_imports", "load_plugins", "locked", "make_streams_visible", "new_file", "parse_json", "parse_setting",
+    "progress_bar", "read_file", "read_json", "remove_stale_files", "say", "setting_types", "settings_of", "sha256_of",
+    "sync_folder", "visible_streams", "weights_format", "with_settings",
 ]  # fmt: skip

@@ -5,9 +5,9 @@ The words of commands, the records and the checks of them can be imported withou
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from zoo.utils import lazy_imports
 from zoo.workflows.command_words import SETTING_TYPES, command_line, stated_settings, translate_old_options
 
 if TYPE_CHECKING:
@@ -39,26 +39,4 @@ __all__ = [
     "measure", "predict_files", "reprune", "save_entry", "stated_settings", "train_entry", "translate_old_options",
 ]  # fmt: skip
 
-_LAZY = {
-    "checks": (
-        "check_bench", "check_convert", "check_eval", "check_finetune", "check_reprune", "check_train",
-        "find_card",
-    ),
-    "data_spec": ("DataSpec", "holdout_split"),
-    "evaluation": ("BenchmarkResult", "EvaluationResult", "bench_entries", "evaluate_entry"),
-    "measurement": ("Measurement", "forward_record", "measure"),
-    "prediction": ("Guess", "PredictionResult", "predict_files"),
-    "prune_spec": ("PruneSpec", "WeightsFile"),
-    "pruning": ("PruningResult", "draw", "reprune"),
-    "recipes": ("Finetune",),
-    "run": ("RunOptions", "choose_device"),
-    "save": ("EntryResult", "save_entry"),
-    "training": ("finetune_entry", "train_entry"),
-}  # fmt: skip
-_FILES = {name: file for file, names in _LAZY.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _FILES:
-        return getattr(import_module(f"zoo.workflows.{_FILES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_imports(__name__, __file__)
