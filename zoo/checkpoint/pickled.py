@@ -1,54 +1,90 @@
-"""Reading the files of torch.save, and saying what stands in the way where that fails. Nothing in a file runs."""
+"""Reading the files of torch.save, and saying what stands in the way where that fails. Nothing in a file runs.
+
+Each file is read twice: first with inert objects, which counts what it asks for (`zoo.checkpoint.claims`), and where
+that is no more than it has, by torch.
+"""
 
 from __future__ import annotations
 
 import io
-import pickle
-import re
 import shlex
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
+from zoo.checkpoint.claims import Claims, RefusedPickleError
+from zoo.checkpoint.inert import Inert, InertUnpickler
 from zoo.checkpoint.numpy_pickles import ALLOWED
 from zoo.errors import ZooError
+from zoo.utils import check_stored, open_zip
 
-_MAX_PICKLE = 16 << 20  # bytes of a pickle that are searched for the key of a class; the weights lie apart
-_LEGACY_PREFIX = 3  # pickles of a file of old before the one with the names: magic number, protocol, system
+_MAX_KEYS = 8  # that are named of those that lead to a class
+_DAMAGED = "it is damaged or not complete, fetch it again"
 
 
 def read_pickled(path: Path) -> Any:
     """What torch.save wrote into a file, its tensors on the CPU: read with ``weights_only=True``.
 
-    Raises ZooError for a damaged file and for one that needs a class to be read, with its name and its key.
+    Raises ZooError for a damaged file, for one that needs a class to be read, with its name and its key, and for one
+    that asks for more memory than its bytes fill.
     """
     try:
-        with torch.serialization.safe_globals(ALLOWED), warnings.catch_warnings(), open(path, "rb") as file:
+        with _checked(path) as file, torch.serialization.safe_globals(ALLOWED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on protocols other than torch.save's: the file is read or refused
             return torch.load(file, map_location="cpu", weights_only=True)
+    except RefusedPickleError as error:
+        raise ZooError(f"{path} cannot be read as weights: {error}") from error
     except Exception as error:  # a damaged pickle can raise anything at all
-        raise ZooError(f"{path} cannot be read as weights: {_reason(path, str(error))}") from error
+        raise ZooError(f"{path} cannot be read as weights: {_DAMAGED}") from error
 
 
-def _reason(path: Path, message: str) -> str:
-    """Why torch.load failed, and what to do."""
-    found = re.search(r"GLOBAL (\S+)", message)
-    if found is None:
-        if "Unsupported operand" in message:
-            return (
-                "it is a pickle that torch.save did not write; save the weights anew where they come from, with "
-                "torch.save(model.state_dict(), 'weights.pth')"
-            )
-        return "it is damaged or not complete, fetch it again"
-    name = found[1]
+@contextmanager
+def _checked(path: Path) -> Iterator[Any]:
+    """The bytes of a file that torch can be given, as a file: in memory as far as they are read."""
+    with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        if data[:4] == b"PK\x03\x04":
+            with open_zip(path) as archive:
+                check_stored(archive, len(data))
+                (name,) = (name for name in archive.namelist() if name.rpartition("/")[2].lower() == "data.pkl")
+                folder = f"{name.rpartition('/')[0]}/data/"
+                records = {member.filename.removeprefix(folder).lower(): member.file_size
+                           for member in archive.infolist() if member.filename.startswith(folder)}  # fmt: skip
+                _check(path, InertUnpickler(io.BytesIO(archive.read(name)), Claims(len(data), records)))
+            yield file
+        else:
+            claims = Claims(len(data))
+            magic = _check(path, InertUnpickler(data, claims))
+            if magic != torch.serialization.MAGIC_NUMBER:
+                raise RefusedPickleError(_DAMAGED)
+            *_, keys = (_check(path, InertUnpickler(data, claims)) for _ in range(4))  # after protocol, system, content
+            if set(keys) != claims.storages.keys():  # the others would hold what was in memory before
+                raise RefusedPickleError(_DAMAGED)
+            data.seek(0)
+            # Not the file itself: of that torch would read as many bytes at once as are said to be there.
+            yield data
+
+
+def _check(path: Path, unpickler: InertUnpickler) -> object:
+    """The content of a pickle; RefusedPickleError where a foreign class or function is in it, with its key."""
     try:
-        keys = next(_keys_to(_inert_content(path), name), None)
-    except Exception:  # of a pickle that was made to be misread: the name of the class has to do
-        keys = None
+        content = unpickler.load()
+        keys = next(_keys_to(content, unpickler.foreign), None) if unpickler.foreign else None
+    except Exception:
+        if not unpickler.foreign:
+            raise
+        keys = None  # of a pickle that was made to be misread: the name of the class has to do
+    if unpickler.foreign:
+        raise RefusedPickleError(_advice(path, unpickler.foreign.removeprefix("builtins."), keys))
+    return content
+
+
+def _advice(path: Path, name: str, keys: tuple[str, ...] | None) -> str:
+    """Which class stands in the way, and what to do."""
     load = f"torch.load({str(path.name)!r}, weights_only=False)"
     if keys == ():
         where, save = "", f"{load}.state_dict()"
@@ -64,68 +100,6 @@ def _reason(path: Path, message: str) -> str:
     return f"{what}; if you trust who made the file, save the weights alone there: python -c {quoted}"
 
 
-class _Inert:
-    """Stands for whatever class or function a pickle names; keeps what it is given, and does nothing."""
-
-    path: ClassVar[str] = ""
-
-    def __new__(cls, *arguments: object, **_: object) -> _Inert:
-        made = object.__new__(cls)
-        object.__setattr__(made, "content", [*arguments])
-        return made
-
-    content: list[object]
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __call__(self, *arguments: object) -> _Inert:
-        return _Inert(self, *arguments)
-
-    def __setstate__(self, state: object) -> None:
-        self.content.append(state)
-
-    def __setitem__(self, key: object, value: object) -> None:
-        self.content.append({key: value} if isinstance(key, str) else value)
-
-    def append(self, value: object) -> None:
-        self.content.append(value)
-
-
-class _InertUnpickler(pickle._Unpickler):  # the one of C would take memory for whatever index a file names
-    """Reads a pickle with `_Inert` classes in the place of all that it names."""
-
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
-        code: read for code, read in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        module = "builtins" if module == "__builtin__" else module  # as pickles of torch.save call it
-        return type(name, (_Inert,), {"path": f"{module}.{name}"})
-
-    def persistent_load(self, pid: object) -> Any:
-        return _Inert()
-
-
-def _inert_content(path: Path) -> object:
-    """The structure of a file of torch.save: dictionaries and lists as they are, all else inert."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            (name,) = (name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
-            with archive.open(name) as file:
-                pickles, skip = file.read(_MAX_PICKLE), 0
-    else:
-        with open(path, "rb") as plain:
-            pickles, skip = plain.read(_MAX_PICKLE), _LEGACY_PREFIX
-    stream = io.BytesIO(pickles)
-    if skip and not isinstance(_InertUnpickler(stream).load(), int):  # a pickle alone
-        stream.seek(0)
-        skip = 0
-    for _ in range(skip - 1):
-        _InertUnpickler(stream).load()
-    return _InertUnpickler(stream).load()
-
-
 def _keys_to(content: object, name: str) -> Iterator[tuple[str, ...]]:
     """The keys that lead to what stands for the class of that name; () where it is the whole content."""
     todo: list[tuple[tuple[str, ...], object]] = [((), content)]
@@ -133,14 +107,15 @@ def _keys_to(content: object, name: str) -> Iterator[tuple[str, ...]]:
     while todo:
         keys, node = todo.pop()
         kind = node if isinstance(node, type) else type(node)
-        if issubclass(kind, _Inert) and name in (kind.path, kind.path.removeprefix("builtins.")):
+        if issubclass(kind, Inert) and name in (kind.path, kind.path.removeprefix("builtins.")):
             yield keys
         if id(node) in visited:
             continue
         visited.add(id(node))
         if isinstance(node, dict):
-            todo += [((*keys, key) if isinstance(key, str) else keys, value) for key, value in node.items()]
+            more = len(keys) < _MAX_KEYS
+            todo += [((*keys, key) if more and isinstance(key, str) else keys, value) for key, value in node.items()]
         elif isinstance(node, list | tuple | set):
             todo += [(keys, value) for value in node]
-        elif isinstance(node, _Inert):
+        elif isinstance(node, Inert):
             todo += [(keys, value) for value in node.content]

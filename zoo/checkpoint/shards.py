@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo.errors import ZooError
 
+_MAX_NAME = 200  # letters of the name of a file
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<total>\d{5})\.(?P<ending>safetensors|bin)")
 
 
@@ -23,16 +24,19 @@ def read_shards(index: Path, read: Callable[[Path], object]) -> dict[str, Tensor
         places = {str(name): str(file) for name, file in json.loads(index.read_bytes())["weight_map"].items()}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ZooError(f"{index} is no index of weights: expected JSON with a weight_map") from error
-    files = sorted(set(places.values()))
+    names: dict[str, list[str]] = {}
+    for name, file in places.items():
+        names.setdefault(file, []).append(name)
+    files = sorted(names)
     for file in files:
-        if Path(file).name != file or "\\" in file or file in ("", ".", ".."):
-            raise ZooError(f"{index} names {file!r}: the files of an index lie beside it")
+        if Path(file).name != file or "\\" in file or file in ("", ".", "..") or len(file) > _MAX_NAME:
+            raise ZooError(f"{index} names {file[:_MAX_NAME]!r}: the files of an index lie beside it")
         if not (index.parent / file).is_file():
             raise ZooError(f"{index} lists {file}, which is not beside it: fetch all {len(files)} files of the index")
     state: dict[str, Tensor] = {}
     for file in files:
         content = read(index.parent / file)
-        for name in (name for name, place in places.items() if place == file):
+        for name in names[file]:
             tensor = content.get(name) if isinstance(content, dict) else None
             if not isinstance(tensor, Tensor):
                 raise ZooError(f"{index} says that {file} has the tensor {name}, but it has not")

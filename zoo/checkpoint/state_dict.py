@@ -18,8 +18,12 @@ from torch import Tensor, nn
 from zoo.checkpoint.pickled import read_pickled
 from zoo.checkpoint.shards import check_not_a_shard, read_shards
 from zoo.checkpoint.unwrap import FoundWeights, find_weights, strip_prefixes
-from zoo.errors import ZooError
-from zoo.utils import weights_format
+from zoo.errors import ZooError, first_line
+from zoo.utils import check_format, weights_format
+
+_MAX_REPEATED = 4  # times the bytes that are there, which all tensors of a state dict can have together
+_FEW_BYTES = 1 << 16  # which do not matter
+_MAX_AXES = 8  # that are written out
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -47,20 +51,20 @@ def read_weights_file(
     path = Path(path)
     kind = weights_format(path)
     check_not_a_shard(path)
-    content: object = read_shards(path, _content) if kind == "index" else _content(path)
+    content: object = read_shards(path, _content) if kind == "index" else _content(path, kind)
     found = find_weights(content, path, key=key)
     return replace(found, state=strip_prefixes(found.state, expected))
 
 
-def _content(path: Path) -> object:
-    """What a single file holds."""
-    kind = weights_format(path)
+def _content(path: Path, kind: str | None = None) -> object:
+    """What a single file of that kind holds; what kind it is, is seen where that is not known."""
+    kind = kind or weights_format(path)
     if kind == "torch":
         return read_pickled(path)
     if kind == "index":
         raise ZooError(f"{path} is an index where the weights were expected")
     with open_safetensors(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        return tensors_of(path, file)
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
@@ -72,12 +76,16 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
     finite, with the name of their tensor; the model is then unchanged.
     """
     check_fit(model, state_dict, source=source)
-    _check_finite(state_dict, source)  # after the shapes: a tensor that repeats one number may claim any size
+    check_finite(state_dict, source=source)
     model.load_state_dict(dict(state_dict), strict=False)  # missing counters are allowed; the rest is checked above
 
 
 def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Raise ZooError unless the state dict fits the model as `load_weights` requires; the model may be on "meta"."""
+    """Raise ZooError unless the state dict fits the model as `load_weights` requires; the model may be on "meta".
+
+    A model that fits takes at most a small multiple of the memory that the state dict has: a tensor that repeats the
+    same numbers can claim any size.
+    """
     expected = model.state_dict()
     misfits = []
     for name in sorted(expected.keys() | state_dict.keys()):
@@ -93,14 +101,28 @@ def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str
     if misfits:
         more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
         raise ZooError(f"the weights of {source} do not fit {type(model).__name__}: {misfits[0]}{more}")
+    _check_dense(state_dict, source)
+    claimed = {name: tensor.numel() * tensor.itemsize for name, tensor in state_dict.items()}
+    there = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in state_dict.values()}
+    if sum(claimed.values()) > _MAX_REPEATED * sum(there.values()) + _FEW_BYTES:
+        name = max(claimed, key=claimed.__getitem__)
+        raise ZooError(
+            f"the tensors of {source} repeat the same numbers again and again, as {name} {_shape(state_dict[name])}: "
+            "save the clone() of each"
+        )
 
 
-def _check_finite(state_dict: Mapping[str, Tensor], source: str) -> None:
-    """Raise ZooError for the first tensor, in sorted order, that holds NaN or infinity, or no numbers at all."""
+def _check_dense(state_dict: Mapping[str, Tensor], source: str) -> None:
+    """Raise ZooError for the first tensor, in sorted order, that holds no plain numbers."""
     for name, tensor in sorted(state_dict.items()):
         if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
             kind = "without numbers" if tensor.is_meta else "quantized" if tensor.is_quantized else "sparse"
             raise ZooError(f"the tensor {name} of {source} is {kind}: save it as an ordinary, dense tensor")
+
+
+def check_finite(state_dict: Mapping[str, Tensor], *, source: str) -> None:
+    """Raise ZooError for the first tensor, in sorted order, that holds NaN or infinity."""
+    for name, tensor in sorted(state_dict.items()):
         numbers = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # float8 cannot be asked
         finite = numbers.isfinite()
         if not finite.all():
@@ -119,9 +141,8 @@ def large_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
-    """A safetensors file, open for reading; ZooError for a missing or damaged one."""
-    if not path.is_file():
-        raise ZooError(f"there is no file {path}")
+    """A safetensors file, open for reading; ZooError for a missing or damaged one, or one of another format."""
+    check_format(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
@@ -129,5 +150,14 @@ def open_safetensors(path: Path) -> Iterator[Any]:
         raise ZooError(f"{path} is not a safetensors file, or a damaged one: {error}") from error
 
 
+def tensors_of(path: Path, file: Any) -> dict[str, Tensor]:
+    """The tensors by name in a file of `open_safetensors`."""
+    try:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    except Exception as error:  # of a shape or a type that torch has not
+        raise ZooError(f"{path} holds a tensor that cannot be read: {first_line(error)}") from error
+
+
 def _shape(tensor: Tensor) -> str:
-    return str(list(tensor.shape))
+    axes = list(tensor.shape)
+    return str(axes) if len(axes) <= _MAX_AXES else f"of {len(axes)} axes"

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from zoo import models
 from zoo.cards import Card
-from zoo.checkpoint.state_dict import check_fit, large_weights, open_safetensors
+from zoo.checkpoint.state_dict import check_finite, check_fit, large_weights, open_safetensors, tensors_of
 from zoo.distributed import device_of
 from zoo.errors import ZooError
-from zoo.utils import check_format, convert_command, new_file
+from zoo.utils import convert_command, new_file
 
 _LOG = logging.getLogger("zoo")
 MAX_CLASSES = 1_000_000
@@ -90,19 +90,17 @@ def load(
     The names of the classes are the network's attribute ``classes``: the card's, or ImageNet's; None if unknown.
 
     Raises ZooError for a missing file, a file that is no checkpoint of the zoo, a header that describes no network or
-    another one than the card, weights that do not fit it (with the first tensor and both shapes), and a device that is
-    not there.
+    another one than the card, weights that do not fit it (with the first tensor and both shapes) or are not finite, and
+    a device that is not there.
     """
     path, target = Path(path), device_of(device)
     if num_classes is not None and (type(num_classes) is not int or not 1 <= num_classes <= MAX_CLASSES):
         raise ZooError(f"num_classes is {num_classes!r}: give a whole number from 1 to {MAX_CLASSES}")
-    if path.is_file():
-        check_format(path)
     with open_safetensors(path) as file:
         header = _header(path, file.metadata())
         if card is not None:
             _check_card(path, header, card)
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        state = tensors_of(path, file)
 
     def build(classes: int) -> nn.Module:
         try:
@@ -113,6 +111,7 @@ def load(
     with torch.device("meta"):  # a false header costs no memory: the weights are compared before anything is allocated
         skeleton = build(header["num_classes"])
     check_fit(skeleton, state, source=str(path))
+    check_finite(state, source=str(path))
     classes = num_classes or header["num_classes"]
     new_head = new_head or classes != header["num_classes"]
     # Loading leaves the global random state alone, except that a new head draws its initial values from it.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from zoo.transfer.address import redact
 from zoo.transfer.base import CHUNK, DEFAULT_LIMITS, FetchError, FileStream, Limits, NoSuchFileError
+from zoo.utils import check_stored, open_zip
 
 
 class FolderSource:
@@ -57,24 +57,25 @@ class BundleSource:
     def open(
         self, name: str, *, start: int = 0, validator: str | None = None, limits: Limits = DEFAULT_LIMITS
     ) -> Iterator[FileStream]:
-        try:
-            archive = zipfile.ZipFile(self.path)  # closed below
-            size = archive.getinfo(name).file_size
-        except KeyError as error:
-            raise NoSuchFileError(f"{self.path} holds no {name}") from error
-        except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise FetchError(f"{self.path} is no readable bundle: {reason}") from error
-
-        def chunks() -> Iterator[bytes]:
+        with ExitStack() as opened:
             try:
-                with archive.open(name) as file:
-                    while chunk := file.read(CHUNK):
-                        yield chunk
-            except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
-                raise FetchError(f"{name} in {self.path}: {error}") from error
-            except Exception as error:  # the errors of zlib and lzma have no common class
-                raise FetchError(f"{name} in {self.path} is damaged: {error}") from error
+                archive = opened.enter_context(open_zip(self.path))
+                check_stored(archive, self.path.stat().st_size)
+                member = opened.enter_context(archive.open(name))
+            except KeyError as error:
+                raise NoSuchFileError(f"{self.path} holds no {name}") from error
+            except Exception as error:  # of damaged members: zipfile lets any error through
+                raise FetchError(f"{self.path} is no readable bundle: {_reason(error)}") from error
 
-        with archive:
-            yield FileStream(0, size, None, chunks())
+            def chunks() -> Iterator[bytes]:
+                try:
+                    while chunk := member.read(CHUNK):
+                        yield chunk
+                except Exception as error:
+                    raise FetchError(f"{name} in {self.path} is damaged: {_reason(error)}") from error
+
+            yield FileStream(0, archive.getinfo(name).file_size, None, chunks())
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -20,6 +20,7 @@ from zoo.utils.plugins import load_plugins
 from zoo.utils.progress import progress_bar
 from zoo.utils.seeds import MAX_SEED, check_seed, derive_seed, generator_for
 from zoo.utils.settings import parse_setting, setting_types, settings_of, with_settings
+from zoo.utils.stored_zip import check_stored, open_zip
 from zoo.utils.weights_file import (
     WEIGHTS_SUFFIXES,
     check_format,
@@ -29,9 +30,9 @@ from zoo.utils.weights_file import (
 )
 
 __all__ = [
-    "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "checkpoint_header",
+    "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "check_stored", "checkpoint_header",
     "convert_command", "decorator_calls", "derive_seed", "expand_path", "generator_for", "keep_freed_memory",
-    "lazy_imports", "load_plugins", "locked", "make_streams_visible", "new_file", "parse_json", "parse_setting",
-    "progress_bar", "read_file", "read_json", "remove_stale_files", "say", "setting_types", "settings_of", "sha256_of",
-    "sync_folder", "visible_streams", "weights_format", "with_settings",
+    "lazy_imports", "load_plugins", "locked", "make_streams_visible", "new_file", "open_zip", "parse_json",
+    "parse_setting", "progress_bar", "read_file", "read_json", "remove_stale_files", "say", "setting_types",
+    "settings_of", "sha256_of", "sync_folder", "visible_streams", "weights_format", "with_settings",
 ]  # fmt: skip

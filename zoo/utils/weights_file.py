@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zoo.errors import ZooError
+from zoo.utils.stored_zip import open_zip
 
 # What the names of files of weights end in; such a name given in the place of an entry's means the file.
 WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".t7", ".tar", ".ckpt", ".bin", ".safetensors.index.json")
 Format = Literal["safetensors", "torch", "index"]
 
-_MAX_JSON = 64 << 20  # bytes; the index of a network of 70 G parameters has 60 kB
+_MAX_JSON = 8 << 20  # bytes of an index; that of a network of 70 G parameters has 60 kB
+_MAX_HEADER = 2 << 20  # bytes of the header of a safetensors file, 70 for each tensor
 _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save's magic number, as a pickle
 _LUA = (b"\x03\x00\x00\x00", b"\x04\x00\x00\x00")  # a table, an object: what Lua Torch's .t7 files begin with
 _OTHERS = (  # first bytes -> what the file is, and what to do
@@ -51,7 +53,9 @@ def weights_format(path: Path) -> Format:
         return _zip_format(path)
     if head[257:262] == b"ustar":
         raise _no_weights(path, "a tar archive: unpack it, and give the file of weights in it")
-    if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size - 8:
+    if head[8:9] == b"{" and 2 <= (length := int.from_bytes(head[:8], "little")) <= size - 8:
+        if length > _MAX_HEADER:
+            raise ZooError(f"{path} has a header of {length} bytes, and at most {_MAX_HEADER} are read")
         return "safetensors"
     if start.startswith(b"{") and (index := _json(path, size)) is not None:
         if isinstance(index, dict) and isinstance(index.get("weight_map"), dict):
@@ -77,7 +81,7 @@ def checkpoint_header(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(json.loads(file.read(min(length, _MAX_JSON)))["__metadata__"]["zoo"])
+            header = json.loads(json.loads(file.read(min(length, _MAX_HEADER)))["__metadata__"]["zoo"])
         except (ValueError, RecursionError, KeyError, TypeError):
             return {}
     return header if isinstance(header, dict) else {}
@@ -92,13 +96,11 @@ def convert_command(path: Path) -> str:
 
 def _zip_format(path: Path) -> Format:
     """The format of a zip file of torch.save."""
-    import zipfile  # `zoo list` needs none
-
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ZooError(f"{path} cannot be read as weights: its end is missing or damaged, fetch it again") from error
+    except ZooError as error:
+        raise ZooError(f"{path} cannot be read as weights: {error}") from error
     if "constants.pkl" in names:
         raise _no_weights(path, "a TorchScript program: save torch.jit.load(FILE).state_dict() with torch.save")
     if "data.pkl" not in names:
