@@ -15,11 +15,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from zoo import distributed
-from zoo.errors import ZooError
+from zoo.errors import ZooError, excerpt
 from zoo.prune.report import GroupReport
-from zoo.utils import new_file, read_json
+from zoo.utils import new_file, parse_json, read_json
 
 _MAX_BYTES = 1 << 30
+# What reading another value of JSON than was written raises; the last two come from numbers that torch does not take.
+_UNUSABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError)
 # A field of `GroupReport` in files of earlier versions -> today's name.
 _REPORT_ALIASES = {"uncertain": "gram_rel_stderr"}
 
@@ -70,8 +72,10 @@ class ResumeFile:
                 (_report_from(row["report"]), torch.tensor(row["scale"], dtype=torch.float64))
                 for row in content["groups"]
             ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ZooError(f"{path} is not a resume file of pruning ({error}); remove it to start anew.") from error
+        except _UNUSABLE as error:
+            raise ZooError(
+                f"{path} is not a resume file of pruning ({excerpt(error, str)}); remove it to start anew."
+            ) from error
         if not same:
             raise ZooError(
                 f"{path} belongs to a run with another network, other data or other settings; remove it to start "
@@ -114,7 +118,7 @@ class CacheFile:
             content = read_json(self.path, limit=_MAX_BYTES)
             if self.fingerprint.matches(content):
                 return {str(name): [float(v) for v in row] for name, row in content["values"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _UNUSABLE:
             pass
         return {}
 
@@ -145,12 +149,12 @@ class MatrixCache:
         try:
             with safe_open(self.path, framework="pt") as file:  # type: ignore[no-untyped-call]
                 metadata = file.metadata() or {}
-                content = {"fingerprint": metadata["fingerprint"], "outputs": json.loads(metadata["outputs"])}
+                content = {"fingerprint": metadata["fingerprint"], "outputs": parse_json(metadata["outputs"])}
                 if not self.fingerprint.matches(content):
                     return None
-                sizes = json.loads(metadata["sizes"])
+                sizes: Any = parse_json(metadata["sizes"])
                 return {name: [file.get_tensor(f"{name}/{i}") for i in range(n)] for name, n in sizes.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
+        except (*_UNUSABLE, OSError, SafetensorError):
             return None
 
     def store(self, matrices: Mapping[str, list[Tensor]]) -> None:

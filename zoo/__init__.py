@@ -31,9 +31,9 @@ def get(
 ) -> nn.Module:  # fmt: skip
     """The network of an entry: an ordinary, dense ``nn.Module`` in eval mode, on the device.
 
-    name         an entry's name; without a data set it means the user's own entry of that name, or else the entry on
-                 the most difficult data set. Or the path of a checkpoint, as `zoo convert` writes it, or of a folder
-                 that holds one
+    name         an entry's name; without a data set it means a shipped entry, or else one of the user's own, or else a
+                 downloaded one, and of several the one on the most difficult data set. Or the path of a checkpoint, as
+                 `zoo convert` writes it, or of a folder that holds one
     dtype        float64, bfloat16 or float16 instead of float32
     num_classes  another number than the entry's gives the network a new, untrained head, with a warning
     mirror       where an entry that is not on this machine is downloaded from; by default the mirrors of ``ZOO_MIRROR``

@@ -107,3 +107,16 @@ def test_a_damaged_file_is_evaluated_anew_and_replaced(
     assert len(json.loads(file.read_text())["hits"]) == 70
     measure_or_reuse(model, Samples(), file)
     assert evaluated == [70]
+
+
+@pytest.mark.parametrize("field", ["", "outputs", "hits", "predictions", "seconds", "cross_entropy", "samples"])
+def test_a_note_of_any_form_counts_as_none(field: str, model: nn.Module, evaluated: list[int], tmp_path: Path) -> None:
+    file = tmp_path / "known.json"
+    measure_or_reuse(model, Samples(), file)
+    good = json.loads(file.read_text())
+    values = ["{}", "[]", "7", '"x"', "1" + "0" * 400, "[[1], [1, 2]]", "[" * 60 + "]" * 60, "[" * 990 + "]" * 990, "{"]
+    for value in values:
+        text = json.dumps({**good, field: "HERE"}).replace('"HERE"', value) if field else value
+        file.write_text(text)
+        found = earlier_evaluation._read(file, good["outputs"])
+        assert found is None or field in ("seconds", "cross_entropy", "samples"), value[:20]

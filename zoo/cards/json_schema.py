@@ -52,7 +52,7 @@ def read(kind: type[Record], value: object, where: str) -> Record:
     """
     if not isinstance(value, dict):
         raise ZooError(f"{where}: expected an object, got {_as_json(value)}")
-    readers, needed = _fields_of(kind)
+    readers, needed = _fields_of(cast(Any, kind))
     if unknown := value.keys() - readers.keys():
         raise ZooError(f"{where}: unknown field {excerpt(min(unknown))}; possible are {', '.join(sorted(readers))}")
     if missing := needed - value.keys():

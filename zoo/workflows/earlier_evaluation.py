@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from zoo import distributed
 from zoo.cards import wilson_interval
 from zoo.datasets import LabelledDataset
+from zoo.errors import ZooError
 from zoo.evaluate import Evaluation, batch_indices, batches, eval_mode, evaluate, model_device
-from zoo.utils import new_file
+from zoo.utils import new_file, read_json
 from zoo.workflows.measurement import Measurement, check_input_shape
 
 _FIRST = 8  # samples whose outputs are computed and compared: weights do not tell the code of forward()
@@ -93,11 +94,11 @@ def _first_outputs(model: nn.Module, samples: LabelledDataset) -> list[float]:
 def _read(file: Path, outputs: list[float]) -> Mapping[str, Any] | None:
     """The content of the file, or None where there is none, it is damaged, or the network gave other outputs then."""
     try:
-        content = json.loads(file.read_text())
+        content = read_json(file)
         ours, theirs = torch.tensor(outputs), torch.tensor(content["outputs"])
         same = ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= _TOLERANCE * ours.abs().max())
         _evaluation(content), str(content["samples"]), float(content["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError, ZooError):
         return None
     return content if same else None
 
@@ -105,6 +106,8 @@ def _read(file: Path, outputs: list[float]) -> Mapping[str, Any] | None:
 def _evaluation(content: Mapping[str, Any]) -> Evaluation:
     hits = torch.tensor(content["hits"], dtype=torch.bool)
     predictions = torch.tensor(content["predictions"], dtype=torch.int64)
+    if hits.ndim != 1 or hits.shape != predictions.shape:
+        raise ValueError("a hit for each prediction was expected")
     correct, total = int(hits.sum()), len(hits)
     low, high = wilson_interval(correct, total)
     return Evaluation(correct, total, float(content["cross_entropy"]), low, high, hits, predictions)
