@@ -73,7 +73,7 @@ class LayerwisePass:
             bar.set_postfix_str(f"{group.name}; {kept} of {before} neurons kept so far" if before else group.name)
             started = time.perf_counter()
             neurons = None if self.widths is None else self.widths.get(group.name, group.size)
-            finished = resume.groups[index] if index < len(resume.groups) else None
+            finished = resume.finished(index, group.name, group.size)
             is_unpruned = finished[0].winner == "whole" if finished else neurons == group.size
             evaluator = self.session.evaluator(
                 group, activations, reference, fisher=self.fisher,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -68,11 +69,10 @@ class ResumeFile:
         try:
             content = read_json(path, limit=_MAX_BYTES)
             widths, same = content["widths"], self.fingerprint.matches(content)
-            groups = [
-                (_report_from(row["report"]), torch.tensor(row["scale"], dtype=torch.float64))
-                for row in content["groups"]
-            ]
-        except _UNUSABLE as error:
+            if widths is not None:
+                widths = {str(name): operator.index(width) for name, width in widths.items()}
+            groups = [(_report_from(row["report"]), _scale_from(row["scale"])) for row in content["groups"]]
+        except (OSError, *_UNUSABLE) as error:
             raise ZooError(
                 f"{path} is not a resume file of pruning ({excerpt(error, str)}); remove it to start anew."
             ) from error
@@ -82,6 +82,18 @@ class ResumeFile:
                 f"anew, or name another file."
             )
         return widths, groups
+
+    def finished(self, index: int, name: str, size: int) -> tuple[GroupReport, Tensor] | None:
+        """The report and the scale (N,) of the group that is pruned as number `index`; None if it is still to do.
+
+        Raises ZooError if the file has another group there.
+        """
+        if index >= len(self.groups):
+            return None
+        report, scale = self.groups[index]
+        if (report.name, report.before, tuple(scale.shape)) != (name, size, (size,)):
+            raise ZooError(f"{self.path} is not a resume file of this network; remove it to start anew.")
+        return report, scale
 
     def set_widths(self, widths: dict[str, int]) -> None:
         """Store the widths that the groups will get, on disk before this returns: a table of latencies that is measured
@@ -118,7 +130,7 @@ class CacheFile:
             content = read_json(self.path, limit=_MAX_BYTES)
             if self.fingerprint.matches(content):
                 return {str(name): [float(v) for v in row] for name, row in content["values"].items()}
-        except _UNUSABLE:
+        except (OSError, *_UNUSABLE):
             pass
         return {}
 
@@ -171,7 +183,15 @@ class MatrixCache:
 
 
 def _report_from(fields: Mapping[str, Any]) -> GroupReport:
-    return GroupReport(**{_REPORT_ALIASES.get(name, name): value for name, value in fields.items()})
+    report = GroupReport(**{_REPORT_ALIASES.get(name, name): value for name, value in fields.items()})
+    for name, kind in get_type_hints(GroupReport).items():
+        if not isinstance(value := getattr(report, name), kind):
+            raise TypeError(f"{name} is {excerpt(value)}")
+    return report
+
+
+def _scale_from(values: Iterable[Any]) -> Tensor:
+    return torch.tensor([float(value) for value in values], dtype=torch.float64)
 
 
 def _replace(path: Path | None, fingerprint: Fingerprint, content: Mapping[str, Any]) -> None:

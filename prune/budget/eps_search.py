@@ -29,8 +29,11 @@ class EpsTrials:
         self.costs, self.groups, self.cache = costs, list(groups), cache
 
     def cached_costs(self) -> dict[float, float]:
-        """eps -> the cost of the network that an earlier run found."""
-        return {float(eps): self._cost(widths) for eps, widths in self.cache.values.items()}
+        """eps -> the cost of the network that an earlier run found; nothing of a file that says what no run found."""
+        try:
+            return {float(eps): self._cost(widths) for eps, widths in self.cache.values.items()}
+        except (ValueError, OverflowError):
+            return {}
 
     def add(self, eps: float, widths: Mapping[str, int]) -> float:
         """Store the widths that eps gave; their cost."""

@@ -76,7 +76,7 @@ def hostile() -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        ["list", "--columns", "name,split,licence,ms,speed-up"], 
+        ["list", "--columns", "name,split,licence,ms,speed-up"],
         ["list", "--licence", "x"], ["info", "net"], ["download", "net"], ["remove", "net"],
     ],
 )  # fmt: skip

@@ -31,7 +31,7 @@ from zoo.evaluate import Samples, batch_indices, batches, evaluate, model_device
 from zoo.train.log import check_log, epoch_line, write_log
 from zoo.train.recipe import Recipe
 from zoo.train.signals import stop_signals
-from zoo.train.state import TrainState, load_state, save_state, seeded_rng
+from zoo.train.state import TrainState, check_state, load_state, save_state, seeded_rng, unreadable
 from zoo.train.step import TrainingStep
 from zoo.utils import check_seed, generator_for, progress_bar, say
 
@@ -215,6 +215,12 @@ class _Run:
 
     def load(self, path: Path) -> None:
         content = load_state(path, self.identity, self.device)
-        if content is not None:
+        if content is None:
+            return
+        try:
+            state = TrainState(**content["state"])
+            check_state(state, self.recipe.epochs, self.steps_per_epoch)
             self.step.load_state_dict(content)
-            self.state = TrainState(**content["state"])
+        except Exception as error:  # torch says in many ways that a tensor is missing or of another shape
+            raise unreadable(path, error) from error
+        self.state = state

@@ -6,7 +6,7 @@ Of several processes rank 0 writes and reads the file; every process has a rando
 from __future__ import annotations
 
 import io
-import pickle
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zoo import distributed
-from zoo.errors import ZooError
+from zoo.errors import ZooError, excerpt, first_line
 from zoo.utils import new_file
 
 
@@ -36,6 +36,19 @@ class TrainState:
     seen: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+def check_state(state: TrainState, epochs: int, steps: int) -> None:
+    """Raise ValueError if a run of so many epochs of so many steps cannot be there."""
+    numbers = {"epoch": (state.epoch, epochs), "step": (state.step, steps)}
+    for name, (number, largest) in numbers.items():
+        if type(number) is not int or not 0 <= number <= largest:
+            raise ValueError(f"{name} is {excerpt(number)}")
+    sums = (state.loss, state.correct, state.seen, state.seconds)
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in sums):
+        raise ValueError("a sum is no number")
+    if len(state.history) != state.epoch or not all(isinstance(epoch, dict) for epoch in state.history):
+        raise ValueError("its history is one of another run")
 
 
 def save_state(path: Path, content: Mapping[str, Any], device: torch.device) -> None:
@@ -64,21 +77,29 @@ def load_state(path: Path, identity: Mapping[str, Any], device: torch.device) ->
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
         saved_identity = content["identity"]
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise ZooError(f"{path} cannot be read as a saved run ({error}): remove it to start anew") from error
-    different = [key for key in identity if saved_identity.get(key) != identity[key]]
+        different = [key for key in identity if saved_identity.get(key) != identity[key]]
+    except Exception as error:  # a damaged pickle can raise anything at all
+        raise unreadable(path, error) from error
     if different:
         raise ZooError(
             f"{path} is of a run with another {' and '.join(different)}: "
             "give the arguments of that run, or remove the file (as `resume=False` does) to start anew"
         )
-    random_states = [(content["random"], content["random_cuda"]), *content.get("others", [])]
-    if len(random_states) == distributed.world_size():
-        cpu, cuda = random_states[distributed.rank()]
-        torch.set_rng_state(cpu.cpu())
-        if cuda is not None and device.type == "cuda":
-            torch.cuda.set_rng_state(cuda.cpu(), device)
+    try:
+        random_states = [(content["random"], content["random_cuda"]), *content.get("others", [])]
+        if len(random_states) == distributed.world_size():
+            cpu, cuda = random_states[distributed.rank()]
+            torch.set_rng_state(cpu.cpu())
+            if cuda is not None and device.type == "cuda":
+                torch.cuda.set_rng_state(cuda.cpu(), device)
+    except Exception as error:
+        raise unreadable(path, error) from error
     return content
+
+
+def unreadable(path: Path, error: Exception) -> ZooError:
+    """The error for a file that is no saved run."""
+    return ZooError(f"{path} cannot be read as a saved run ({first_line(error)}): remove it to start anew")
 
 
 @contextmanager
@@ -93,7 +114,7 @@ def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes() if path.exists() else None
     except OSError as error:
-        raise ZooError(f"{path} cannot be read as a saved run ({error}): remove it to start anew") from error
+        raise unreadable(path, error) from error
 
 
 def _random_states(device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -25,14 +25,19 @@ def load_plugins() -> None:
     from importlib.metadata import entry_points  # a third of the time that `zoo list` takes to start
 
     named = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
-    plugins = [(f"plugin {point.name} ({point.value})", point.load) for point in entry_points(group=GROUP)]
+    try:
+        points = list(entry_points(group=GROUP))
+    except Exception as error:  # of a file that an installer of packages did not write
+        reason = f"{type(error).__name__}: {error}"
+        raise ZooError(f"an installed package has a list of entry points that cannot be read: {reason}") from error
+    plugins = [(f"plugin {point.name} ({point.value})", point.load) for point in points]
     plugins += [(f"plugin {name} of {VARIABLE}", partial(_import, name)) for name in named]
     for title, load in plugins:
         try:
             load()
         except ZooError as error:
             raise ZooError(f"{title}: {error}") from error
-        except Exception as error:  # a plugin may raise anything
+        except (Exception, SystemExit) as error:  # a plugin may raise anything
             raise ZooError(f"{title} cannot be imported: {type(error).__name__}: {error}") from error
 
 

@@ -98,7 +98,7 @@ def _read(file: Path, outputs: list[float]) -> Mapping[str, Any] | None:
         ours, theirs = torch.tensor(outputs), torch.tensor(content["outputs"])
         same = ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= _TOLERANCE * ours.abs().max())
         _evaluation(content), str(content["samples"]), float(content["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError, ZooError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, ZooError):
         return None
     return content if same else None
 
