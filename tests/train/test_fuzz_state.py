@@ -14,6 +14,7 @@ from zoo.train import Recipe
 from zoo.train.loop import _Run
 from zoo.train.state import TrainState
 
+WORDS = [b"(", b")", b"}", b"R", b".", b"K\x01", b"\x00" * 8]  # operations of pickle
 RECIPE = Recipe(epochs=3, lr=0.1, batch_size=4, average=0.5)
 
 
@@ -37,4 +38,4 @@ def test_no_saved_run_harms(cases: int, ram: Path) -> None:
         assert resumed.state.epoch <= RECIPE.epochs
 
     with torch.random.fork_rng(devices=[]):
-        fuzz(through_file(ram / "run.pt", read), [sample], cases, words=[b"(", b")", b"}", b"R", b".", b"K\x01", b"\x00" * 8])
+        fuzz(through_file(ram / "run.pt", read), [sample], cases, words=WORDS)
