@@ -167,6 +167,16 @@ def test_help_lists_options_under_headings_and_no_old_ones(command: str) -> None
     assert not old & set(re.findall(r"--[a-z-]+", text))
 
 
+def test_options_that_the_help_does_not_list_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "--points 64 --size 9 --log x.jsonl --round-to 4 --repair --finetune-epochs 2 --finetune-distil 0.5"
+    text = CliRunner().invoke(main, ["reprune", "--help"]).stdout
+    assert not {word for word in words.split() if word.startswith("--") and f"{word} " in text} - {"--finetune-epochs"}
+    settings = parsed(f"zoo reprune dgcnn --eps 1 --method local {words}", monkeypatch)
+    assert (settings["data"].points, settings["data"].size, settings["run"].log) == (64, 9, Path("x.jsonl"))
+    assert settings["options"] == Options(search=Search(round_to=4), repair=replace(PLAIN, update_weights=True))
+    assert settings["finetune"] == Finetune(2, 0.5)
+
+
 @pytest.mark.parametrize(
     "words",
     [
