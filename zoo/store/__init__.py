@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.store.folders import cache_dir, home, is_shipped, package_dir, user_dir
 from zoo.store.local_path import checkpoint_at, is_path, locations
 from zoo.store.mirrors import INDEX, configured_mirrors
-from zoo.store.save import copy_entry, write_entry
-from zoo.store.store import cards, download, fetch, find, info, list_models
+from zoo.store.save import NameTakenError, copy_entry, write_entry
+from zoo.store.store import cards, download, fetch, find, info, list_models, reading
 from zoo.store.verify import read_card, verified_path, verify_file
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from zoo.store.removal import remove, user_entries, user_entry_names
 
 __all__ = [
-    "INDEX", "CacheItem", "bundle", "cache_dir", "cards", "checkpoint_at", "clean_cache", "configured_mirrors",
-    "copy_entry", "download", "fetch", "find", "home", "info", "install", "is_path", "is_shipped", "list_cache",
-    "list_models", "locations", "package_dir", "publish", "read_card", "remove", "user_dir", "user_entries",
-    "user_entry_names", "verified_path", "verify_cache", "verify_file", "write_entry",
+    "INDEX", "CacheItem", "NameTakenError", "bundle", "cache_dir", "cards", "checkpoint_at", "clean_cache",
+    "configured_mirrors", "copy_entry", "download", "fetch", "find", "home", "info", "install", "is_path", "is_shipped",
+    "list_cache", "list_models", "locations", "package_dir", "publish", "read_card", "reading", "remove", "user_dir",
+    "user_entries", "user_entry_names", "verified_path", "verify_cache", "verify_file", "write_entry",
 ]  # fmt: skip
 
 # What `zoo list` does not need is imported on use.

@@ -10,12 +10,13 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import mirrors
-from zoo.store.folders import cache_dir, is_downloaded, package_dir, user_dir
-from zoo.store.store import add_download, cards, fetch
+from zoo.store.folders import is_downloaded, package_dir, user_dir
+from zoo.store.store import add_from, cards, fetch, reading
 from zoo.store.verify import read_card, verified_path
 from zoo.transfer import FetchError
 from zoo.utils import expand_path, new_file
@@ -37,15 +38,25 @@ def bundle(names: Sequence[str], out: Path, *, mirror: Sequence[str] | None = No
         raise ZooError(f"a bundle's name ends in .zip; got {out.name}")
     if out.exists() and not overwrite:
         raise ZooError(f"{out} exists already: give another name, or replace it with `overwrite=True`")
-    entries = {card.name: (card, path) for path, card in (fetch(name, mirror=mirror) for name in names)}
+    entries = {card.name: (path, card) for path, card in (fetch(name, mirror=mirror) for name in names)}
+    written = []
     with new_file(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(_member(mirrors.INDEX), mirrors.index_bytes(entries))
         for name in sorted(entries):
-            card, path = entries[name]
+            source, card = _opened(*entries[name], mirror)
             archive.writestr(_member(f"{name}.json"), card.to_json())
-            with open(path, "rb") as source, archive.open(_member(card.saved.name, card.saved.size), "w") as member:
+            with source, archive.open(_member(card.saved.name, card.saved.size), "w") as member:
                 shutil.copyfileobj(source, member)
-    return [entries[name][0] for name in sorted(entries)]
+            written.append(card)
+    return written
+
+
+def _opened(path: Path, card: Card, mirror: Sequence[str] | None) -> tuple[BinaryIO, Card]:
+    """The checkpoint of an entry, opened so that no other process takes it away, and its card, of today if it has."""
+    try:
+        return open(path, "rb"), card
+    except FileNotFoundError:
+        return reading(lambda: fetch(card.name, mirror=mirror), lambda path, card: (open(path, "rb"), card))
 
 
 def install(file: Path) -> list[tuple[Card, Path]]:
@@ -67,9 +78,10 @@ def install(file: Path) -> list[tuple[Card, Path]]:
         card = mirrors.fetch_card(str(file), name)
         _check_not_hidden(card, file)
         if is_downloaded(name):
-            path, card = mirrors.download_from(name, [str(file)], cache_dir())
-            add_download(path, card)
-        installed.append((card, verified_path(card)))
+            path, card = add_from(name, [str(file)])
+        else:
+            path = verified_path(card)
+        installed.append((card, path))
     return installed
 
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 from zoo.cards import Card, resolve_name
 from zoo.errors import ZooError
-from zoo.store.folders import cache_dir, card_files, entry_folders, home
+from zoo.store.folders import cache_dir, card_files, entry_folders, home, user_dir
 from zoo.store.short_names import kept_names
 from zoo.store.store import cards
+from zoo.store.transaction import card_in, delete, entry_lock, entry_of, recover
 from zoo.store.verify import find_local, read_card, remedy
 from zoo.transfer import DAMAGED
-from zoo.utils import locked, sha256_of
+from zoo.utils import sha256_of
 
-_DOWNLOAD = re.compile(r"\.(?P<name>.+\.safetensors)\.from-[0-9a-f]{8}\.part(\.json)?")  # of `zoo.transfer.download`
-_STALE_SECONDS = 3600.0  # an unfinished file without a lock that did not change for so long has no living writer
+# What `zoo.transfer` and `zoo.utils.new_file` write checkpoints and cards under.
+_UNFINISHED = re.compile(r"\.(?P<name>.+\.(safetensors|json))\.(from-[0-9a-f]{8}|[0-9a-f]{12})\.part(\.json)?")
+_STALE_SECONDS = 3600.0  # another unfinished file that did not change for so long has no living writer
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,10 @@ class CacheItem:
     @classmethod
     def of(cls, kind: str, name: str, *paths: Path) -> CacheItem:
         """The item of these files and folders, with size and time read from the disk."""
-        states = [path.stat() for top in paths for path in _files_below(top)]
+        states = []
+        for path in (path for top in paths for path in _files_below(top)):
+            with suppress(OSError):  # another process has deleted it
+                states.append(path.stat())
         changed = max((state.st_mtime for state in states), default=0.0)
         return cls(kind, name, paths, sum(state.st_size for state in states), changed)
 
@@ -82,6 +87,8 @@ def clean_cache(names: Sequence[str] = (), *, everything: bool = False) -> list[
     Raises:
         ZooError: a named entry was not downloaded, or a file cannot be deleted.
     """
+    for folder in (cache_dir(), user_dir()):
+        recover(folder)
     items = list_cache()
     downloaded = [item.name for item in items if item.kind == "downloaded"]
     chosen = {_resolve_downloaded(name, downloaded) for name in names}
@@ -89,8 +96,7 @@ def clean_cache(names: Sequence[str] = (), *, everything: bool = False) -> list[
     deleted = []
     for item in items:
         named = item.kind == "downloaded" and item.name in chosen
-        if item.kind in kinds or named or (item.kind == "unfinished" and _is_abandoned(item)):
-            _delete(item)
+        if (item.kind in kinds or named or item.kind == "unfinished") and _delete(item):
             deleted.append(item)
     return deleted
 
@@ -109,7 +115,9 @@ def verify_cache() -> list[Verification]:
     for name, card in cards().items():
         path = find_local(card)
         missing = f"its checkpoint is not here: type zoo download {name}"
-        results.append(Verification(name, path, missing if path is None else _problem(path, card)))
+        problem = missing if path is None else _problem(path, card)
+        if problem is None or any(card_in(folder, name) == card for folder in entry_folders().values()):
+            results.append(Verification(name, path, problem))  # otherwise it was replaced or removed meanwhile
     return results
 
 
@@ -137,20 +145,38 @@ def _checkpoint_of(card_file: Path) -> list[Path]:
     return [path] if path.is_file() else []
 
 
-def _is_abandoned(item: CacheItem) -> bool:
-    """Whether no process writes the file: a download holds a lock, and other writers take seconds."""
-    download = _DOWNLOAD.fullmatch(item.name)
-    if download is None:
-        return time.time() - item.changed > _STALE_SECONDS
+def _delete(item: CacheItem) -> bool:
+    """Delete an item unless a living process is at work on it; whether it went."""
+    folder, entry = cache_dir(), _entry(item)
+    if entry is None:
+        if item.kind == "unfinished" and time.time() - item.changed < _STALE_SECONDS:
+            return False
+        _remove(item.paths)
+        return True
+    is_entry = item.paths[-1] == folder / f"{entry}.json"
     try:
-        with locked(cache_dir(), download["name"], wait=False):
-            return True
+        with entry_lock(folder, entry, wait=is_entry):
+            if is_entry:
+                delete(folder, entry)
+            elif (card := card_in(folder, entry)) is None or card.saved.name != item.name:  # as it just was, still
+                _remove(item.paths)
+        return True
     except TimeoutError:
         return False
 
 
-def _delete(item: CacheItem) -> None:
-    for path in reversed(item.paths):  # the card first: a checkpoint without a card is no entry, should a kill come
+def _entry(item: CacheItem) -> str | None:
+    """The entry whose lock guards an item: a downloaded one's, or that of a file on the way to become a part of one."""
+    if item.kind == "unfinished":
+        match = _UNFINISHED.fullmatch(item.name)
+        return match and (entry_of(match["name"]) or match["name"].removesuffix(".json"))
+    if item.kind == "downloaded":
+        return entry_of(item.name) if item.paths[-1].suffix == ".safetensors" else item.name
+    return None
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
         try:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -6,6 +6,7 @@ A name costs the names of the files in the folders and one card, however many en
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -70,6 +71,8 @@ class Entries(Mapping[str, Card]):
                 continue
             try:
                 card = self._cards[name] = place.read(name)
+            except KeyError:
+                place.names.remove(name)
             except ZooError as error:
                 place.names.remove(name)
                 self._warn(f"{name} of {place.title} is left out: {error}" if place in self._mirrors else str(error))
@@ -138,4 +141,11 @@ class Entries(Mapping[str, Card]):
 
 
 def _card_in(folder: Path, name: str) -> Card:
-    return read_card(folder / f"{name}.json")
+    """Raises KeyError where another process has removed the entry since the folder was listed."""
+    path = folder / f"{name}.json"
+    try:
+        return read_card(path)
+    except ZooError:
+        if not os.path.lexists(path):
+            raise KeyError(name) from None
+        raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,10 @@ from pathlib import Path
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store.folders import entry_folders, is_file
+from zoo.store.transaction import card_in, entry_of
 from zoo.store.verify import read_card, verify_file
 from zoo.transfer import redact
 from zoo.utils import WEIGHTS_SUFFIXES, check_format, expand_path
-
-_CHECKPOINT = re.compile(r"(?P<name>.+)-[0-9a-f]{8}\.safetensors")  # the file names that `zoo.cards.File` demands
 
 
 def is_path(name: str | os.PathLike[str]) -> bool:
@@ -36,17 +34,27 @@ def checkpoint_at(location: str | os.PathLike[str]) -> tuple[Path, Card | None]:
         raise ZooError(f"{location!r} is neither an entry's name nor a path")
     path = expand_path(location)
     try:
-        if path.is_dir():
-            path = _only_checkpoint(path)
-        if not path.is_file():
-            raise ZooError(f"there is no file {redact(str(location))}")
-        match = _CHECKPOINT.fullmatch(path.name)
-        if match is None or not (card_file := path.with_name(f"{match['name']}.json")).is_file():
-            check_format(path)
-            return path, None
+        if not path.is_dir():
+            if not path.is_file():
+                raise ZooError(f"there is no file {redact(str(location))}")
+            return _with_card(path)
+        while True:
+            file = _only_checkpoint(path)
+            try:
+                return _with_card(file)
+            except (OSError, ZooError):
+                if file.exists():  # and was not replaced meanwhile
+                    raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ZooError(f"{redact(str(location))!r} cannot be read: {reason}") from error
+
+
+def _with_card(path: Path) -> tuple[Path, Card | None]:
+    name = entry_of(path.name)
+    if name is None or not (card_file := path.with_name(f"{name}.json")).is_file():
+        check_format(path)
+        return path, None
     card = read_card(card_file)
     if card.saved.name != path.name:  # the card of another version of the entry
         return path, None
@@ -55,11 +63,21 @@ def checkpoint_at(location: str | os.PathLike[str]) -> tuple[Path, Card | None]:
 
 
 def _only_checkpoint(folder: Path) -> Path:
-    files = sorted(folder.glob("[!.]*.safetensors"))
-    if len(files) != 1:
-        content = f"{len(files)} checkpoints: give one of them, as {files[0]}" if files else "no checkpoint"
-        raise ZooError(f"the folder {folder} holds {content}")
+    files = _checkpoints(folder)
+    while len(files) != 1:
+        before, files = files, _checkpoints(folder)
+        if before == files:  # and not replaced just now
+            content = f"{len(files)} checkpoints: give one of them, as {files[0]}" if files else "no checkpoint"
+            raise ZooError(f"the folder {folder} holds {content}")
     return files[0]
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, without those that another process writes or removes: the entry has another one."""
+    files = sorted(folder.glob("[!.]*.safetensors"))
+    cards = {name: card_in(folder, name) for name in {entry_of(path.name) for path in files} if name is not None}
+    named = {name: card.saved.name for name, card in cards.items() if card and (folder / card.saved.name).is_file()}
+    return [path for path in files if named.get(entry_of(path.name) or "", path.name) == path.name]
 
 
 def locations(card: Card, mirror: Sequence[str] = ()) -> list[str]:

@@ -12,13 +12,15 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 from zoo.cards import MAX_CARD, Card, find_name, parse_name
 from zoo.errors import ZooError, excerpt, suggest
+from zoo.store.transaction import card_in, entry_lock, replacing
 from zoo.transfer import FetchError, NoSuchFileError, download_bytes, download_file, offline, redact
-from zoo.utils import locked, parse_json, sha256_of
+from zoo.utils import parse_json, sha256_of
 
 SCHEMA = 1
 INDEX = "index.json"
@@ -88,13 +90,15 @@ def fetch_card(base: str, name: str) -> Card:
 
 
 def download_from(
-    name: str, bases: Sequence[str], folder: Path, *, expected: Card | None = None
+    name: str, bases: Sequence[str], folder: Path, *, expected: Card | None = None,
+    before_adding: Callable[[Card], object] | None = None,
 ) -> tuple[Path, Card]:  # fmt: skip
-    """Download an entry's checkpoint into a folder from the first mirror that gives it; returns its path and its card.
+    """Download an entry into a folder from the first mirror that gives it; returns the checkpoint's path and the card.
 
     A name without a data set means the entry on the most difficult data set of the first mirror that has one.
 
-    expected  only the checkpoint of this card will do
+    expected       only the checkpoint of this card will do; it comes without its card, which lies elsewhere
+    before_adding  is called with the card before the entry is one of the folder
 
     Raises:
         ZooError: no mirror gives the checkpoint; the message has the reason of each mirror.
@@ -102,9 +106,15 @@ def download_from(
 
     def get(base: str, full_name: str) -> tuple[Path, Card]:
         card = fetch_card(base, full_name)
-        if expected is not None and expected.saved != card.saved:
-            raise FetchError(f"its {full_name} is another one than yours, with the same name")
-        return _download_checkpoint(base, card, folder), card
+        while True:
+            if expected is not None and expected.saved != card.saved:
+                raise FetchError(f"its {full_name} is another one than yours, with the same name")
+            try:
+                return _download_entry(base, card, folder, expected is None, before_adding), card
+            except NoSuchFileError as error:
+                old, card = card, fetch_card(base, full_name)
+                if old.saved == card.saved:  # and not one that was published meanwhile
+                    raise FetchError(f"{error}; to make {card.name} again type {card.recipe['command']}") from error
 
     return _from_first(name, bases, get)
 
@@ -135,17 +145,21 @@ def _from_first(name: str, bases: Sequence[str], get: Callable[[str, str], Got])
     raise ZooError(f"no model {name!r} on {', '.join(map(redact, bases))}: {near or 'they are empty'}")
 
 
-def _download_checkpoint(base: str, card: Card, folder: Path) -> Path:
-    file = card.saved
-    path = folder / file.name
-    with locked(folder, file.name):
+def _download_entry(
+    base: str, card: Card, folder: Path, as_entry: bool, before_adding: Callable[[Card], object] | None
+) -> Path:  # fmt: skip
+    """Download the checkpoint of a card, and save the card with it if they are to be an entry of the folder."""
+    file, path = card.saved, folder / card.saved.name
+    with entry_lock(folder, card.name):
         # Another process may have downloaded the file while this one waited for the lock.
-        if path.is_file() and sha256_of(path) == file.sha256:
+        there = path.is_file() and sha256_of(path) == file.sha256
+        if there and (not as_entry or card_in(folder, card.name) == card):
             return path
-        try:
-            download_file(base, file.name, path, size=file.size, sha256=file.sha256)
-        except NoSuchFileError as error:
-            raise FetchError(f"{error}; to make {card.name} again type {card.recipe['command']}") from error
+        with replacing(folder, card) if as_entry else nullcontext():
+            if not there:
+                download_file(base, file.name, path, size=file.size, sha256=file.sha256)
+            if as_entry and before_adding is not None:
+                before_adding(card)
     return path
 
 

@@ -1,16 +1,14 @@
 """Publishing: a mirror folder that any static web server can serve.
 
-A checkpoint is written before its card, and a card before the index that lists it. A process that is killed leaves the
-mirror of before or of after, and a note of the checkpoints that it was about to write or to remove. The next run reads
-the note, and removes those of them that no card names.
+Each entry is written as `zoo.store.transaction` says, before the index that lists it. A process that is killed leaves
+each entry as it was before or after, and the next run removes what the killed one left.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +18,11 @@ from zoo.store import mirrors
 from zoo.store.entries import Entries
 from zoo.store.folders import OWN, SHIPPED, card_files, is_shipped, is_user_entry
 from zoo.store.save import copy_entry
-from zoo.store.verify import read_card, verified_path
+from zoo.store.store import fetch, reading
+from zoo.store.transaction import recover
+from zoo.store.verify import find_local, read_card, verified_path
 from zoo.transfer import FetchError
-from zoo.utils import expand_path, locked, new_file, read_json, remove_stale_files
-
-_NOTE = ".publishing.json"
-_CHECKPOINT = re.compile(r"(?P<entry>[^./\\][^/\\]*)-[0-9a-f]{8}\.safetensors")
+from zoo.utils import expand_path, locked, new_file, remove_stale_files
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,12 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
             raise ZooError(
                 f"{folder} holds {entries} already, not as here; choose another place, or replace with `overwrite=True`"
             )
-        touched = [*(ours[name] for name in (*new, *replaced)), *(before[name] for name in replaced)]
-        with _cleaned_up(folder, {card.saved.name for card in touched}):
-            for name in chosen:
-                copy_entry(verified_path(ours[name]), ours[name], folder, overwrite=overwrite)
-            mirrored = dict(_entries(folder, listed))
-            _write_index(folder, mirrored)
-    unchanged = [name for name in chosen if before.get(name) == ours[name]]
+        remove_stale_files(folder, re.escape(mirrors.INDEX), older=0)
+        recover(folder)
+        written = {name: _copy(ours[name], folder, overwrite=overwrite) for name in chosen}
+        mirrored = dict(_entries(folder, listed))
+        _write_index(folder, mirrored)
+    unchanged = [name for name in chosen if before.get(name) == written[name]]
     return Published(folder, new, replaced, unchanged, _missing_parents(mirrored, ours), left_out)
 
 
@@ -100,6 +96,21 @@ def _failure(card: Card) -> str | None:
     if parent is not None and card.accuracy.share - chance < 0.5 * (parent.share - chance):
         return f"{what}, its parent {parent.correct}"
     return None
+
+
+def _copy(card: Card, folder: Path, *, overwrite: bool) -> Card:
+    """Copy an entry of this machine into a mirror; returns its card, today's if another process has replaced it."""
+
+    def copied(path: Path, card: Card) -> Card:
+        copy_entry(path, card, folder, overwrite=overwrite)
+        return card
+
+    try:
+        return copied(verified_path(card), card)
+    except ZooError:
+        if find_local(card):
+            raise
+        return reading(lambda: fetch(card.name, mirror=()), copied)
 
 
 def _is_pattern(text: str) -> bool:
@@ -144,51 +155,3 @@ def _missing_parents(mirrored: Mapping[str, Card], ours: Mapping[str, Card]) -> 
     """Entry -> parent, for parents that neither the mirror nor the package has, but that could be published."""
     parents = {name: card.parent for name, card in sorted(mirrored.items()) if card.parent is not None}
     return {name: p for name, p in parents.items() if p in ours and p not in mirrored and not is_shipped(p)}
-
-
-@contextmanager
-def _cleaned_up(folder: Path, checkpoints: set[str]) -> Iterator[None]:
-    """Remove, after the block, those of the checkpoints that no card names, and those of the note of a killed run.
-
-    No other files are removed, because other processes may save entries in the folder meanwhile.
-    """
-    note = folder / _NOTE
-    unfinished = _read_note(note)
-    for name in (*unfinished, *(f"{_entry_of(name)}.json" for name in unfinished), mirrors.INDEX, _NOTE):
-        remove_stale_files(folder, name, older=0)
-    if noted := unfinished | checkpoints:
-        with new_file(note) as out:
-            out.write(json.dumps(sorted(noted)).encode())
-    try:
-        yield
-    finally:
-        for name in noted:
-            if not _is_in_use(folder, name):
-                (folder / name).unlink(missing_ok=True)
-        note.unlink(missing_ok=True)
-
-
-def _read_note(note: Path) -> set[str]:
-    """The checkpoints that a note names; a file of another form names none."""
-    try:
-        names = read_json(note)
-    except (OSError, ValueError):
-        return set()
-    if not isinstance(names, list):
-        return set()
-    return {name for name in names if isinstance(name, str) and _CHECKPOINT.fullmatch(name)}
-
-
-def _entry_of(checkpoint: str) -> str:
-    match = _CHECKPOINT.fullmatch(checkpoint)
-    assert match is not None
-    return match["entry"]
-
-
-def _is_in_use(folder: Path, checkpoint: str) -> bool:
-    """Whether the card of a checkpoint's entry names it, or cannot be read, so that it might."""
-    card_file = folder / f"{_entry_of(checkpoint)}.json"
-    try:
-        return card_file.exists() and read_card(card_file).saved.name == checkpoint
-    except ZooError:
-        return True

@@ -9,6 +9,7 @@ from zoo.cards import Card, check_name_text, resolve_name
 from zoo.errors import ZooError
 from zoo.store.folders import card_files, is_shipped, user_dir
 from zoo.store.store import cards
+from zoo.store.transaction import delete, entry_lock, recover
 from zoo.store.verify import read_card
 
 
@@ -28,22 +29,15 @@ def user_entries(names: Sequence[str]) -> list[Card]:
 
 
 def remove(card: Card) -> list[Path]:
-    """Delete an entry of the user's own and return the files that went. Of a kill between them a checkpoint without a
-    card is left, which is no entry.
+    """Delete an entry of the user's own and return the files that went.
 
     Raises:
-        ZooError: a file cannot be deleted.
+        ZooError: the entry has become another one than that of the card, or a file cannot be deleted.
     """
     folder = user_dir()
-    removed = []
-    for path in (folder / f"{card.name}.json", folder / card.saved.name):
-        try:
-            if path.exists():
-                path.unlink()
-                removed.append(path)
-        except OSError as error:
-            raise ZooError(f"cannot remove {path}: {error.strerror or error}") from error
-    return removed
+    recover(folder)
+    with entry_lock(folder, card.name):
+        return delete(folder, card.name, expected=card)
 
 
 def _resolve(name: str, own: Sequence[str]) -> str:

@@ -1,8 +1,4 @@
-"""Writing an entry into a folder, so that a kill leaves the entry before or the entry after.
-
-A checkpoint is written before its card, and its file name holds the beginning of its SHA-256. So the entry appears, or
-changes, in the one moment in which its card is renamed.
-"""
+"""Writing an entry into a folder, whole or not at all (`zoo.store.transaction`)."""
 
 from __future__ import annotations
 
@@ -14,8 +10,13 @@ from typing import BinaryIO
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store.folders import is_file, is_shipped, user_dir
-from zoo.store.verify import read_card, verify_file
+from zoo.store.transaction import card_in, entry_lock, is_whole, recover, replacing
+from zoo.store.verify import verify_file
 from zoo.utils import new_file, sha256_of
+
+
+class NameTakenError(ZooError):
+    """A folder has another entry of the name."""
 
 
 def copy_entry(checkpoint: Path, card: Card, folder: Path | None = None, *, overwrite: bool = False) -> None:
@@ -38,40 +39,26 @@ def copy_entry(checkpoint: Path, card: Card, folder: Path | None = None, *, over
 def write_entry(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, overwrite: bool = False) -> None:
     """Write an entry into a folder: the checkpoint by the function ``write``, then the card.
 
-    A checkpoint that the replaced card named is removed.
+    A checkpoint that the replaced card named is removed. Of several processes one writes at a time.
 
     Raises:
-        ZooError: the folder holds another entry of this name and ``overwrite`` is off; a shipped entry has the name;
-            the folder cannot be written to.
+        NameTakenError: the folder holds another entry of this name and ``overwrite`` is off.
+        ZooError: a shipped entry has the name, or the folder cannot be written to.
     """
     card = Card.from_json(card.to_json())  # raises for a card that could not be read again
-    card_file, checkpoint = folder / f"{card.name}.json", folder / card.saved.name
-    old = _card_in(card_file)
-    if old != card:
-        _check_name_is_free(card.name, folder, overwrite=overwrite)
-    if not (checkpoint.is_file() and sha256_of(checkpoint) == card.saved.sha256):
-        with new_file(checkpoint) as out:
-            write(out)
-    if old == card:
+    if is_whole(card, folder):  # and may be read-only
         return
-    with new_file(card_file) as out:
-        out.write(card.to_json().encode())
-    if old is not None and old.saved.name != checkpoint.name:
-        (folder / old.saved.name).unlink(missing_ok=True)
-
-
-def _card_in(card_file: Path) -> Card | None:
-    """The card in a file; None if there is none, or a broken one, which may be replaced like another."""
-    try:
-        return read_card(card_file) if is_file(card_file) else None
-    except ZooError:
-        return None
-
-
-def _check_name_is_free(name: str, folder: Path, *, overwrite: bool) -> None:
-    if folder == user_dir() and is_shipped(name):
-        raise ZooError(f"{name} is the name of an entry that is shipped and would hide yours; choose another name")
-    if not overwrite and is_file(folder / f"{name}.json"):
-        raise ZooError(
-            f"{folder} holds an entry {name} already; choose another place or name, or replace it with `overwrite=True`"
-        )
+    if folder == user_dir() and is_shipped(card.name):
+        raise ZooError(f"{card.name} is the name of an entry that is shipped and would hide yours; choose another name")
+    recover(folder)
+    with entry_lock(folder, card.name):
+        if not overwrite and card_in(folder, card.name) != card and is_file(folder / f"{card.name}.json"):
+            raise NameTakenError(
+                f"{folder} holds an entry {card.name} already; choose another place or name, "
+                "or replace it with `overwrite=True`"
+            )
+        checkpoint = folder / card.saved.name
+        with replacing(folder, card):
+            if not (checkpoint.is_file() and sha256_of(checkpoint) == card.saved.sha256):
+                with new_file(checkpoint) as out:
+                    write(out)

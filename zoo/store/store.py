@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from zoo.cards import Card, check_name_text, find_name, name_stem
 from zoo.errors import ZooError
 from zoo.store import mirrors
 from zoo.store.entries import Entries
-from zoo.store.folders import cache_dir, clone_mirror, is_downloaded
+from zoo.store.folders import cache_dir, clone_mirror, entry_folders, is_downloaded
 from zoo.store.save import copy_entry
 from zoo.store.short_names import keep_name, kept_names
-from zoo.store.verify import DamagedError, find_local, verified_path
+from zoo.store.transaction import card_in, entry_lock
+from zoo.store.verify import DamagedError, verified_path
 from zoo.transfer import offline, quarantine
-from zoo.utils import expand_path, locked, sha256_of
+from zoo.utils import expand_path, sha256_of
 
 _LOG = logging.getLogger("zoo")
+T, C = TypeVar("T"), TypeVar("C")
 Mirrors = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -77,12 +80,30 @@ def fetch(
 ) -> tuple[Path, Card]:
     """The path and the card that `download` provides."""
     check_name_text(name)
-    path, card = _local_or_downloaded(name, mirrors.configured_mirrors(mirror))
+    bases = mirrors.configured_mirrors(mirror)
     if to is None:
-        return path, card
+        return _local_or_downloaded(name, bases)
     folder = expand_path(to)
-    copy_entry(path, card, folder, overwrite=overwrite)
-    return folder / card.saved.name, card
+
+    def copied(path: Path, card: Card) -> tuple[Path, Card]:
+        copy_entry(path, card, folder, overwrite=overwrite)
+        return folder / card.saved.name, card
+
+    return reading(lambda: _local_or_downloaded(name, bases), copied)
+
+
+def reading(find: Callable[[], tuple[Path, C]], use: Callable[[Path, C], T]) -> T:
+    """What ``use`` makes of the checkpoint and the card that ``find`` gives, such as `fetch` or `checkpoint_at`.
+
+    Both are called again where another process replaced the entry after it was found.
+    """
+    while True:
+        path, card = find()
+        try:
+            return use(path, card)
+        except (ZooError, OSError):
+            if path.exists():
+                raise
 
 
 def find(name: str, *, mirror: Mirrors | None = None) -> Card:
@@ -110,35 +131,53 @@ def _find(name: str, entries: Entries) -> Card:
 
 
 def _local_or_downloaded(name: str, bases: Sequence[str]) -> tuple[Path, Card]:
-    card = None
-    try:
-        card = _find(name, cards())
-    except ZooError as error:
-        if not bases:
+    path, card = _local(name, bases)
+    if path is not None and card is not None:
+        return path, card
+    if card is not None and not is_downloaded(card.name):
+        # The card is on this machine for good, so that only the very checkpoint that it describes will do.
+        return mirrors.download_from(card.name, bases, cache_dir(), expected=card)
+    path, new = add_from(name if card is None else card.name, bases)
+    if card is not None and card.saved != new.saved:
+        _LOG.warning("the mirror's %s is another one than was downloaded before, and takes its place", card.name)
+    return path, new
+
+
+def _local(name: str, bases: Sequence[str]) -> tuple[Path | None, Card | None]:
+    """The verified checkpoint and the card of an entry on this machine; None for what is to be had from mirrors."""
+    while True:
+        try:
+            card = _find(name, cards())
+        except ZooError as error:
+            if bases:
+                return None, None
             raise (ZooError(f"{error}; {mirrors.how_to_carry(name)}") if offline() else error) from None
-    if card is not None and (find_local(card) or not bases):
         try:
             return verified_path(card), card
         except DamagedError as error:
             if not bases or error.path.parent != cache_dir():
                 raise
             _set_aside(error.path, card)
-    if card is not None and not is_downloaded(card.name):
-        # The card is on this machine for good, so that only the very checkpoint that it describes will do.
-        return mirrors.download_from(card.name, bases, cache_dir(), expected=card)
-    path, new = mirrors.download_from(name if card is None else card.name, bases, cache_dir())
-    if card is not None and card.saved != new.saved:
-        _LOG.warning("the mirror's %s is another one than was downloaded before, and takes its place", card.name)
-    add_download(path, new)
-    return path, new
+            return None, card
+        except ZooError:  # there is no checkpoint
+            if not any(card_in(folder, card.name) == card for folder in entry_folders().values()):
+                continue  # any more: another process has replaced or removed the entry
+            if not bases:
+                raise
+            return None, card
 
 
-def add_download(path: Path, card: Card) -> None:
-    """Add an entry to the downloaded ones, where it replaces an older one of its name. Raises ZooError as `copy_entry`.
+def add_from(name: str, bases: Sequence[str]) -> tuple[Path, Card]:
+    """Download an entry from the first mirror that gives it, and add it to the downloaded ones, where it replaces an
+    older one of its name. Raises ZooError as `zoo.store.mirrors.download_from`.
 
     Short names go on meaning what they meant before; where another rule would give this one to the new entry, a warning
     says so.
     """
+    return mirrors.download_from(name, bases, cache_dir(), before_adding=_keep_short_name)
+
+
+def _keep_short_name(card: Card) -> None:
     entries, stem = cards(), name_stem(card.name)
     before = entries.meaning(stem)
     if before is not None and card.name not in entries.names():
@@ -147,11 +186,10 @@ def add_download(path: Path, card: Card) -> None:
             _LOG.warning("%s still means %s: for what was added write the full name, %s", stem, before, card.name)
             if is_downloaded(before):
                 keep_name(before)
-    copy_entry(path, card, cache_dir(), overwrite=True)
 
 
 def _set_aside(path: Path, card: Card) -> None:
-    with locked(cache_dir(), path.name):
+    with entry_lock(cache_dir(), card.name):
         # Another process may have replaced the damaged file meanwhile.
         if path.is_file() and (sha256 := sha256_of(path)) != card.saved.sha256:
             _LOG.warning("%s is damaged: set aside as %s, fetching it again", path, quarantine(path, sha256))

@@ -63,12 +63,17 @@ def verify_file(path: Path, card: Card) -> None:
 
     The whole file is read each time: 0.1 s for 43 MB.
     """
-    if not path.is_file():
+    expected = card.saved
+    try:
+        size = path.stat().st_size if path.is_file() else None
+        sha256 = sha256_of(path) if size == expected.size else ""
+    except OSError as error:  # another process may just have removed it
+        raise ZooError(f"{path} cannot be read: {error.strerror or error}") from error
+    if size is None:
         raise ZooError(f"there is no file {path}")
-    size, expected = path.stat().st_size, card.saved
     if size != expected.size:
         raise DamagedError(path, card, f"{size} bytes instead of {expected.size}")
-    if (sha256 := sha256_of(path)) != expected.sha256:
+    if sha256 != expected.sha256:
         reason = f"its SHA-256 begins with {sha256[:12]}, its card's with {expected.sha256[:12]}"
         raise DamagedError(path, card, reason)
 

@@ -13,7 +13,7 @@ from zoo.utils.files import (
 )
 from zoo.utils.json_text import parse_json
 from zoo.utils.lazy import lazy_imports
-from zoo.utils.locks import locked
+from zoo.utils.locks import LOCKS, locked
 from zoo.utils.malloc import keep_freed_memory
 from zoo.utils.output import make_streams_visible, say, visible_streams
 from zoo.utils.plugins import load_plugins
@@ -30,7 +30,8 @@ from zoo.utils.weights_file import (
 )
 
 __all__ = [
-    "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "check_stored", "checkpoint_header",
+    "LOCKS", "MAX_SEED", "WEIGHTS_SUFFIXES", "check_folder", "check_format", "check_seed", "check_stored",
+    "checkpoint_header",
     "convert_command", "decorator_calls", "derive_seed", "expand_path", "generator_for", "keep_freed_memory",
     "lazy_imports", "load_plugins", "locked", "make_streams_visible", "new_file", "open_zip", "parse_json",
     "parse_setting", "progress_bar", "read_file", "read_json", "remove_stale_files", "say", "setting_types",

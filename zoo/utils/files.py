@@ -39,7 +39,7 @@ def new_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_files(path.parent, path.name)
+        remove_stale_files(path.parent, re.escape(path.name))
         try:
             with open(temporary, "xb", opener=lambda file, flags: os.open(file, flags, mode)) as out:
                 yield out
@@ -53,17 +53,18 @@ def new_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
         raise ZooError(f"cannot write {path}: {error.strerror or error}; nothing was written") from error
 
 
-def remove_stale_files(folder: Path, name: str | None = None, *, older: float = _STALE_SECONDS) -> None:
-    """Remove the unfinished files that killed processes left in a folder: those of ``name``, or of every name.
+def remove_stale_files(folder: Path, names: str = ".+", *, older: float = _STALE_SECONDS) -> None:
+    """Remove the unfinished files that killed processes left in a folder.
 
+    names  a regular expression of the names that the files were to have
     older  seconds without a write after which an unfinished file counts as left
     """
     for part in sorted(folder.glob(".*.part")):
         match = _UNFINISHED.fullmatch(part.name)
-        if match is None or name not in (None, match[1]):
+        if match is None or not re.fullmatch(names, match[1]):
             continue
         with suppress(OSError):  # another process has removed or finished the file, or it cannot be removed
-            if time.time() - part.stat().st_mtime > older:
+            if time.time() - part.lstat().st_mtime > older:
                 part.unlink()
 
 
