@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from http_mirror import Mirror
+from raw_server import Sent, server
 from store_entries import MODELNET
 
 import zoo
@@ -22,7 +22,6 @@ from zoo.transfer import FetchError, Limits, download_bytes, download_file
 
 QUICK = Limits(window=0.25, least_bytes=1000, total=0.5, least_rate=100_000)
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
-Sent = Iterator[bytes]
 
 
 def trickle(beginning: bytes = b"", pause: float = 0.02, piece: bytes = b"x") -> Callable[[], Sent]:
@@ -49,40 +48,6 @@ SLOW = {
     "a redirection": trickle(b"HTTP/1.1 302 Found\r\nX-Endless: "),
     "fast enough for the window, not in all": trickle(HEAD + b"\r\n", piece=b"x" * 150),
 }
-
-
-@contextmanager
-def server(sent: Callable[[], Sent]) -> Iterator[str]:
-    """The address of a server that answers every request so."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ended, threads = threading.Event(), []
-
-        def answer(connection: socket.socket) -> None:
-            with connection, suppress(OSError):  # the client had enough
-                connection.recv(1 << 16)
-                for piece in sent():
-                    if ended.is_set():
-                        return
-                    connection.sendall(piece)
-
-        def serve() -> None:
-            while True:
-                connection, _ = listener.accept()
-                if ended.is_set():
-                    connection.close()
-                    return
-                threads.append(threading.Thread(target=answer, args=(connection,), daemon=True))
-                threads[-1].start()
-
-        threads.append(threading.Thread(target=serve))
-        threads[0].start()
-        port = listener.getsockname()[1]
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            ended.set()
-            socket.create_connection(("127.0.0.1", port)).close()
-            threads[0].join()
 
 
 @pytest.fixture(autouse=True)
