@@ -205,7 +205,7 @@ def unreadable(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     if request.param == "denied":
         place.mkdir(0o000)
         reason = "Permission denied"
-        if os.geteuid() == 0:
+        if os.access(place, os.R_OK):
             pytest.skip("nothing is denied to the superuser")
     elif request.param == "too long":
         place, reason = tmp_path / ("x" * 300), "File name too long"

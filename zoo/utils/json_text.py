@@ -23,7 +23,8 @@ def parse_json(text: str | bytes, *, strict: bool = True) -> object:
         value = json.loads(text, **hooks)  # type: ignore[arg-type]  # the hooks are what json documents
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    level, depth = [value], 0
+    brackets = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    level, depth = ([value], 0) if brackets > MAX_DEPTH else ([], 0)  # a card has ten of them
     while level := [item for value in level for item in _inside(value)]:
         depth += 1
         if depth > MAX_DEPTH:
