@@ -103,6 +103,22 @@ def test_a_child_names_its_parent_for_one_card_more(home: Path) -> None:
     assert (code, opened) == (0, 2)
 
 
+def test_a_question_about_removal_reads_as_cards_only_those_of_children(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(store.user_dir(), 50)
+    terms = replace(plain("a.shapes").licences, parent="unknown")
+    for number in range(30):
+        make(store.user_dir(), f"child{number}.shapes", parent="net-7.shapes", licences=terms)
+    read = []
+    real = Card.from_json
+    monkeypatch.setattr(Card, "from_json", lambda text: read.append(text) or real(text))
+    result = CliRunner().invoke(main, ["remove", "net-7"], input="n")
+    assert "they are compared with what goes: child0.shapes, child1.shapes, " in result.stderr
+    assert ", ... (10 more)\n" in result.stderr
+    assert len(read) == 30 + 2  # the entry's own card, which holds its name
+
+
 def test_a_name_of_a_mirror_costs_its_index_and_one_card(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = home.parent / "theirs"
     many(folder, 300)

@@ -14,6 +14,7 @@ from zoo.display import quantity, table
 from zoo.errors import visible
 
 _MIRROR = click.option("--mirror", "mirror", multiple=True, help="Where to look for what is not here; may be repeated.")
+_SHOWN = 20  # names in a line
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
@@ -91,12 +92,13 @@ def remove(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete entries of your own, card and checkpoint. What was downloaded goes with zoo cache clean NAME."""
     cards = store.user_entries(names)
     if not yes:
-        children = sorted({card.name for card in store.cards().values() if card.parent in {c.name for c in cards}})
+        children = store.children_of([card.name for card in cards])
         for card in cards:
             right = f", {card.accuracy.correct} of {card.accuracy.total} right" if card.accuracy else ""
             click.echo(f"{card.name}  {quantity(card.saved.size)}B{right}; made by {card.recipe['command']}", err=True)
         if children:
-            click.echo(f"they are compared with what goes: {', '.join(children)}", err=True)
+            more = f", ... ({len(children) - _SHOWN} more)" if len(children) > _SHOWN else ""
+            click.echo(f"they are compared with what goes: {', '.join(children[:_SHOWN])}{more}", err=True)
         what = "this entry" if len(cards) == 1 else f"these {len(cards)} entries"
         click.confirm(f"Delete {what}?", abort=True, err=True)
     removed = [(card.name, store.remove(card)) for card in cards]

@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     from zoo.store.bundles import bundle, install
     from zoo.store.cache import CacheItem, clean_cache, list_cache, verify_cache
     from zoo.store.publishing import publish
-    from zoo.store.removal import remove, user_entries, user_entry_names
+    from zoo.store.removal import children_of, remove, user_entries, user_entry_names
 
 __all__ = [
-    "INDEX", "CacheItem", "NameTakenError", "bundle", "cache_dir", "cards", "checkpoint_at", "clean_cache",
-    "configured_mirrors", "copy_entry", "download", "fetch", "find", "home", "info", "install", "is_path", "is_shipped",
-    "list_cache", "list_models", "locations", "package_dir", "publish", "read_card", "reading", "remove", "user_dir",
-    "user_entries", "user_entry_names", "verified_path", "verify_cache", "verify_file", "write_entry",
+    "INDEX", "CacheItem", "NameTakenError", "bundle", "cache_dir", "cards", "checkpoint_at", "children_of",
+    "clean_cache", "configured_mirrors", "copy_entry", "download", "fetch", "find", "home", "info", "install",
+    "is_path", "is_shipped", "list_cache", "list_models", "locations", "package_dir", "publish", "read_card",
+    "reading", "remove", "user_dir", "user_entries", "user_entry_names", "verified_path", "verify_cache",
+    "verify_file", "write_entry",
 ]  # fmt: skip
 
 # What `zoo list` does not need is imported on use.
 _LAZY = {
     "bundle": "bundles", "install": "bundles", "publish": "publishing", "CacheItem": "cache", "clean_cache": "cache",
     "list_cache": "cache", "verify_cache": "cache", "user_entries": "removal", "user_entry_names": "removal",
-    "remove": "removal",
+    "children_of": "removal", "remove": "removal",
 }  # fmt: skip
 
 

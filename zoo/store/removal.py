@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from zoo.cards import Card, check_name_text, resolve_name
+from zoo.cards import MAX_CARD, Card, check_name_text, resolve_name
 from zoo.errors import ZooError
-from zoo.store.folders import card_files, is_shipped, user_dir
+from zoo.store.folders import card_files, entry_folders, is_shipped, user_dir
 from zoo.store.store import cards
 from zoo.store.transaction import delete, entry_lock, recover
 from zoo.store.verify import read_card
+from zoo.utils import read_file
 
 
 def user_entry_names() -> list[str]:
@@ -26,6 +28,21 @@ def user_entries(names: Sequence[str]) -> list[Card]:
     """
     own = user_entry_names()
     return [read_card(user_dir() / f"{name}.json") for name in dict.fromkeys(_resolve(name, own) for name in names)]
+
+
+def children_of(names: Sequence[str]) -> list[str]:
+    """The names of the entries on this machine that were made from one of these, sorted.
+
+    Only cards in whose text one of the names stands are read as cards: a zoo may have thousands.
+    """
+    quoted = [f'"{name}"'.encode() for name in names]
+    found = set()
+    for path in (path for folder in entry_folders().values() for path in card_files(folder)):
+        with suppress(OSError, ZooError):
+            text = read_file(path, limit=MAX_CARD)
+            if any(name in text for name in quoted) and (card := Card.from_json(text)).parent in names:
+                found.add(card.name)
+    return sorted(found)
 
 
 def remove(card: Card) -> list[Path]:
