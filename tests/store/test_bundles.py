@@ -90,35 +90,6 @@ def test_an_entry_that_an_own_one_would_hide_is_not_installed(tmp_path: Path) ->
         bundle.install(tmp_path / "a.zip")
 
 
-def hostile(file: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return file
-
-
-def test_hostile_bundles_are_refused_and_leave_nothing(tmp_path: Path) -> None:
-    card = make(tmp_path / "made", "a.shapes", b"good" * 500)
-    text, data = card.to_json().encode(), b"good" * 500
-    index = json.dumps({"schema": 1, "cards": ["a.shapes.json"]}).encode()
-    name = card.saved.name
-    cases = {
-        "is no bundle": {"readme": b"nothing"},
-        "holds no a.shapes.json": {"index.json": index},
-        f"holds no {name}": {"index.json": index, "a.shapes.json": text},
-        "the card states 2000": {"index.json": index, "a.shapes.json": text, name: data + b"x"},
-        "has the SHA-256": {"index.json": index, "a.shapes.json": text, name: data[::-1]},
-        "not a plain file name": {"index.json": index, "a.shapes.json": text.replace(name.encode(), b"/e.safetensors")},
-        "cannot be a card": {"index.json": index.replace(b"a.shapes", b"../../e")},
-        "longer than": {"index.json": b"[" * ((1 << 24) + 1)},
-    }  # fmt: skip
-    for number, (reason, members) in enumerate(cases.items()):
-        with pytest.raises(ZooError, match=reason):
-            bundle.install(hostile(tmp_path / f"{number}.zip", members))
-    assert not [path for path in store.cache_dir().glob("[!.]*") if path.is_file()]
-    assert not list(tmp_path.rglob("e.*"))
-
-
 # -- mirrors -------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,8 @@ print("ready", flush=True)
 DOWNLOAD = START + "print(store.download('net.shapes', mirror=sys.argv[2]), flush=True)"
 INSTALL = START + "print(bundle.install(Path(sys.argv[2])), flush=True)"
 PUBLISH = START + "print(publish.publish(Path(sys.argv[2])), flush=True)"
+BUNDLE = START + "print(bundle.bundle(['net.shapes', 'other.shapes'], Path(sys.argv[2]), overwrite=True), flush=True)"
+CLEAN = START + "print(store.clean_cache(everything=True), flush=True)"
 
 
 @pytest.fixture(autouse=True)
@@ -175,3 +177,39 @@ def test_a_killed_publish_leaves_the_mirror_before_or_after(tmp_path: Path, home
     assert whole(folder) == ["net.shapes", "other.shapes"]
     suffixes = sorted(path.suffix for path in folder.iterdir() if path.name != ".locks")
     assert suffixes == [".json"] * 3 + [".safetensors"] * 2
+
+
+def test_a_killed_bundle_leaves_the_file_before_or_after(large: Path, tmp_path: Path) -> None:
+    file, before = tmp_path / "two.zip", b"another file"
+    bundle.bundle(["net.shapes", "other.shapes"], file, mirror=[str(large)])
+    after = file.read_bytes()
+
+    def run(number: int, chance: random.Random) -> bool:
+        file.write_bytes(before)
+        return killed(BUNDLE, 0.06, chance, tmp_path / "shipped", file)
+
+    def check() -> None:
+        assert file.read_bytes() in (before, after)
+
+    many_kills(run, check)
+    bundle.bundle(["net.shapes", "other.shapes"], file, overwrite=True)
+    assert file.read_bytes() == after
+
+
+def test_a_killed_clean_leaves_whole_entries_and_the_next_removes_the_rest(large: Path, tmp_path: Path) -> None:
+    names = ["net.shapes", "other.shapes"]
+
+    def run(number: int, chance: random.Random) -> bool:
+        for name in names:
+            zoo.download(name, mirror=str(large))
+        return killed(CLEAN, 0.01, chance, tmp_path / "shipped")
+
+    def check() -> None:
+        left = whole(store.cache_dir())
+        assert set(left) <= set(names)
+        assert {result.problem for result in store.verify_cache()} <= {None}
+        assert store.list_models() == left
+
+    many_kills(run, check)
+    store.clean_cache(everything=True)
+    assert [path for path in store.cache_dir().glob("[!.]*") if path.is_file()] == []
