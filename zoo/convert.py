@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from zoo import checkpoint, display, models, store
-from zoo.cards import parse_name
+from zoo.cards import MAX_CLASSES, parse_name
 from zoo.checkpoint import FoundWeights
 from zoo.datasets import dataset_info, list_datasets
-from zoo.errors import ZooError, suggest
+from zoo.errors import ZooError, first_line, suggest
 from zoo.export_targets import check_new_checkpoint
 from zoo.file_entry import described_network
 from zoo.models import groups_of
@@ -128,7 +128,13 @@ def convert(
     _check_not_too_many(classes)
     if known not in (None, classes):
         raise ZooError(f"{source} tells {classes} classes apart, but {dataset} has {known}: name another data set")
-    model = models.build(arch, num_classes=classes, widths=_widths(dense, state), **options)
+    widths = _widths(dense, state)
+    with torch.device("meta"):  # no memory follows the shapes before it is known that there are so many numbers
+        checkpoint.check_fit(
+            models.build(arch, num_classes=classes, widths=widths, **options), state, source=str(source)
+        )
+    checkpoint.check_dense_size(arch, classes, options, state, source=str(source))
+    model = models.build(arch, num_classes=classes, widths=widths, **options)
     checkpoint.load_weights(model, state, source=str(source))
     data = checkpoint.pack(model, arch=arch, num_classes=classes, options=options, dataset=dataset)
     result = ConversionResult(
@@ -177,8 +183,12 @@ def _renamed(arch: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _dense(arch: str, state: Mapping[str, Tensor]) -> nn.Module:
     """The dense network with the options that the weights' shapes determine, without memory for its weights."""
-    with torch.device("meta"):
-        return models.build(arch, **(_OPTIONS[arch](state) if arch in _OPTIONS else {}))
+    options = _OPTIONS[arch](state) if arch in _OPTIONS else {}
+    try:
+        with torch.device("meta"):
+            return models.build(arch, **options)
+    except (RuntimeError, ArithmeticError) as error:  # of more numbers than torch can count
+        raise ZooError(f"no {arch} can be built with {options}: {first_line(error)}") from error
 
 
 def _names(network: nn.Module) -> set[str]:
@@ -224,7 +234,7 @@ def _share(state: Mapping[str, Tensor], arch: str) -> float:
 
 
 def _check_not_too_many(classes: int) -> None:
-    if classes > (most := checkpoint.MAX_CLASSES):
+    if classes > (most := MAX_CLASSES):
         raise ZooError(f"{classes} classes are too many: give {most} at most, or leave `num_classes` out")
 
 

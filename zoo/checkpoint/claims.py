@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import torch
 
-_MAX_STEPS = 4_000_000  # reads of an operation or of its argument; a network with 1000 tensors takes 80 000
+_MAX_STEPS = 2_000_000  # reads of an operation or of its argument; a network with 1000 tensors takes 80 000
 _MAX_AXES = 64  # torch's own limit in most places
 _ITEM_BYTES = {
     "Float": 4, "Double": 8, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,

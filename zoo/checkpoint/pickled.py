@@ -37,7 +37,7 @@ def read_pickled(path: Path) -> Any:
         with _checked(path) as file, torch.serialization.safe_globals(ALLOWED), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on protocols other than torch.save's: the file is read or refused
             return torch.load(file, map_location="cpu", weights_only=True)
-    except RefusedPickleError as error:
+    except (RefusedPickleError, ZooError) as error:
         raise ZooError(f"{path} cannot be read as weights: {error}") from error
     except Exception as error:  # a damaged pickle can raise anything at all
         raise ZooError(f"{path} cannot be read as weights: {_DAMAGED}") from error

@@ -20,14 +20,14 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from zoo import models
-from zoo.cards import Card
+from zoo.cards import MAX_CLASSES, Card
 from zoo.checkpoint.state_dict import check_finite, check_fit, large_weights, open_safetensors, tensors_of
 from zoo.distributed import device_of
-from zoo.errors import ZooError
+from zoo.errors import ZooError, excerpt, first_line
 from zoo.utils import convert_command, new_file
 
 _LOG = logging.getLogger("zoo")
-MAX_CLASSES = 1_000_000
+_FEW_CLASSES, _FEW_BYTES = 10_000, 1 << 30  # below which the size of the dense network needs no thought
 _KEY = "zoo"
 
 
@@ -105,13 +105,15 @@ def load(
     def build(classes: int) -> nn.Module:
         try:
             return models.build(header["arch"], num_classes=classes, widths=header["widths"], **header["options"])
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ZooError(f"{path}: its header describes no network that can be built: {error}") from error
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+            reason = excerpt(first_line(error), str)
+            raise ZooError(f"{path}: its header describes no network that can be built: {reason}") from error
 
     with torch.device("meta"):  # a false header costs no memory: the weights are compared before anything is allocated
         skeleton = build(header["num_classes"])
     check_fit(skeleton, state, source=str(path))
     check_finite(state, source=str(path))
+    check_dense_size(header["arch"], header["num_classes"], header["options"], state, source=str(path))
     classes = num_classes or header["num_classes"]
     new_head = new_head or classes != header["num_classes"]
     # Loading leaves the global random state alone, except that a new head draws its initial values from it.
@@ -144,6 +146,19 @@ def _class_names(card: Card) -> tuple[str, ...] | None:
     return card.class_names
 
 
+def check_dense_size(
+    arch: str, num_classes: int, options: Mapping[str, Any], state: Mapping[str, Tensor], *, source: str
+) -> None:
+    """Raise ZooError where the dense network, which some networks are cut from, is far larger than the weights."""
+    if num_classes <= _FEW_CLASSES:
+        return
+    with torch.device("meta"):
+        dense = models.build(arch, num_classes=num_classes, **options)
+    size = sum(parameter.numel() * parameter.itemsize for parameter in dense.parameters())
+    if size > _FEW_BYTES + 4 * sum(tensor.numel() * tensor.itemsize for tensor in state.values()):
+        raise ZooError(f"{source} has {num_classes} classes: to build {arch} for so many takes {size} bytes")
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """arch, num_classes, options and widths of a checkpoint, and its data set if it says one. Raises as `load`."""
     with open_safetensors(path) as file:
@@ -167,8 +182,8 @@ def _check_card(path: Path, header: Mapping[str, Any], card: Card) -> None:
         on_card = getattr(card, key)
         if json.dumps(in_file, sort_keys=True) != json.dumps(on_card, sort_keys=True):  # a tuple equals a list
             raise ZooError(
-                f"the card of {card.name} and its checkpoint {path} contradict each other: {key} is {on_card!r} on the "
-                f"card and {in_file!r} in the file's header"
+                f"the card of {card.name} and its checkpoint {path} contradict each other: {key} is "
+                f"{excerpt(on_card)} on the card and {excerpt(in_file)} in the file's header"
             )
 
 
@@ -187,7 +202,7 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     kinds |= {"dataset": str} if "dataset" in header else {}
     for key, kind in kinds.items():
         if not isinstance(header[key], kind):
-            raise ZooError(f"{path}: {key} in its header is {header[key]!r}, expected {kind.__name__}")
+            raise ZooError(f"{path}: {key} in its header is {excerpt(header[key])}, expected {kind.__name__}")
     if header["num_classes"] < 1:
-        raise ZooError(f"{path}: its header has {header['num_classes']} classes, a network needs 1 or more")
+        raise ZooError(f"{path}: its header has {excerpt(header['num_classes'])} classes, a network needs 1 or more")
     return header

@@ -57,7 +57,9 @@ def weights_format(path: Path) -> Format:
         if length > _MAX_HEADER:
             raise ZooError(f"{path} has a header of {length} bytes, and at most {_MAX_HEADER} are read")
         return "safetensors"
-    if start.startswith(b"{") and (index := _json(path, size)) is not None:
+    if start.startswith(b"{") and size > _MAX_JSON:
+        raise _no_weights(path, f"a JSON text of {size} bytes: of an index at most {_MAX_JSON} are read")
+    if start.startswith(b"{") and (index := _json(path)) is not None:
         if isinstance(index, dict) and isinstance(index.get("weight_map"), dict):
             return "index"
         raise _no_weights(path, "a JSON text: give the weights, or an index with a weight_map")
@@ -108,10 +110,8 @@ def _zip_format(path: Path) -> Format:
     return "torch"
 
 
-def _json(path: Path, size: int) -> Any:
+def _json(path: Path) -> Any:
     """The JSON document in a file; None if there is none."""
-    if size > _MAX_JSON:
-        return None
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError):
