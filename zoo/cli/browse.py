@@ -10,7 +10,7 @@ import click
 
 from zoo import display, store
 from zoo.cli.list_options import EPILOG, list_options
-from zoo.cli.params import FOLDER, entry_names
+from zoo.cli.params import FOLDER, entry_names, mirror_option
 from zoo.display import DEFAULT_COLUMNS, Query, parse_columns
 from zoo.errors import ZooError, visible
 
@@ -49,7 +49,7 @@ def list_(
 
 @click.command(short_help="Show an entry's card, its parent beside it.")
 @click.argument("name", shell_complete=entry_names)
-@click.option("--mirror", multiple=True, help="Look here as well [ZOO_MIRROR, for what is not here]; may be repeated.")
+@mirror_option("Look here as well [ZOO_MIRROR, for what is not here]; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is stored.")
 def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
     """Show an entry's card: what it is, its parent beside it, how to make it again, terms of use.
@@ -84,7 +84,7 @@ def info(name: str, mirror: tuple[str, ...], as_json: bool) -> None:
 @click.command(short_help="Put an entry's checkpoint on this machine, verified.")
 @click.argument("name", shell_complete=entry_names)
 @click.option("--to", type=FOLDER, help="Copy checkpoint and card here too.")
-@click.option("--mirror", "mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
+@mirror_option("Folder, bundle, file://, http(s)://, hf://; may be repeated.")
 @click.option("--overwrite", is_flag=True, help="Replace another entry of that name in the folder of --to.")
 @click.option("--json", "as_json", is_flag=True, help="Print name, path, size, SHA-256 and licences as JSON.")
 def download(name: str, to: Path | None, mirror: tuple[str, ...], overwrite: bool, as_json: bool) -> None:
@@ -95,6 +95,8 @@ def download(name: str, to: Path | None, mirror: tuple[str, ...], overwrite: boo
     path, card = store.fetch(name, to=to, mirror=mirror or None, overwrite=overwrite)
     if not as_json:
         click.echo(visible(str(path)))
+        if store.is_downloaded(card.name) and store.demanded_key() is None:
+            click.echo("no signature was asked for (--verify-with KEY): its mirror alone vouches for it", err=True)
         click.echo(f"terms of use: {card.licences.line()}", err=True)
         return
     record = {"name": card.name, "path": str(path), "size": card.saved.size, "sha256": card.saved.sha256}

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zoo.cli.options import JSON, plugins_loaded, print_result
-from zoo.cli.params import PATH, entry_names
+from zoo.cli.params import PATH, entry_names, mirror_option
 
 
 @click.command()
@@ -17,7 +17,7 @@ from zoo.cli.params import PATH, entry_names
 @click.option("-o", "--out", type=PATH, help="The file [NAME and .onnx, .pt2, .torchscript.pt].")
 @click.option("--points", type=int, help="Points of a cloud, fixed in the file [free where the network allows it].")
 @click.option("--overwrite", is_flag=True, help="Replace a file of that name.")
-@click.option("--mirror", multiple=True, help="Folder, bundle, file://, http(s)://, hf://; may be repeated.")
+@mirror_option("Folder, bundle, file://, http(s)://, hf://; may be repeated.")
 @JSON
 def export(entry: str, mirror: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Write the network of the entry NAME for other runtimes, for batches of any size.

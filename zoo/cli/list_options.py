@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from zoo.cli.params import mirror_option
 from zoo.display import COLUMNS, DEFAULT_COLUMNS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,7 +42,7 @@ _OPTIONS = (
     click.option("--licence", "--license", metavar="PATTERN", help="Licence of code, weights, data or parent."),
     click.option("--sort", metavar="COLUMN", help="Sort by a column, such as accuracy; -accuracy: descending."),
     click.option("--columns", metavar="NAMES", help="Columns to show: name,macs,ms."),
-    click.option("--mirror", multiple=True, help="List this mirror's entries too; may be repeated."),
+    mirror_option("List this mirror's entries too; may be repeated."),
     click.option("--json", "as_json", is_flag=True, help="Print the cards as a JSON list."),
 )
 EPILOG = f"Columns: {', '.join(COLUMNS)}. Shown unless chosen: {', '.join(DEFAULT_COLUMNS)}."

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from zoo.cli.params import FILE, FOLDER, PATH
+from zoo.cli.params import FILE, FOLDER, PATH, mirror_option
 from zoo.utils import MAX_SEED, keep_freed_memory, load_plugins
 from zoo.workflows import translate_old_options
 
@@ -44,8 +44,10 @@ def section(title: str, *options: Decorator[Any]) -> Decorator[Any]:
 
     def add(function: F) -> F:
         for option in reversed(options):
+            before = len(getattr(function, "__click_params__", ()))  # set by click.option
             function = option(function)
-            function.__click_params__[-1].section = title  # type: ignore[attr-defined]  # set by click.option
+            for param in function.__click_params__[before:]:  # type: ignore[attr-defined]
+                param.section = title
         return function
 
     return add
@@ -161,9 +163,7 @@ DEVICE = click.option("--device", help="cpu, cuda or cuda:<number>; the first GP
 WORKERS = click.option(
     "--workers", type=click.IntRange(0), default=0, metavar="N", help="Processes that load data [0]."
 )
-MIRROR = click.option(
-    "--mirror", multiple=True, help="Where to look for NAME if it is not here [ZOO_MIRROR]; may be repeated."
-)
+MIRROR = mirror_option("Where to look for NAME if it is not here [ZOO_MIRROR]; may be repeated.")
 FP16_WEIGHTS = click.option(
     "--fp16-weights", is_flag=True, help="Store float16 weights where no decision on validation data [0.1] changes."
 )

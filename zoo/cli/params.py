@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -13,6 +15,8 @@ from zoo import store
 from zoo.cards import parse_name
 from zoo.errors import ZooError
 from zoo.utils import expand_path
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _ExpandedPath(click.Path):
@@ -28,6 +32,23 @@ class _ExpandedPath(click.Path):
 PATH = _ExpandedPath(path_type=Path)
 FILE = _ExpandedPath(dir_okay=False, path_type=Path)
 FOLDER = _ExpandedPath(file_okay=False, path_type=Path)
+
+
+def mirror_option(text: str) -> Callable[[F], Callable[..., Any]]:
+    """The option --mirror with this help, and --verify-with, for all that the command takes from mirrors."""
+
+    def add(function: F) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def verified(*args: Any, verify_with: str | None, **options: Any) -> Any:
+            with nullcontext() if verify_with is None else store.verifying_with(verify_with):
+                return function(*args, **options)
+
+        key = "Take only what this minisign key has signed [ZOO_VERIFY_WITH]."
+        return click.option("--mirror", multiple=True, help=text)(
+            click.option("--verify-with", metavar="KEY", help=key)(verified)
+        )
+
+    return add
 
 
 def entry_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

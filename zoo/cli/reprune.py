@@ -68,8 +68,12 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 @section(
     "Method",
     click.option("--method", help="How neurons are chosen [repaired]; the paper's is combined."),
-    click.option("--preset", callback=_preset, help=f"How neurons are searched: {', '.join(PRESETS)}. "
-                 "paper is the paper to the letter: combined, no repair, no recovery, any width."),
+    click.option(
+        "--preset",
+        callback=_preset,
+        help=f"How neurons are searched: {', '.join(PRESETS)}. "
+        "paper is the paper to the letter: combined, no repair, no recovery, any width.",
+    ),
     click.option("--samples", type=int, metavar="N", help="Training samples to prune on [512]."),
     click.option("--round-to", type=click.IntRange(1), hidden=True),  # -O search.round_to
     click.option("--groups", callback=_names, help="The layers to prune, with commas between [all]."),
@@ -78,11 +82,20 @@ def _preset(ctx: click.Context, param: click.Parameter, value: str | None) -> An
 @section(
     "Recovery",
     click.option("--repair/--no-repair", "update_weights", default=None, hidden=True),  # -O repair.update_weights
-    click.option("--recovery", type=click.IntRange(0), metavar="N",
-                 help="Three passes over so many training samples towards the parent's outputs [512; --no-recovery]."),
+    click.option(
+        "--recovery",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Three passes over so many training samples towards the parent's outputs [512; --no-recovery].",
+    ),
     click.option("--no-recovery", "recovery", flag_value=0, type=int, hidden=True),
-    click.option("--finetune-epochs", type=click.IntRange(0), default=0, metavar="N",
-                 help="Epochs on the labelled training split, instead of recovery [0]."),
+    click.option(
+        "--finetune-epochs",
+        type=click.IntRange(0),
+        default=0,
+        metavar="N",
+        help="Epochs on the labelled training split, instead of recovery [0].",
+    ),
     click.option("--finetune-distil", type=float, default=0.0, hidden=True),
     click.option("--recalibrate", is_flag=True, default=None, hidden=True),
     click.option("--distil-epochs", type=click.IntRange(0), hidden=True),

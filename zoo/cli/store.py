@@ -9,12 +9,13 @@ from pathlib import Path
 import click
 
 from zoo import store
-from zoo.cli.params import FILE, FOLDER, entry_names, user_entry_names
+from zoo.cli.params import FILE, FOLDER, entry_names, mirror_option, user_entry_names
 from zoo.display import quantity, table
 from zoo.errors import visible
 
-_MIRROR = click.option("--mirror", "mirror", multiple=True, help="Where to look for what is not here; may be repeated.")
+_MIRROR = mirror_option("Where to look for what is not here; may be repeated.")
 _SHOWN = 20  # names in a line
+_SIGN = click.option("--sign", type=FILE, metavar="KEY", help="Sign the index with this secret key of minisign.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
@@ -23,11 +24,12 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @click.option("-o", "--out", type=FILE, help="The file to write, *.zip.")
 @click.option("--install", type=FILE, help="Install a bundle's entries.")
 @click.option("--overwrite", is_flag=True, help="Replace the file.")
+@_SIGN
 @_MIRROR
 @_JSON
 def bundle(
-    names: tuple[str, ...], out: Path | None, install: Path | None, overwrite: bool, mirror: tuple[str, ...],
-    as_json: bool,
+    names: tuple[str, ...], out: Path | None, install: Path | None, overwrite: bool, sign: Path | None,
+    mirror: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Put entries into one file, or install such a file where there is no network.
 
@@ -36,8 +38,8 @@ def bundle(
     zoo bundle --install two.zip
     """
     if install is not None:
-        if names or out or mirror or overwrite:
-            raise click.UsageError("--install FILE stands alone")
+        if names or out or mirror or overwrite or sign:
+            raise click.UsageError("--install FILE stands alone, but for --verify-with")
         installed = store.install(install)
         if as_json:
             click.echo(json.dumps([{"name": card.name, "path": str(path)} for card, path in installed], indent=2))
@@ -46,7 +48,7 @@ def bundle(
         return
     if not names or out is None:
         raise click.UsageError("give the entries and the file to write: zoo bundle NAME... -o file.zip")
-    cards = store.bundle(names, out, mirror=mirror or None, overwrite=overwrite)
+    cards = store.bundle(names, out, mirror=mirror or None, overwrite=overwrite, sign=_signer(sign))
     if as_json:
         record = {"path": str(out), "size": out.stat().st_size, "entries": [card.name for card in cards]}
         click.echo(json.dumps(record, indent=2))
@@ -54,22 +56,47 @@ def bundle(
         click.echo(visible(f"{out}  {quantity(out.stat().st_size)}B  {', '.join(card.name for card in cards)}"))
 
 
+def _signer(key: Path | None) -> store.Signer | None:
+    if key is None:
+        return None
+    return store.Signer(key, lambda: click.prompt(f"Password of {key}", hide_input=True, err=True))
+
+
 @click.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folder", type=FOLDER, required=False, metavar="FOLDER")
 @click.argument("patterns", nargs=-1, metavar="[NAME...]", shell_complete=entry_names)
 @click.option("--overwrite", is_flag=True, help="Replace entries of the mirror that are others.")
+@_SIGN
+@click.option("--new-key", type=FILE, metavar="FILE", help="Make a key for --sign, and its .pub for --verify-with.")
 @_JSON
-def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: bool) -> None:
+def publish(
+    folder: Path | None, patterns: tuple[str, ...], overwrite: bool, sign: Path | None, new_key: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Write shipped and own entries, all or those named, into FOLDER: a mirror that any static web server can serve.
 
     A mirror that is there is added to. Names may hold a *. Own entries that failed (near chance, or with half of what
     the parent knows) are left out unless they are named in full.
+
+    \b
+    zoo publish --new-key zoo.key                 once: zoo.key is yours alone, zoo.pub for those who download
+    zoo publish FOLDER --sign zoo.key
+    zoo download NAME --mirror ADDRESS --verify-with zoo.pub
     """
-    done = store.publish(folder, patterns, overwrite=overwrite)
+    if new_key is not None:
+        if folder or sign or overwrite:
+            raise click.UsageError("--new-key FILE stands alone")
+        _make_key(new_key, as_json)
+        return
+    if folder is None:
+        raise click.UsageError("give the folder to write: zoo publish FOLDER [NAME...]")
+    signer = _signer(sign)
+    done = store.publish(folder, patterns, overwrite=overwrite, sign=signer)
+    signed_by = signer and signer.public_key
     if as_json:
         lists = {
             "new": done.new, "replaced": done.replaced, "there": done.unchanged, "missing": done.missing,
-            "left_out": done.left_out,
+            "left_out": done.left_out, "signed_by": signed_by,
         }  # fmt: skip
         click.echo(json.dumps({"folder": str(done.folder), **lists}, indent=2))
         return
@@ -82,6 +109,21 @@ def publish(folder: Path, patterns: tuple[str, ...], overwrite: bool, as_json: b
     for name, parent in done.missing.items():
         click.echo(f"{name} lacks its parent here: zoo publish {typed} {parent}")
     click.echo(f"use it with --mirror {typed}, or serve the folder and give its address")
+    if signed_by is None:
+        click.echo("not signed: who downloads trusts the server (--sign KEY)")
+    else:
+        click.echo(f"signed: --verify-with {signed_by} takes nothing else, from any server")
+
+
+def _make_key(file: Path, as_json: bool) -> None:
+    text = "Password (nothing: none)"
+    options = {"default": "", "show_default": False, "hide_input": True, "confirmation_prompt": True, "err": True}
+    public_key = store.new_key(file, lambda: click.prompt(text, **options))
+    if as_json:
+        click.echo(json.dumps({"secret_key": str(file), "public_key": public_key}, indent=2))
+    else:
+        click.echo(visible(f"{file}  the secret key: keep it; sign with zoo publish FOLDER --sign {file}"))
+        click.echo(f"{public_key}  the public key: who downloads gives it with --verify-with")
 
 
 @click.command()

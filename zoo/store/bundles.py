@@ -16,6 +16,7 @@ from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import mirrors
 from zoo.store.folders import is_downloaded, package_dir, user_dir
+from zoo.store.signatures import SignatureError, Signer
 from zoo.store.store import add_from, cards, fetch, reading
 from zoo.store.verify import read_card, verified_path
 from zoo.transfer import FetchError
@@ -24,11 +25,14 @@ from zoo.utils import expand_path, new_file
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can state
 
 
-def bundle(names: Sequence[str], out: Path, *, mirror: Sequence[str] | None = None, overwrite: bool = False
-           ) -> list[Card]:  # fmt: skip
+def bundle(
+    names: Sequence[str], out: Path, *, mirror: Sequence[str] | None = None, overwrite: bool = False,
+    sign: Signer | None = None,
+) -> list[Card]:  # fmt: skip
     """Write entries into the zip file ``out``, and return their cards by name.
 
-    An entry that is not on this machine is downloaded first, as by `zoo.store.download`.
+    An entry that is not on this machine is downloaded first, as by `zoo.store.download`. ``sign`` is the key that the
+    bundle is signed with.
 
     Raises:
         ZooError: an entry does not exist or is damaged; ``out`` exists and ``overwrite`` is off, or cannot be written.
@@ -41,9 +45,15 @@ def bundle(names: Sequence[str], out: Path, *, mirror: Sequence[str] | None = No
     entries = {card.name: (path, card) for path, card in (fetch(name, mirror=mirror) for name in names)}
     written = []
     with new_file(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(_member(mirrors.INDEX), mirrors.index_bytes(entries))
+        texts = {name: card.to_json().encode() for name, (_, card) in entries.items()}
+        index = mirrors.index_bytes(entries, texts if sign else None)
+        archive.writestr(_member(mirrors.INDEX), index)
+        if sign:
+            archive.writestr(_member(mirrors.SIGNATURE), sign.sign(mirrors.INDEX, index))
         for name in sorted(entries):
             source, card = _opened(*entries[name], mirror)
+            if sign and card.to_json().encode() != texts[name]:
+                raise ZooError(f"{name} was replaced while {out} was signed: try again")
             archive.writestr(_member(f"{name}.json"), card.to_json())
             with source, archive.open(_member(card.saved.name, card.saved.size), "w") as member:
                 shutil.copyfileobj(source, member)
@@ -74,8 +84,9 @@ def install(file: Path) -> list[tuple[Card, Path]]:
     if not zipfile.is_zipfile(file):
         raise ZooError(f"{file} is no bundle: zoo bundle NAME -o file.zip writes one")
     installed = []
-    for name in _index(file):
-        card = mirrors.fetch_card(str(file), name)
+    mirror = _open_bundle(file)
+    for name in mirror.names:
+        card = mirrors.fetch_card(mirror, name)
         _check_not_hidden(card, file)
         if is_downloaded(name):
             path, card = add_from(name, [str(file)])
@@ -85,9 +96,11 @@ def install(file: Path) -> list[tuple[Card, Path]]:
     return installed
 
 
-def _index(file: Path) -> list[str]:
+def _open_bundle(file: Path) -> mirrors.Mirror:
     try:
-        return mirrors.fetch_index(str(file))
+        return mirrors.open_mirror(str(file))
+    except SignatureError as error:
+        raise ZooError(f"{file} cannot be installed: {error}") from error
     except FetchError as error:
         raise ZooError(f"{file} is no bundle: {error}") from error
 

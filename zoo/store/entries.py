@@ -57,11 +57,11 @@ class Entries(Mapping[str, Card]):
         self._mirrors: list[_Place] = []
         for base in bases:
             try:
-                names = mirrors.fetch_index(base)
+                mirror = mirrors.open_mirror(base)
             except ZooError as error:
                 _LOG.warning("%s is left out: %s", redact(base), error)
                 continue
-            self._mirrors.append(_Place(redact(base), set(names), partial(mirrors.fetch_card, base)))
+            self._mirrors.append(_Place(redact(base), set(mirror.names), partial(mirrors.fetch_card, mirror)))
 
     def __getitem__(self, name: str) -> Card:
         if (known := self._cards.get(name)) is not None:

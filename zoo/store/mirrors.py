@@ -2,6 +2,8 @@
 
     {"schema": 1, "cards": ["dgcnn.shapes.json", "dgcnn-pruned-0.5x.shapes.json"]}
 
+The index of a signed mirror (`zoo.store.signatures`) has the SHA-256 of each card too: ``"sha256": {FILE: DIGEST}``.
+
 The card of an entry is read first: it states size and SHA-256 of the checkpoint before the first byte of it arrives. A
 mirror may list a card without its checkpoint, if that is too large for it: the card says how to make the entry again.
 """
@@ -11,19 +13,23 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
 from zoo.cards import MAX_CARD, Card, find_name, parse_name
 from zoo.errors import ZooError, excerpt, suggest
+from zoo.store.signatures import ENDING, SignatureError, check_signature, demanded_key
 from zoo.store.transaction import card_in, entry_lock, replacing
 from zoo.transfer import FetchError, NoSuchFileError, download_bytes, download_file, offline, redact
 from zoo.utils import parse_json, sha256_of
 
 SCHEMA = 1
 INDEX = "index.json"
+SIGNATURE = INDEX + ENDING
 Got = TypeVar("Got")
 
 
@@ -44,13 +50,45 @@ def configured_mirrors(mirror: str | os.PathLike[str] | Sequence[str | os.PathLi
     return [address for address in addresses if address]
 
 
+@dataclass(frozen=True)
+class Mirror:
+    """A mirror whose index was read, and verified if a key is demanded.
+
+    base    its address
+    names   those of its entries, in the order of the index
+    signed  the SHA-256 of each card that will do, by the name of the entry; None: any card will
+    """
+
+    base: str
+    names: list[str]
+    signed: Mapping[str, str] | None
+
+
+def open_mirror(base: str) -> Mirror:
+    """Read a mirror's index, and verify its signature if `demanded_key` says with which key.
+
+    Raises:
+        FetchError: the mirror cannot be reached, its index is not signed with that key, or this version cannot read it.
+    """
+    text, key = download_bytes(base, INDEX), demanded_key()
+    if key is None:
+        return Mirror(base, _names(text), None)
+    check_signature(base, INDEX, text, key)
+    names, signed = _names(text), parse_json(text).get("sha256")
+    digests = signed if isinstance(signed, dict) else {}
+    return Mirror(base, names, {name: str(digests.get(f"{name}.json", "")) for name in names})
+
+
 def fetch_index(base: str) -> list[str]:
-    """The names of a mirror's entries, in the order of its index.
+    """The names of a mirror's entries, in the order of its index, whoever made it.
 
     Raises:
         FetchError: the mirror cannot be reached, or this version cannot read its index.
     """
-    text = download_bytes(base, INDEX)
+    return _names(download_bytes(base, INDEX))
+
+
+def _names(text: bytes) -> list[str]:
     try:
         data = parse_json(text)
     except ValueError as error:
@@ -69,20 +107,29 @@ def fetch_index(base: str) -> list[str]:
         raise FetchError(f"its {INDEX} lists what cannot be a card: {error}") from error
 
 
-def index_bytes(names: Iterable[str]) -> bytes:
-    """The index of a mirror with entries of these names: the same names give the same bytes."""
-    index = {"schema": SCHEMA, "cards": [f"{name}.json" for name in sorted(set(names))]}
+def index_bytes(names: Iterable[str], signed_cards: Mapping[str, bytes] | None = None) -> bytes:
+    """The index of a mirror with entries of these names: the same names give the same bytes.
+
+    signed_cards  the content of each card, by the name of the entry, for an index that is to be signed
+    """
+    index: dict[str, object] = {"schema": SCHEMA, "cards": [f"{name}.json" for name in sorted(set(names))]}
+    if signed_cards is not None:
+        index["sha256"] = {f"{name}.json": sha256(card).hexdigest() for name, card in sorted(signed_cards.items())}
     return (json.dumps(index, indent=2) + "\n").encode()
 
 
-def fetch_card(base: str, name: str) -> Card:
+def fetch_card(mirror: Mirror, name: str) -> Card:
     """The card of a mirror's entry, by its full name.
 
     Raises:
-        FetchError: the mirror cannot be reached, or gives no card, or the card of another entry.
+        FetchError: the mirror cannot be reached, or gives no card, the card of another entry, or another card than the
+            signed index has.
     """
+    content = download_bytes(mirror.base, f"{name}.json", limit=MAX_CARD)
+    if mirror.signed is not None and sha256(content).hexdigest() != mirror.signed[name]:
+        raise SignatureError(f"{name}.json is not the card whose SHA-256 the signed index has")
     try:
-        return Card.of_entry(download_bytes(base, f"{name}.json", limit=MAX_CARD), name)
+        return Card.of_entry(content, name)
     except FetchError:
         raise
     except ZooError as error:
@@ -104,15 +151,15 @@ def download_from(
         ZooError: no mirror gives the checkpoint; the message has the reason of each mirror.
     """
 
-    def get(base: str, full_name: str) -> tuple[Path, Card]:
-        card = fetch_card(base, full_name)
+    def get(mirror: Mirror, full_name: str) -> tuple[Path, Card]:
+        card = fetch_card(mirror, full_name)
         while True:
             if expected is not None and expected.saved != card.saved:
                 raise FetchError(f"its {full_name} is another one than yours, with the same name")
             try:
-                return _download_entry(base, card, folder, expected is None, before_adding), card
+                return _download_entry(mirror.base, card, folder, expected is None, before_adding), card
             except NoSuchFileError as error:
-                old, card = card, fetch_card(base, full_name)
+                old, card = card, fetch_card(mirror, full_name)
                 if old.saved == card.saved:  # and not one that was published meanwhile
                     raise FetchError(f"{error}; to make {card.name} again type {card.recipe['command']}") from error
 
@@ -124,16 +171,16 @@ def find_card(name: str, bases: Sequence[str]) -> Card:
     return _from_first(name, bases, fetch_card)
 
 
-def _from_first(name: str, bases: Sequence[str], get: Callable[[str, str], Got]) -> Got:
+def _from_first(name: str, bases: Sequence[str], get: Callable[[Mirror, str], Got]) -> Got:
     """What `get` makes of (mirror, full name), of the first mirror that gives it."""
     reasons: list[str] = []
     listed: set[str] = set()
     for base in bases:
         try:
-            index = fetch_index(base)
-            listed.update(index)
-            if full_name := find_name(name, index):  # otherwise the next mirror may have the entry
-                return get(base, full_name)
+            mirror = open_mirror(base)
+            listed.update(mirror.names)
+            if full_name := find_name(name, mirror.names):  # otherwise the next mirror may have the entry
+                return get(mirror, full_name)
         except FetchError as error:
             reasons.append(f"{redact(base)}: {error}")
     near = suggest(name, listed) if listed else ""
@@ -170,9 +217,10 @@ def how_to_get(name: str, bases: Iterable[str]) -> str | None:
         if "://" in address:  # no error waits for a network
             continue
         try:
-            if (full_name := find_name(name, fetch_index(base))) is None:
+            mirror = open_mirror(base)
+            if (full_name := find_name(name, mirror.names)) is None:
                 continue
-            card = fetch_card(base, full_name)
+            card = fetch_card(mirror, full_name)
         except ZooError:
             continue
         if Path(address).is_dir() and not (Path(address) / card.saved.name).is_file():

@@ -7,7 +7,7 @@ each entry as it was before or after, and the next run removes what the killed o
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from zoo.store import mirrors
 from zoo.store.entries import Entries
 from zoo.store.folders import OWN, SHIPPED, card_files, is_shipped, is_user_entry
 from zoo.store.save import copy_entry
+from zoo.store.signatures import Signer
 from zoo.store.store import fetch, reading
 from zoo.store.transaction import recover
 from zoo.store.verify import find_local, read_card, verified_path
@@ -41,16 +42,21 @@ class Published:
     left_out: dict[str, str]
 
 
-def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = False) -> Published:
+def publish(
+    folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = False, sign: Signer | None = None
+) -> Published:
     """Write shipped and own entries into a mirror folder: all, or those that a name or a pattern like ``dgcnn*`` names.
 
     Entries are added to an existing mirror. The same entries give the same bytes, in whatever order they came. Cards of
     the user's own entries are published with their commands and recipes. One that is near chance, or has lost half of
     what its parent knows, is a failed experiment: it is published only by its name, not by a pattern or among all.
 
+    sign  the key that the mirror's index is signed with, all entries of the mirror together
+
     Raises:
         ZooError: a pattern matches nothing; an entry is damaged; the mirror has another entry of that name and
-            ``overwrite`` is off, or is of a newer version; the folder cannot be written to.
+            ``overwrite`` is off, or is of a newer version, or is signed and ``sign`` is None; the folder cannot be
+            written to.
     """
     ours = Entries(titles=(SHIPPED, OWN))
     if not ours.names():
@@ -58,6 +64,8 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
     chosen, left_out = _choose([patterns] if isinstance(patterns, str) else patterns or ["*"], ours)
     folder = expand_path(folder)
     with locked(folder, mirrors.INDEX):
+        if sign is None and (signature := folder / mirrors.SIGNATURE).exists():
+            raise ZooError(f"{folder} is signed: sign it again with `sign=KEY`, or remove {signature} first")
         listed = _listed(folder)
         before = {name: read_card(path) for name in chosen if (path := folder / f"{name}.json").exists()}
         new = [name for name in chosen if name not in before]
@@ -67,11 +75,11 @@ def publish(folder: Path, patterns: Sequence[str] = (), *, overwrite: bool = Fal
             raise ZooError(
                 f"{folder} holds {entries} already, not as here; choose another place, or replace with `overwrite=True`"
             )
-        remove_stale_files(folder, re.escape(mirrors.INDEX), older=0)
+        remove_stale_files(folder, f"{re.escape(mirrors.INDEX)}.*", older=0)  # and of its signature
         recover(folder)
         written = {name: _copy(ours[name], folder, overwrite=overwrite) for name in chosen}
         mirrored = dict(_entries(folder, listed))
-        _write_index(folder, mirrored)
+        _write_index(folder, mirrored, sign)
     unchanged = [name for name in chosen if before.get(name) == written[name]]
     return Published(folder, new, replaced, unchanged, _missing_parents(mirrored, ours), left_out)
 
@@ -143,12 +151,20 @@ def _entries(folder: Path, listed: Collection[str]) -> Iterator[tuple[str, Card]
                 yield path.stem, card
 
 
-def _write_index(folder: Path, names: Iterable[str]) -> None:
-    """Write the index of the entries that lie in the folder, whatever a former index said, unless it is the same."""
-    path, index = folder / mirrors.INDEX, mirrors.index_bytes(names)
+def _write_index(folder: Path, names: Collection[str], sign: Signer | None) -> None:
+    """Write the index of the entries that lie in the folder, whatever a former index said, unless it is the same.
+
+    With a key its signature too: a kill between them leaves one that is not of this index, until the next run.
+    """
+    contents = {name: (folder / f"{name}.json").read_bytes() for name in names} if sign else None
+    path, index = folder / mirrors.INDEX, mirrors.index_bytes(names, contents)
     if not path.exists() or path.read_bytes() != index:
         with new_file(path) as out:
             out.write(index)
+    signature = folder / mirrors.SIGNATURE
+    if sign and not (signature.exists() and sign.has_signed(index, signature.read_bytes())):
+        with new_file(signature) as out:
+            out.write(sign.sign(mirrors.INDEX, index))
 
 
 def _missing_parents(mirrored: Mapping[str, Card], ours: Mapping[str, Card]) -> dict[str, str]:
