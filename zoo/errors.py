@@ -11,7 +11,6 @@ from itertools import takewhile
 
 _LISTED = 40  # names in a message
 _COMPARED = 1000  # names that a mistyped one is compared with
-_EXCERPT = 60  # characters
 
 # What a terminal obeys, or shows as nothing or elsewhere, instead of as a character: the categories Cc, Cf, Cs, Zl and
 # Zp of Unicode, with the tags and supplementary selectors around U+E0000, and the fillers that are letters by category.
@@ -61,15 +60,15 @@ def suggest(text: str, choices: Iterable[str]) -> str:
     # A comparison takes up to a millisecond, and an index may list a hundred thousand names.
     compared = heapq.nlargest(_COMPARED, choices, key=common) if len(choices) > _COMPARED else choices
     if similar := difflib.get_close_matches(text, compared, n=3, cutoff=0.6):
-        return f"did you mean {' or '.join(similar)}?"
+        return f"did you mean {' or '.join(excerpt(choice, str, 200) for choice in similar)}?"
     more = f", ... ({len(choices) - _LISTED} more)" if len(choices) > _LISTED else ""
-    return f"known are: {', '.join(choices[:_LISTED])}{more}"
+    return f"known are: {', '.join(excerpt(choice, str, 200) for choice in choices[:_LISTED])}{more}"
 
 
-def excerpt(value: object, write: Callable[[object], str] = repr) -> str:
-    """A value for a message: as `write` gives it, and of a long text the beginning alone."""
+def excerpt(value: object, write: Callable[[object], str] = repr, length: int = 60) -> str:
+    """A value for a message: as `write` gives it, and of a text of more than ``length`` characters the beginning."""
     text = write(value)
-    return text if len(text) <= _EXCERPT else f"{text[: _EXCERPT - 3]}..."
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def first_line(error: Exception) -> str:

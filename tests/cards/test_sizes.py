@@ -1,13 +1,14 @@
 """Cards and names of any depth and length: refused with one short sentence, and quickly."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
 import pytest
 from store_entries import plain
 
 from zoo.cards import MAX_NAME_LENGTH, Card, File, json_schema, parse_name, resolve_name
+from zoo.display import card_page, card_table
 from zoo.errors import ZooError, suggest
 from zoo.utils import parse_json
 
@@ -124,6 +125,19 @@ def test_few_choices_are_all_named_and_of_many_the_first() -> None:
     listed = suggest("?", map(str, range(100, 200)))
     assert listed.startswith("known are: 100, 101, ")
     assert listed.endswith("139, ... (60 more)")
+
+
+def test_a_long_choice_is_cut() -> None:
+    assert len(suggest("?", [LONG, "b"])) < 300
+    assert len(suggest(LONG[:9999], [LONG[:10_000]])) < 300
+
+
+def test_long_terms_of_use_make_no_long_lines_in_a_list_and_are_whole_on_the_page() -> None:
+    file = File(name="net.shapes-00000000.safetensors", size=9, sha256="0" * 64)
+    terms = replace(plain("net.shapes").licences, weights="free " * 1000)
+    card = plain("net.shapes", licences=terms, file=file)
+    assert max(map(len, card_table({"a": card}, ["licence", "name"]).splitlines())) < 220
+    assert ("free " * 1000).strip() in card_page(card, {})
 
 
 def test_few_of_many_choices_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:

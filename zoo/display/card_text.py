@@ -8,7 +8,9 @@ from zoo.cards import LICENCE_TITLES, Accuracy, Card, Forward
 from zoo.display.columns import COLUMNS, DEFAULT_COLUMNS
 from zoo.display.format import interval, percent, quantity, speedup, table
 from zoo.display.sentences import describe, describe_cost, explain_name
+from zoo.errors import excerpt
 
+_WIDEST = 200  # characters of a cell; `zoo info` shows long terms of use whole
 _MAX_INDENT = 10  # steps, so that a line of thousands of ancestors does not make every line as long
 _SHOWN = 12  # names of classes on the page
 _TIMING_HEAD = ("forward", "torch", "batch", "type", "mode", "speed-up", "median", "95 %")
@@ -20,7 +22,8 @@ def card_table(cards: Mapping[str, Card], columns: Sequence[str] = DEFAULT_COLUM
     lines = _families(cards) if families else ((card, 0) for card in cards.values())
     rows = []
     for card, depth in lines:
-        indent, texts = "  " * min(depth, _MAX_INDENT), [column.text(card) for column in chosen]
+        indent = "  " * min(depth, _MAX_INDENT)
+        texts = [excerpt(column.text(card), str, _WIDEST) for column in chosen]
         rows.append([indent + t if name == "name" else t for name, t in zip(columns, texts, strict=True)])
     return table([[column.title for column in chosen], *rows])
 
