@@ -139,6 +139,18 @@ def test_a_header_that_builds_nothing_is_refused(path: Path, header: str | None,
         checkpoint.load(path)
 
 
+@pytest.mark.parametrize(("value", "kind"), [(float("nan"), "NaN"), (float("-inf"), "infinite")])
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_that_are_not_finite_do_not_load_without_a_word(
+    path: Path, value: float, kind: str, half: bool
+) -> None:
+    model = net()
+    model.hidden2.weight.data[1, 2] = value
+    checkpoint.save(model.half() if half else model, path, **ARCH)
+    with pytest.raises(ZooError, match=rf"hidden2.weight of .* has 1 of 28 numbers that are not finite \({kind}\)"):
+        checkpoint.load(path)
+
+
 def test_damaged_files_are_refused(path: Path) -> None:
     with pytest.raises(ZooError, match="there is no file"):
         checkpoint.load(path)

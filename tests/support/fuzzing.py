@@ -28,7 +28,7 @@ from zoo.errors import ZooError
 
 resource = pytest.importorskip("resource")  # POSIX
 
-CASES = [300, pytest.param(100_000, marks=pytest.mark.slow)]
+CASES = [200, pytest.param(100_000, marks=pytest.mark.slow)]
 MAX_SECONDS, MAX_BYTES = 1.0, 512 << 20  # of one case: processor time, memory above what the process had before
 _HANGS = 60.0  # seconds after which a case is ended
 _MAX_FAILURES = 5  # different ones, after which a run stops

@@ -12,6 +12,7 @@ import codecs
 import json
 import os
 import resource
+import shutil
 import struct
 import sys
 import time
@@ -25,8 +26,9 @@ import numpy as np
 import torch
 from fuzzing import measured_peak
 from safetensors.torch import save_file
+from store_entries import make
 
-from zoo import checkpoint, models
+from zoo import checkpoint, models, store
 from zoo.convert import convert
 from zoo.errors import ZooError
 from zoo.store import bundles
@@ -329,6 +331,39 @@ def large_index(folder: Path) -> Callable[[], object]:
     return converting(folder / "w.safetensors.index.json")
 
 
+# -- files that claim what they have: 20 MB of weights, to see that this is told from the rest -----------------
+
+
+def honest() -> tuple[torch.nn.Module, dict[str, Any]]:
+    options = {"in_features": 50_000}
+    return models.build("mlp", num_classes=3, **options), {"arch": "mlp", "num_classes": 3, "options": options}
+
+
+@attack
+def honest_conversion(folder: Path) -> Callable[[], object]:
+    return saved(folder, honest()[0].state_dict())
+
+
+@attack
+def honest_conversion_before_1_6(folder: Path) -> Callable[[], object]:
+    return saved(folder, honest()[0].state_dict(), zipped=False)
+
+
+@attack
+def honest_checkpoint(folder: Path) -> Callable[[], object]:
+    model, described = honest()
+    checkpoint.save(model, folder / "w.safetensors", **described)
+    return lambda: checkpoint.load(folder / "w.safetensors")
+
+
+@attack
+def honest_bundle(folder: Path) -> Callable[[], object]:
+    make(store.user_dir(), "a.shapes", os.urandom(20 << 20))
+    bundles.bundle(["a"], folder / "w.zip")
+    shutil.rmtree(store.user_dir())
+    return lambda: bundles.install(folder / "w.zip")
+
+
 def main(folder: Path) -> None:
     os.environ["ZOO_HOME"] = str(folder / "home")
     saved(folder, mlp())()  # what is imported late does not count
@@ -336,8 +371,8 @@ def main(folder: Path) -> None:
         now = next(int(line.split()[1]) << 10 for line in file if line.startswith("VmSize"))
     resource.setrlimit(resource.RLIMIT_AS, (now + (4 << 30), -1))
     results = {}
-    for name, make in ATTACKS.items():
-        call, sentence = make(folder), "no error"
+    for name, write in ATTACKS.items():
+        call, sentence = write(folder), "no error"
         size = max(path.stat().st_size for path in folder.glob("w.*"))
         started = time.process_time()
         with measured_peak() as grown:
