@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo import distributed
-from zoo.models import autotune
+from zoo.models import kernels
 from zoo.models.point_ops import gather, is_compiling, is_compiling_for_any_size, knn, use_blocks
 
 # A running maximum of this many numbers (2 MiB in float32) stays in a CPU's caches while k neighbours are compared.
@@ -181,7 +181,7 @@ def edge_max(neighbour: Tensor, centre: Tensor, rows: Tensor, gain: Tensor, shif
         return _edge_max(neighbour, centre, rows, gain, shift, slope)
     implementations = edge_max_implementations(neighbour, centre, rows, gain, shift, slope)
     key = ("edge_max", *neighbour.shape, rows.shape[1], neighbour.dtype, shift.dtype, neighbour.device)
-    return autotune.autotune(key, implementations, neighbour.device)
+    return kernels.run_fastest(key, implementations, neighbour.device)
 
 
 def edge_max_implementations(
@@ -190,8 +190,8 @@ def edge_max_implementations(
     """The implementations of `edge_max` by name, plain torch first."""
     operands = (neighbour, centre, rows, gain, shift, slope)
     implementations = {"torch": lambda: _edge_max(*operands)}
-    if (kernels := autotune.kernels()) is not None:
-        implementations["triton"] = lambda: kernels.edge_max(*operands)
+    if (triton := kernels.load_triton()) is not None:
+        implementations["triton"] = lambda: triton.edge_max(*operands)
     return implementations
 
 

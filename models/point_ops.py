@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.models import autotune
+from zoo.models import kernels
 
 # One block of distances holds at most this many numbers (16 MiB in float32), whatever the size of the cloud.
 BLOCK = 4 * 1024 * 1024
+HAS_FAST_PARTITION = int(np.__version__.split(".")[0]) >= 2  # with SIMD instructions
 
 
 def is_exporting() -> bool:
@@ -69,23 +71,33 @@ def knn(x: Tensor, k: int) -> Tensor:
     x = x.detach()
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
-        if is_compiling_for_any_size(x):
+        dynamo = torch.compiler.is_dynamo_compiling() and not is_exporting()
+        if dynamo and (x.device.type == "cpu" or is_compiling_for_any_size(x)):
             return _search(x, k)  # type: ignore[no-any-return]
         if x.device.type != "cuda" or is_compiling():
-            return _blocks(x, k, _folds(N, k))
-        return autotune.autotune(("knn", *x.shape, k, x.dtype, x.device), knn_implementations(x, k), x.device)
+            return _search_in_torch_or_numpy(x, k)
+        return kernels.run_fastest(("knn", *x.shape, k, x.dtype, x.device), knn_implementations(x, k), x.device)
 
 
 @torch.library.custom_op("zoo::knn", mutates_args=(), schema="(Tensor x, int k) -> Tensor")
 def _search(x: Tensor, k: int) -> Tensor:
     """`knn` as one operator that a compiler does not look into."""
     with torch.autocast(x.device.type, enabled=False):
-        return _blocks(x, k, _folds(x.shape[2], k))
+        return _search_in_torch_or_numpy(x, k)
 
 
 @_search.register_fake
 def _(x: Tensor, k: int) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[2], k, dtype=torch.int64)
+
+
+def _search_in_torch_or_numpy(x: Tensor, k: int) -> Tensor:
+    """`knn` by NumPy's partition where that is fast and nothing records the operations, or else in plain torch."""
+    N = x.shape[2]
+    plain = is_compiling() or x.device.type != "cpu" or x.dtype != torch.float32
+    if plain or N > kernels.MAX_POINTS or not HAS_FAST_PARTITION:
+        return _blocks(x, k, _folds(N, k))
+    return kernels.nearest(x, k)
 
 
 def knn_implementations(x: Tensor, k: int) -> dict[str, Callable[[], Tensor]]:
@@ -94,9 +106,9 @@ def knn_implementations(x: Tensor, k: int) -> dict[str, Callable[[], Tensor]]:
         "two levels": lambda: _blocks(x, k, _folds(x.shape[2], k)),
         "one level": lambda: _blocks(x, k, 1),
     }
-    kernels = autotune.kernels()
-    if kernels is not None and x.dtype == torch.float32 and k <= kernels.MAX_NEIGHBOURS:
-        implementations["triton"] = lambda: kernels.nearest(x.transpose(1, 2), k)
+    triton = kernels.load_triton()
+    if triton is not None and x.dtype == torch.float32 and k <= triton.MAX_NEIGHBOURS:
+        implementations["triton"] = lambda: triton.nearest(x.transpose(1, 2), k)
     return implementations
 
 

@@ -1,8 +1,8 @@
 """The Triton kernels against plain torch, in DGCNN's sizes: equal or not, and which is faster; kernels.jsonl.
 
 Exit code 1 says that a kernel is wrong or breaks: `gpu_day.sh run` then goes on without them (ZOO_TRITON=0). In use,
-the faster implementation is chosen at run time for each size (`zoo.models.autotune`). Without a GPU the kernels run in
-Triton's interpreter.
+the faster implementation is chosen at run time for each size (`zoo.models.kernels.autotune`). Without a GPU the
+kernels run in Triton's interpreter.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ import sys
 import pytest
 import torch
 
-from zoo.models import autotune, knn_implementations
+from zoo.models import kernels, knn_implementations
 from zoo.models.edgeconv import edge_max
+from zoo.models.kernels import autotune
 from zoo.models.point_ops import knn
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reas
 NOWHERE = torch.device("cuda:0")
 PRELUDE = """
 import torch
-from zoo.models import triton_kernels as kernels
+from zoo.models.kernels import triton_kernels as kernels
 from zoo.models.point_ops import knn
 torch.manual_seed(0)
 """
@@ -78,7 +79,7 @@ def test_both_kernels_compile_for_an_h100():
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from zoo.models import triton_kernels
+from zoo.models.kernels import triton_kernels
 tensors = {"points": "*fp32", "half_norm": "*fp32", "index": "*i64", "N": "i32", "C": "i32", "k": "i32"}
 search = {"ROWS": 16, "COLS": 64, "DEPTH": 64, "KEPT": 32}
 values = {"neighbour": "*bf16", "centre": "*bf16", "rows": "*i64", "gain": "*fp32", "shift": "*fp32", "out": "*fp32",
@@ -100,7 +101,7 @@ for kernel, types, sizes in ((triton_kernels._nearest, tensors, search),
 def test_on_a_gpu_every_way_to_search_finds_the_same(batch, channels, n, k):
     x = torch.randn(batch, channels, n, generator=torch.Generator().manual_seed(0))
     truth = torch.cdist(x.double().mT, x.double().mT).sort(2).values[:, :, :k]
-    for way in (knn, lambda x, k: autotune.kernels().nearest(x.mT, k)):
+    for way in (knn, lambda x, k: autotune.load_triton().nearest(x.mT, k)):
         index = way(x.cuda(), k).cpu()
         found = torch.cdist(x.double().mT, x.double().mT).gather(2, index).sort(2).values
         torch.testing.assert_close(found, truth, rtol=1e-3, atol=1e-3)
@@ -114,16 +115,17 @@ def test_on_a_gpu_the_maximum_is_that_of_torch():
     gain, shift = torch.randn(width), torch.randn(width)
     given = (neighbour, centre, rows, gain, shift)
     truth = edge_max(*given, 0.2)
-    on_gpu = autotune.kernels().edge_max(*(each.cuda() for each in given), 0.2)
+    on_gpu = autotune.load_triton().edge_max(*(each.cuda() for each in given), 0.2)
     torch.testing.assert_close(on_gpu.cpu(), truth, rtol=1e-5, atol=1e-5)
 
 
 def test_they_can_be_switched_off(monkeypatch):
-    monkeypatch.setattr(autotune, "kernels", autotune.kernels.__wrapped__)
-    assert autotune.kernels() is not None
+    for module in (autotune, kernels):
+        monkeypatch.setattr(module, "load_triton", module.load_triton.__wrapped__)
+    assert autotune.load_triton() is not None
     assert list(knn_implementations(torch.randn(1, 3, 30), 4)) == ["two levels", "one level", "triton"]
     monkeypatch.setenv("ZOO_TRITON", "0")
-    assert autotune.kernels() is None
+    assert autotune.load_triton() is None
     assert list(knn_implementations(torch.randn(1, 3, 30), 4)) == ["two levels", "one level"]
 
 
@@ -139,9 +141,9 @@ def test_each_key_is_timed_once_and_the_fastest_implementation_is_taken(monkeypa
     monkeypatch.setattr(autotune, "_median_seconds", measure)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
-    assert [autotune.autotune("key", implementations, NOWHERE) for _ in range(3)] == ["fast"] * 3
+    assert [autotune.run_fastest("key", implementations, NOWHERE) for _ in range(3)] == ["fast"] * 3
     assert timed == [("slow", True), ("fast", False), ("other", False)]
-    assert autotune.autotuned() == {"key": "fast"}
+    assert autotune.fastest_known() == {"key": "fast"}
 
 
 def test_nothing_is_timed_while_a_graph_is_captured(monkeypatch):
@@ -150,9 +152,9 @@ def test_nothing_is_timed_while_a_graph_is_captured(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     implementations = {"a": lambda: "a", "b": lambda: "b"}
-    assert autotune.autotune("unseen", implementations, NOWHERE) == "a"
-    assert autotune.autotune("seen", implementations, NOWHERE) == "b"
-    assert autotune.autotuned() == {"seen": "b"}
+    assert autotune.run_fastest("unseen", implementations, NOWHERE) == "a"
+    assert autotune.run_fastest("seen", implementations, NOWHERE) == "b"
+    assert autotune.fastest_known() == {"seen": "b"}
 
 
 def test_an_implementation_that_raises_is_never_the_fastest_but_plain_torch_must_run(monkeypatch):

@@ -20,17 +20,17 @@ _REPEATS = 5
 
 
 @functools.cache
-def kernels() -> Any:
-    """`zoo.models.triton_kernels`, or None where Triton is not installed or does not load, or ZOO_TRITON is 0."""
+def load_triton() -> Any:
+    """The module `triton_kernels`, or None where Triton is not installed or does not load, or ZOO_TRITON is 0."""
     if os.environ.get("ZOO_TRITON") == "0":
         return None
     try:
-        return importlib.import_module("zoo.models.triton_kernels")
+        return importlib.import_module("zoo.models.kernels.triton_kernels")
     except (ImportError, AttributeError, RuntimeError):
         return None
 
 
-def autotune(key: Hashable, implementations: Mapping[str, Callable[[], Tensor]], device: torch.device) -> Tensor:
+def run_fastest(key: Hashable, implementations: Mapping[str, Callable[[], Tensor]], device: torch.device) -> Tensor:
     """The result of the implementation that is fastest for this key on this GPU.
 
     The first call with a key times every implementation and remembers the name of the fastest; an implementation that
@@ -50,7 +50,7 @@ def autotune(key: Hashable, implementations: Mapping[str, Callable[[], Tensor]],
         return implementations[name]()
 
 
-def autotuned() -> dict[Hashable, str]:
+def fastest_known() -> dict[Hashable, str]:
     """Key -> name of the fastest implementation, for the keys that have been timed."""
     return dict(_FASTEST)
 

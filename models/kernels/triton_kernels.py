@@ -1,6 +1,6 @@
 """Two Triton kernels for CUDA: k nearest neighbours, and EdgeConv's maximum over neighbours, each in one pass.
 
-Only `zoo.models.autotune` imports this file, and only where Triton is installed. With the environment variable
+Only `zoo.models.kernels.autotune` imports this file, and only where Triton is installed. With the environment variable
 TRITON_INTERPRET=1, set before the first import, the kernels run on a CPU, slowly.
 """
 
