@@ -75,13 +75,15 @@ def test_lines_and_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sys.stderr is terminal
 
 
-def test_a_stream_that_commands_print_to() -> None:
+def test_a_stream_that_commands_print_to(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
     stream = VisibleStream(raw)
     print("ä", HOSTILE, file=stream)
     stream.writelines(["\x1b", "b\n"])
     stream.buffer.write(b"c\x1b" + b"\xff\n")
     stream.flush()
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert not hasattr(stream, "fileno")
     lines = raw.buffer.getvalue().decode("ascii").splitlines()  # type: ignore[attr-defined]
     first = SHOWN.replace(r"\n", "\n").splitlines()
     assert lines == [rf"\u00e4 {first[0]}", first[1], r"\u001bb", r"c\u001b\xff"]

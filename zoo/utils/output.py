@@ -30,6 +30,8 @@ class VisibleStream:
         self._wrapped = stream  # the name by which tqdm knows the same stream behind two objects
 
     def __getattr__(self, name: str) -> Any:
+        if name == "fileno" and sys.platform == "win32":  # by which click would write to the console itself
+            raise AttributeError(name)
         return getattr(self._wrapped, name)
 
     def write(self, text: str) -> int:
