@@ -14,7 +14,6 @@ from zoo.cards import Card, resolve_name
 from zoo.errors import ZooError
 from zoo.store.folders import cache_dir, card_files, entry_folders, home, user_dir
 from zoo.store.short_names import kept_names
-from zoo.store.store import cards
 from zoo.store.transaction import card_in, delete, entry_lock, entry_of, recover
 from zoo.store.verify import find_local, read_card, remedy
 from zoo.transfer import DAMAGED
@@ -106,13 +105,13 @@ def verify_cache() -> list[Verification]:
 
     Cards that cannot be read come first.
     """
-    results = []
+    results, known = [], dict[str, Card]()
     for card_file in (path for folder in entry_folders().values() for path in card_files(folder)):
         try:
-            read_card(card_file)
+            known.setdefault(card_file.stem, read_card(card_file))
         except ZooError as error:
             results.append(Verification(card_file.stem, card_file, str(error)))
-    for name, card in cards().items():
+    for name, card in sorted(known.items()):
         path = find_local(card)
         missing = f"its checkpoint is not here: type zoo download {name}"
         problem = missing if path is None else _problem(path, card)
