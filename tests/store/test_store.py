@@ -219,6 +219,7 @@ def test_a_card_without_its_file_says_what_to_type() -> None:
 
 ADDER = """
 import sys
+import filelock  # slow to import, and no part of the work that is to be killed
 from collections.abc import Callable
 from pathlib import Path
 from zoo import store

@@ -123,7 +123,7 @@ def _note(folder: Path, name: str) -> Path:
 
 
 def _write_note(folder: Path, name: str, checkpoints: Collection[str]) -> None:
-    with new_file(_note(folder, name)) as out:
+    with new_file(_note(folder, name), durable=False) as out:  # of a note that is lost a checkpoint of no entry is left
         out.write(json.dumps(sorted(checkpoints)).encode())
 
 

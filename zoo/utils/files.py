@@ -25,13 +25,14 @@ _STALE_SECONDS = 600  # an unfinished file that was not written to for so long h
 
 
 @contextmanager
-def new_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+def new_file(path: Path, *, mode: int = 0o666, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under ``path`` when the block ends without an exception.
 
-    The bytes are on the disk before the name is. Any exception, KeyboardInterrupt included, removes what was written
-    and leaves an earlier file of that name unchanged.
+    Any exception, KeyboardInterrupt included, removes what was written and leaves an earlier file of that name
+    unchanged.
 
-    mode  the permissions of the file, less those of the umask
+    mode     the permissions of the file, less those of the umask
+    durable  the bytes are on the disk before the name is, so that a power cut leaves no half file either
 
     Raises:
         ZooError: the disk is full, the folder may not be written to, or another error of the system.
@@ -44,11 +45,13 @@ def new_file(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
             with open(temporary, "xb", opener=lambda file, flags: os.open(file, flags, mode)) as out:
                 yield out
                 out.flush()
-                os.fsync(out.fileno())
+                if durable:
+                    os.fsync(out.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise ZooError(f"cannot write {path}: {error.strerror or error}; nothing was written") from error
 
