@@ -49,9 +49,11 @@ def get(
     """
     from zoo import checkpoint
     from zoo.distributed import device_of, dtype_of
-    from zoo.store import checkpoint_at, fetch, is_path
+    from zoo.store import checkpoint_at, fetch, is_path, reading
 
     # Checked before a download that would be in vain.
     target, kind = device_of(device), dtype_of(dtype)
-    path, card = checkpoint_at(name) if is_path(name) else fetch(str(name), mirror=mirror)
-    return checkpoint.load(path, device=target, dtype=kind, num_classes=num_classes, card=card)
+    return reading(
+        lambda: checkpoint_at(name) if is_path(name) else fetch(str(name), mirror=mirror),
+        lambda path, card: checkpoint.load(path, device=target, dtype=kind, num_classes=num_classes, card=card),
+    )

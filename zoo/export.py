@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo import checkpoint, display
+from zoo import display
 from zoo.cards import Card
 from zoo.errors import ZooError, first_line
 from zoo.export_formats import FORMATS, ExportFormat, quiet
 from zoo.export_targets import check_export
-from zoo.file_entry import find_entry
+from zoo.file_entry import load_entry
 from zoo.models import EdgeConv, SetAbstraction
 from zoo.utils import expand_path, new_file
 
@@ -103,11 +103,10 @@ def export(
     """
     target = check_export(format, out, overwrite=overwrite)
     form = FORMATS[format]
-    source, card = find_entry(name, mirror=mirror)
+    model, card = load_entry(name, mirror=mirror)
     path = expand_path(f"{card.name}{target.suffix}" if out is None else out)
     check_export(format, path, overwrite=overwrite)
-    # With parameters that require gradients, in-place operations could not run in the exported file.
-    model = checkpoint.load(source).requires_grad_(False)
+    model.requires_grad_(False)  # with gradients, in-place operations could not run in the exported file
     search = any(isinstance(module, EdgeConv | SetAbstraction) for module in model.modules())
     tolerance = _TOLERANCE_OF_SEARCH if search else _TOLERANCE
     shape = _sample_shape(card, points)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from zoo import checkpoint, store
@@ -48,6 +49,17 @@ def find_entry(
     if classes not in (None, card.num_classes):
         raise ZooError(f"{card.name} tells {card.num_classes} classes apart, but {dataset} has {classes}")
     return path, replace(card, dataset=dataset)
+
+
+def load_entry(
+    name: str | os.PathLike[str], *, mirror: str | os.PathLike[str] | Sequence[str] | None = None,
+    device: str | torch.device = "cpu",
+) -> tuple[nn.Module, Card]:  # fmt: skip
+    """The network and the card of an entry or of a checkpoint (`find_entry`), which belong together whatever other
+    processes write meanwhile. Raises ZooError as `find_entry` and `zoo.checkpoint.load`."""
+    return store.reading(
+        lambda: find_entry(name, mirror=mirror), lambda path, card: (checkpoint.load(path, device=device), card)
+    )
 
 
 def typed_name(name: str | os.PathLike[str], card: Card) -> str:

@@ -206,8 +206,12 @@ def test_what_others_write_into_a_mirror_meanwhile_stays(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "note", ["{", "7", '["../e-01234567.safetensors", ".x-01234567.safetensors", "e.safetensors", 7]']
-)
+    "note",
+    [
+        "{", "7", "{}", "[" * 100_000, '{"a":' * 100_000,
+        '["../e-01234567.safetensors", ".x-01234567.safetensors", "e.safetensors", 7]',
+    ],
+)  # fmt: skip
 def test_a_note_that_is_none_removes_nothing(tmp_path: Path, note: str) -> None:
     folder = tmp_path / "public"
     make(store.user_dir(), "a.shapes")

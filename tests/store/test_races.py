@@ -35,6 +35,16 @@ def test_two_processes_write_remove_and_publish_one_entry_and_are_killed(tmp_pat
 
 
 @forks
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_entry(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, SUPPORT / "entry_kills.py", tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-6000:]
+    print(done.stdout)
+    counts = json.loads(done.stdout)
+    assert counts.keys() == {"write", "replace", "remove", "download", "install", "clean", "publish"}
+    assert min(counts.values()) >= 10
+
+
+@forks
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 5])
 def test_five_hundred_rounds(tmp_path: Path, processes: int) -> None:

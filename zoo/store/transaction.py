@@ -51,6 +51,8 @@ def recover(folder: Path) -> None:
             _remove_unnamed(folder, name, noted)
     with suppress(OSError):
         old_note.unlink()
+    with suppress(OSError):  # it is not empty, or not there
+        (folder / LOCKS).rmdir()
 
 
 @contextmanager
@@ -139,7 +141,9 @@ def _noted(note: Path) -> set[str]:
 def _clear(folder: Path, name: str) -> None:
     """Remove what is half written of an entry, those checkpoints of its note that its card does not name, the note."""
     note = _note(folder, name)
-    remove_stale_files(folder, rf"{re.escape(name)}(\.json|-[0-9a-f]{{8}}\.safetensors)", older=_ANY_AGE)
+    checkpoint = rf"{re.escape(name)}-[0-9a-f]{{8}}\.safetensors"
+    files = rf"{re.escape(name)}\.json|{checkpoint}|\.{checkpoint}\.from-[0-9a-f]{{8}}\.part\.json"
+    remove_stale_files(folder, files, older=_ANY_AGE)
     remove_stale_files(note.parent, re.escape(note.name), older=_ANY_AGE)
     with suppress(OSError):  # what cannot be removed stays on the note
         if os.path.lexists(note):

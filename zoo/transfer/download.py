@@ -165,7 +165,7 @@ class _PartialFile:
 
     def finish(self) -> None:
         """Give the file its name and usual permissions, and delete what other sources have sent of it."""
-        self.path.chmod(_usual_mode(self.target.parent))
+        self.path.chmod(_usual_mode(self.target))
         os.replace(self.path, self.target)
         sync_folder(self.target.parent)
         for other in self.target.parent.glob(f"{glob.escape(self._prefix)}*"):
@@ -182,9 +182,9 @@ def _is_plain(state: os.stat_result) -> bool:
     return stat.S_ISREG(state.st_mode) and state.st_nlink == 1
 
 
-def _usual_mode(folder: Path) -> int:
-    """The permissions that a new file gets in a folder. The umask cannot be read without a change of it."""
-    probe = folder / f".{os.urandom(6).hex()}.part"
+def _usual_mode(path: Path) -> int:
+    """The permissions that a new file of this name gets. The umask cannot be read without a change of it."""
+    probe = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")  # as of `new_file`: a kill may leave it
     handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
         return stat.S_IMODE(os.fstat(handle).st_mode)

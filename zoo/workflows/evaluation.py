@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from zoo import checkpoint, display, distributed, store
+from zoo import display, distributed, store
 from zoo.cards import Accuracy, Card, Forward
 from zoo.errors import ZooError
 from zoo.evaluate import evaluate, forward_times, processor_name
-from zoo.file_entry import find_entry
+from zoo.file_entry import load_entry
 from zoo.workflows.checks import check_bench, check_eval, check_one_shape
 from zoo.workflows.data_spec import DataSpec, check_classes, warn_if_trained_on_validation
 from zoo.workflows.measurement import check_input_shape, forward_record
@@ -69,13 +69,12 @@ def evaluate_entry(
     run = run or RunOptions()
     check_eval(name, data=data or DataSpec(), run=run)
     device = choose_device(run.device)
-    path, card = find_entry(name, mirror=run.mirror or None)
+    model, card = load_entry(name, mirror=run.mirror or None, device=device)
     spec = DataSpec.of(card, data)
     distributed.check_same(f"the checkpoint of {card.name}", card.saved.name)  # the file's name holds its hash
     test = spec.load("test")
     warn_if_trained_on_validation(card, spec)
     check_classes(card, spec, test.classes)
-    model = checkpoint.load(path, device=device)
     check_input_shape(model, test)
     result = evaluate(model, test, batch_size=batch_size, workers=run.workers, progress=run.progress)
     accuracy = Accuracy.of(spec.test_name, result.correct, result.total)
@@ -136,11 +135,11 @@ def bench_entries(
     run = run or RunOptions()
     check_bench(entries, dtype=dtype, mode=mode, run=run)
     device = choose_device(run.device)
-    located = ((name, *find_entry(name, mirror=run.mirror or None)) for name in entries)
-    named = {name if store.is_path(name) else card.name: (path, card) for name, path, card in located}
-    found = _with_parent(named, run)
+    loaded = ((name, *load_entry(name, mirror=run.mirror or None, device=device)) for name in entries)
+    named = {name if store.is_path(name) else card.name: (model, card) for name, model, card in loaded}
+    found = _with_parent(named, run, device)
     check_one_shape([card for _, card in found.values()])
-    models = {name: checkpoint.load(path, device=device) for name, (path, _) in found.items()}
+    models = {name: model for name, (model, _) in found.items()}
     shape = next(iter(found.values()))[1].sample_shape
     x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     warmup = max(3, repeats // 5)
@@ -152,18 +151,20 @@ def bench_entries(
     )
 
 
-def _with_parent(found: dict[str, tuple[Path, Card]], run: RunOptions) -> dict[str, tuple[Path, Card]]:
+def _with_parent(
+    found: dict[str, tuple[nn.Module, Card]], run: RunOptions, device: torch.device
+) -> dict[str, tuple[nn.Module, Card]]:
     """The entries, and before a single one its parent where the two can be compared; a warning where not."""
     card = next(iter(found.values()))[1]
     if len(found) > 1 or card.parent is None:
         return found
     try:
-        path, parent = store.fetch(card.parent, mirror=run.mirror or None)
+        model, parent = load_entry(card.parent, mirror=run.mirror or None, device=device)
         if parent.sample_shape != card.sample_shape:
             raise ZooError(f"it takes samples of {parent.sample_shape}, this one of {card.sample_shape}")
         if card.parent_in({parent.name: parent}) is None:
             raise ZooError("it was made anew since; name both to compare them as they are")
-        return {parent.name: (path, parent), **found}
+        return {parent.name: (model, parent), **found}
     except ZooError as error:
         _LOG.warning("%s is timed alone, without its parent %s: %s", card.name, card.parent, error)
         return found

@@ -72,19 +72,21 @@ def predict_files(
     found = find_card(name, mirror or ())  # an unknown name, or files that are not there, need not wait for torch
     if found is not None and (refused := _refused(found, files)).keys() >= {*files}:
         return PredictionResult(found, {}, refused)
-    from zoo.file_entry import find_entry
-
-    path, card = find_entry(name, mirror=mirror, dataset=dataset)
-    errors = _refused(card, files)
     import torch
 
     from zoo import checkpoint
     from zoo.datasets import read_sample
+    from zoo.file_entry import find_entry
+    from zoo.store import reading
     from zoo.workflows.data_spec import DataSpec
     from zoo.workflows.run import choose_device
 
-    target, spec = choose_device(device), DataSpec.of(card)
-    model = checkpoint.load(path, device=target, card=card)
+    target = choose_device(device)
+    model, card = reading(
+        lambda: find_entry(name, mirror=mirror, dataset=dataset),
+        lambda path, card: (checkpoint.load(path, device=target, card=card), card),
+    )
+    errors, spec = _refused(card, files), DataSpec.of(card)
     samples: dict[Path, Tensor] = {}
     guesses: dict[Path, tuple[Guess, ...]] = {}
 

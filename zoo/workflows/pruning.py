@@ -21,7 +21,7 @@ from zoo.convert import read_weights
 from zoo.datasets import LabelledDataset, dataset_info
 from zoo.errors import ZooError
 from zoo.evaluate import batch_indices, batches, count
-from zoo.file_entry import find_entry, typed_name
+from zoo.file_entry import load_entry, typed_name
 from zoo.models import groups_of
 from zoo.prune import (
     Options,
@@ -274,12 +274,11 @@ def _load_parent(
 ) -> tuple[Parent, Splits]:
     """The network to prune, an entry or one with the weights of a file, and its samples without augmentation."""
     if isinstance(entry, str):
-        path, card = find_entry(entry, mirror=run.mirror or None)
+        model, card = load_entry(entry, mirror=run.mirror or None, device=device)
         spec = DataSpec.of(card, data)
         splits = Splits.load(spec, holdout=run.fp16_weights)
         warn_if_trained_on_validation(card, spec)
         check_classes(card, spec, splits.train.classes)
-        model = checkpoint.load(path, device=device)
         terms, typed = card.licences.weights, typed_name(entry, card)
         return Parent(card.name, card.arch, model, card.options, card.saved.sha256, terms, typed), splits
     arch = entry.arch

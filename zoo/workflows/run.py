@@ -114,22 +114,21 @@ def check_name(name: str, command: str, run: RunOptions, *, parent: str | None =
 
 def free_name(name: str, command: str, run: RunOptions) -> tuple[str, bool]:
     """The name that a finished network gets, and whether an entry of that name is replaced: `name` where that may be
-    (`check_name`), and otherwise the same with the first number behind it that no other command's entry has."""
+    (`check_name`), and otherwise the same with the first number behind it that no other command's entry has.
 
-    def first_free() -> tuple[str, bool]:
-        parsed = parse_name(name)
-        for number in itertools.count(1):
-            suffix = f"-{number}" if number > 1 else ""
-            room = MAX_NAME_LENGTH - len(name) - len(suffix)
-            stem = parsed.stem[:room] if room < 0 else parsed.stem
-            candidate = str(replace(parsed, stem=stem + suffix))
-            try:
-                return candidate, _may_replace(candidate, command, run)
-            except ZooError:
-                continue
-        raise AssertionError  # count() does not end
-
-    return distributed.run_on_rank0(first_free)
+    Of several processes the first asks.
+    """
+    parsed = parse_name(name)
+    for number in itertools.count(1):
+        suffix = f"-{number}" if number > 1 else ""
+        room = MAX_NAME_LENGTH - len(name) - len(suffix)
+        stem = parsed.stem[:room] if room < 0 else parsed.stem
+        candidate = str(replace(parsed, stem=stem + suffix))
+        try:
+            return candidate, _may_replace(candidate, command, run)
+        except ZooError:
+            continue
+    raise AssertionError  # count() does not end
 
 
 def _may_replace(name: str, command: str, run: RunOptions) -> bool:

@@ -161,21 +161,24 @@ def finish_entry(
     """
     float16 = store_float16(model, splits.holdout, run)
     measured = measure(model, splits.test, workers=run.workers, progress=run.progress)
-    command = str(draft.recipe["command"])
-    name, overwrite = free_name(draft.name, command, run)
-    if run.name is not None and name != run.name:
-        command = command.replace(f"--name {run.name}", f"--name {name}")
-        if distributed.rank() == 0:
-            _LOG.warning("%s was taken while this command ran: the network is saved as %s", run.name, name)
-    recipe = {**draft.recipe, "command": command, "device": device.type, "torch": torch.__version__}
-    draft = dataclasses.replace(draft, name=name, recipe=recipe)
+    typed = str(draft.recipe["command"])
 
     def save() -> Card:
-        parent = draft.parent
-        compared = parent if draft.parent_measurement else None
+        compared = draft.parent if draft.parent_measurement else None
         forward = (time_beside(compared.model, model, splits.test, device),) if compared else ()
-        card = draft.card(model, measured, splits, forward)
-        return save_entry(model, card, run.folder, overwrite=overwrite, float16=float16)
+        while True:
+            name, overwrite = free_name(draft.name, typed, run)
+            command = typed if run.name is None else typed.replace(f"--name {run.name}", f"--name {name}")
+            recipe = {**draft.recipe, "command": command, "device": device.type, "torch": torch.__version__}
+            named = dataclasses.replace(draft, name=name, recipe=recipe)
+            card = named.card(model, measured, splits, forward)
+            try:
+                card = save_entry(model, card, run.folder, overwrite=overwrite, float16=float16)
+            except store.NameTakenError:  # just now, by another process: the next free name
+                continue
+            if run.name not in (None, name):
+                _LOG.warning("%s was taken while this command ran: the network is saved as %s", run.name, name)
+            return card
 
     return EntryResult(distributed.run_on_rank0(save), measured, draft.parent_measurement, run.folder)
 
