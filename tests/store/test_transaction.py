@@ -118,6 +118,19 @@ def test_a_checkpoint_that_comes_or_goes_is_not_a_second_one_of_its_folder() -> 
         store.checkpoint_at(store.user_dir())
 
 
+def test_a_checkpoint_whose_card_is_replaced_before_it_is_read_is_not_one_without_a_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(store.user_dir(), NAME, b"old" * 400)
+    new: list[Card] = []  # the old checkpoint is still there, as just before its removal
+    at_first_call(
+        monkeypatch, zoo.store.local_path, "read_card", lambda: new.append(make(store.user_dir(), NAME, b"new" * 400))
+    )  # fmt: skip
+    path, card = store.checkpoint_at(store.user_dir())
+    assert card == new[0]
+    assert path.name == card.saved.name
+
+
 @pytest.mark.parametrize("command", ["bundle", "publish", "to"])
 def test_what_is_carried_away_while_it_is_replaced_is_the_new_one(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -41,10 +41,14 @@ def checkpoint_at(location: str | os.PathLike[str]) -> tuple[Path, Card | None]:
         while True:
             file = _only_checkpoint(path)
             try:
-                return _with_card(file)
+                found, card = _with_card(file)
             except (OSError, ZooError):
-                if file.exists():  # and was not replaced meanwhile
+                if file.exists():
                     raise
+            else:
+                if card is not None or file in _checkpoints(path):
+                    return found, card
+            # Another process has replaced it meanwhile.
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ZooError(f"{redact(str(location))!r} cannot be read: {reason}") from error
