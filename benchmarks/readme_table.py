@@ -20,7 +20,7 @@ from table3 import markdown, rows
 from zoo import store
 from zoo.cards import Accuracy, Card, Forward, parse_name
 from zoo.datasets import dataset_title, datasets_by_difficulty
-from zoo.display import interval, percent, quantity, speedup
+from zoo.display import in_families, interval, percent, quantity, speedup
 from zoo.errors import ZooError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,21 +79,11 @@ def replace_table(text: str, name: str, table: str) -> str:
 
 
 def _table(group: dict[str, tuple[Card, str]]) -> str:
-    cards = {name: card for name, (card, _) in group.items()}
-    lines = sorted(_lineage(card, cards) for card in cards.values())
-    rows = [_row(*group[line[-1][1]], depth=len(line) - 1) for line in lines]
+    # By their stems: dgcnn is to stand before dgcnn-0.5x, dgcnn.shapes would stand behind dgcnn-0.5x.shapes.
+    names = sorted(group, key=lambda name: (parse_name(name).stem, name))
+    families = in_families({name: group[name][0] for name in names})
+    rows = [_row(card, group[card.name][1], depth=depth) for card, depth in families]
     return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |\n" for row in (_HEAD, _RULE, *rows))
-
-
-def _lineage(card: Card, cards: dict[str, Card]) -> tuple[tuple[str, str], ...]:
-    """The card's forebears among these and itself, the eldest first: sorted by that, families stand together.
-
-    By their stems: dgcnn is to stand before dgcnn-0.5x, dgcnn.shapes would stand behind dgcnn-0.5x.shapes.
-    """
-    line = [card]
-    while (parent := cards.get(line[0].parent or "")) is not None and parent not in line:
-        line.insert(0, parent)
-    return tuple((parse_name(card.name).stem, card.name) for card in line)
 
 
 def _row(card: Card, where: str, *, depth: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ _TIMING_HEAD = ("forward", "torch", "batch", "type", "mode", "speed-up", "median
 def card_table(cards: Mapping[str, Card], columns: Sequence[str] = DEFAULT_COLUMNS, *, families: bool = True) -> str:
     """One line per entry, in the order of ``cards``; with ``families``, children stand indented under their parents."""
     chosen = [COLUMNS[name] for name in columns]
-    lines = _families(cards) if families else ((card, 0) for card in cards.values())
+    lines = in_families(cards) if families else ((card, 0) for card in cards.values())
     rows = []
     for card, depth in lines:
         indent = "  " * min(depth, _MAX_INDENT)
@@ -94,7 +94,7 @@ def _recipe(card: Card, shipped: bool, stated: Collection[str]) -> str:
     return f"to make it again{where}\n  {card.recipe['command']}\n{table(settings)}".rstrip()
 
 
-def _families(cards: Mapping[str, Card]) -> Iterator[tuple[Card, int]]:
+def in_families(cards: Mapping[str, Card]) -> Iterator[tuple[Card, int]]:
     """Every card with its depth below its topmost ancestor among the cards, children right after their parent."""
     children: dict[str | None, list[str]] = {}
     for name, card in cards.items():
