@@ -32,7 +32,7 @@ def entries(folders: Iterable[Path]) -> tuple[dict[str, Card], list[str]]:
     return {name: first[name][0] for name in sorted(first)}, sentences
 
 
-def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str] = ()) -> Callable[[Card], Path]:
+def checkpoint_in(folders: Sequence[Path]) -> Callable[[Card], Path]:
     """A function that returns an entry's verified checkpoint: from these folders, from the zoo, or from a mirror."""
 
     def path(card: Card) -> Path:
@@ -40,7 +40,7 @@ def checkpoint_in(folders: Sequence[Path], mirror: Sequence[str] = ()) -> Callab
             if (file := folder / card.saved.name).is_file():
                 store.verify_file(file, card)
                 return file
-        file = store.download(card.name, mirror=mirror or None)
+        file = store.download(card.name)
         store.verify_file(file, card)  # another entry may have the name there
         return file
 

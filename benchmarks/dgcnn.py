@@ -158,11 +158,11 @@ def form_rows(
         yield f"DGCNN {what}, batch {batch}: {text}", row
 
 
-def mode_rows(device: torch.device, *, repeats: int = 50, sizes: tuple[int, ...] = (32, 1)) -> Iterator[Row]:
+def mode_rows(device: torch.device, *, repeats: int = 50) -> Iterator[Row]:
     """On a GPU: forward times of both forms in every mode."""
     fast = network().to(device).eval()
     forms = {"written out": written_out(fast), "fast": fast}
-    for mode, batch in itertools.product(("eager", "cuda_graph", "compiled"), sizes):
+    for mode, batch in itertools.product(("eager", "cuda_graph", "compiled"), (32, 1)):
         x = torch.randn(batch, 3, POINTS, device=device)
         times = forward_times(forms, x, mode=mode, repeats=repeats)["fast"]
         text = f"{times.median * 1e3:.3f} ms, {times.speedup:.2f}x"

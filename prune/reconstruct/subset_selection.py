@@ -76,19 +76,17 @@ def stepwise_selection(
     return SubsetPath(torch.tensor(order), errors.clamp_min(0))
 
 
-def swap_refinement(
-    problems: Sequence[QuadraticProblem], kept: Tensor, *, max_swaps: int = MAX_SWAPS
-) -> tuple[Tensor, float]:
+def swap_refinement(problems: Sequence[QuadraticProblem], kept: Tensor) -> tuple[Tensor, float]:
     """A set of as many neurons as `kept` (N,) bool with a lower error, and by how much the error is lower.
 
     As long as that lowers the error, the kept neuron that is needed least is replaced by the one that helps most in its
-    place, at most `max_swaps` times.
+    place, at most MAX_SWAPS times.
     """
     tableaus = [SweepTableau(*problem) for problem in problems]
     for tableau in tableaus:
         tableau.sweep_in(kept)
     inside, total_gain = kept.clone(), 0.0
-    for _ in range(max_swaps):
+    for _ in range(MAX_SWAPS):
         removed = int(total_error_change(tableaus).masked_fill(~inside, torch.inf).argmin())
         for tableau in tableaus:
             tableau.sweep(removed)

@@ -32,14 +32,14 @@ def first_neuron(G: Tensor) -> int:
     return int((len(G) * G.diagonal() - 2 * G.sum(1)).argmin())
 
 
-def greedy_steps(G: Array, tolerance: float = TOLERANCE) -> Iterator[tuple[Array, float]]:
+def greedy_steps(G: Array) -> Iterator[tuple[Array, float]]:
     """The bi-directional greedy search of equations (3) and (4): yields (a, D(a)), a (N,), after each step. The next
     step changes the same array in place.
 
     The search starts at the best single neuron. Each step moves a by gamma towards (or away from) the one neuron that
     lowers D most, a <- (1 - gamma) a + gamma e_i, with the exact gamma: the minimum of a quadratic, clipped to
     U_i = [0, 1] for a neuron outside and [-a_i / (1 - a_i), 1] for one inside, so that a step adds, adjusts or removes
-    a neuron. All candidates together cost O(N). The search ends when no step lowers D by more than `tolerance` of the
+    a neuron. All candidates together cost O(N). The search ends when no step lowers D by more than TOLERANCE of the
     target's energy 1'G1. In NumPy, whose calls on a few thousand numbers cost a third of torch's.
     """
     N = len(G)
@@ -83,7 +83,7 @@ def greedy_steps(G: Array, tolerance: float = TOLERANCE) -> Iterator[tuple[Array
         slope -= square
         slope *= step_
         i = int(slope.argmax())
-        if not slope[i] > tolerance * target:
+        if not slope[i] > TOLERANCE * target:
             return
         gamma = -float(step_[i])
         removed = a[i] > 0 and step_[i] == bound[i]

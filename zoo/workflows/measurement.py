@@ -21,12 +21,10 @@ class Measurement:
     counts: Counts
 
 
-def measure(
-    model: nn.Module, samples: LabelledDataset, *, workers: int = 0, progress: bool = False, title: str = "evaluate"
-) -> Measurement:
+def measure(model: nn.Module, samples: LabelledDataset, *, workers: int = 0, progress: bool = False) -> Measurement:
     """Count the parameters, the MACs and the right answers of a network. Raises ZooError as `check_input_shape`."""
     counts = check_input_shape(model, samples)
-    return Measurement(evaluate(model, samples, workers=workers, progress=progress, title=title), counts)
+    return Measurement(evaluate(model, samples, workers=workers, progress=progress), counts)
 
 
 def check_input_shape(model: nn.Module, samples: LabelledDataset) -> Counts:
