@@ -17,7 +17,8 @@ from zoo import checkpoint, models, store
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.file_entry import load_entry
-from zoo.store import mirrors, transaction
+from zoo.store import bundles, entries, local_path, mirrors, publishing, transaction
+from zoo.store import store as by_name
 from zoo.workflows import RunOptions, save_entry
 from zoo.workflows import save as saving
 
@@ -76,7 +77,7 @@ def test_an_entry_that_is_replaced_before_its_checkpoint_is_looked_for_is_not_as
     new = make(tmp_path / "new", NAME, b"new" * 400)
     source = tmp_path / "new" / new.saved.name
     at_first_call(
-        monkeypatch, zoo.store.store, "verified_path", lambda: store.copy_entry(source, new, overwrite=True)
+        monkeypatch, by_name, "verified_path", lambda: store.copy_entry(source, new, overwrite=True)
     )  # fmt: skip
     assert store.fetch(NAME, mirror=str(mirror)) == (store.user_dir() / new.saved.name, new)
 
@@ -86,7 +87,7 @@ def test_a_card_that_is_removed_after_the_folder_was_listed_needs_no_warning(
 ) -> None:
     card = make(store.user_dir(), NAME)
     make(store.user_dir(), "other.shapes")
-    at_first_call(monkeypatch, zoo.store.entries, "read_card", lambda: store.remove(card))
+    at_first_call(monkeypatch, entries, "read_card", lambda: store.remove(card))
     assert zoo.list_models() == ["other.shapes"]
     assert caplog.text == ""
 
@@ -124,7 +125,7 @@ def test_a_checkpoint_whose_card_is_replaced_before_it_is_read_is_not_one_withou
     make(store.user_dir(), NAME, b"old" * 400)
     new: list[Card] = []  # the old checkpoint is still there, as just before its removal
     at_first_call(
-        monkeypatch, zoo.store.local_path, "read_card", lambda: new.append(make(store.user_dir(), NAME, b"new" * 400))
+        monkeypatch, local_path, "read_card", lambda: new.append(make(store.user_dir(), NAME, b"new" * 400))
     )  # fmt: skip
     path, card = store.checkpoint_at(store.user_dir())
     assert card == new[0]
@@ -143,12 +144,12 @@ def test_what_is_carried_away_while_it_is_replaced_is_the_new_one(
         replaced(source, new, overwrite=True)
 
     if command == "bundle":
-        at_first_call(monkeypatch, zoo.store.bundles, "_opened", replace)
+        at_first_call(monkeypatch, bundles, "_opened", replace)
         (card,) = store.bundle([NAME], tmp_path / "out.zip")
         got = store.download(NAME, to=tmp_path / "got", mirror=str(tmp_path / "out.zip"))
         assert got.read_bytes() == b"new" * 400
     else:
-        place = zoo.store.publishing if command == "publish" else zoo.store.store
+        place = publishing if command == "publish" else by_name
         at_first_call(monkeypatch, place, "copy_entry", replace)
         if command == "publish":
             assert store.publish(tmp_path / "out").new == [NAME]
