@@ -63,7 +63,7 @@ def test_from_a_key_to_a_verified_download(tmp_path: Path, home: Path, monkeypat
     wrong = run("publish", tmp_path / "mirror", "--sign", tmp_path / "zoo.key", answers="guess\n")
     assert (wrong.exit_code, "cannot sign: wrong password" in wrong.stderr) == (2, True)
     published = run("publish", tmp_path / "mirror", "--sign", tmp_path / "zoo.key", answers="pass\n")
-    assert f"signed: --verify-with {public} takes nothing else" in published.stdout
+    assert f": --verify-with {public} takes nothing else" in published.stdout
     shutil.rmtree(home)
     for verify_with in (public, tmp_path / "zoo.pub"):
         done = run(

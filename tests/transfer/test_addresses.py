@@ -53,6 +53,16 @@ def test_no_error_has_the_password(address: str) -> None:
     assert "s3cr3t" not in str(odd.value)
 
 
+@pytest.mark.parametrize("proxy", SECRET[:11])
+def test_no_error_has_the_password_of_a_proxy(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, proxy if "http" in name else "")
+    for address in ("http://127.0.0.1:9/zoo", "https://127.0.0.1:9/zoo"):
+        with pytest.raises(FetchError) as caught:
+            download_bytes(address, "index.json")
+        assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
 @pytest.mark.parametrize("address", SECRET)
 def test_no_command_prints_the_password(
     address: str, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -42,6 +42,7 @@ SLOW = {
     "one header after another": trickle(HEAD, piece=b"X-Endless: 1\r\n"),
     "100 Continue": trickle(pause=0.001, piece=b"HTTP/1.1 100 Continue\r\n\r\n"),
     "nothing": trickle(pause=30),
+    "the handshake of TLS": trickle(b"\x16\x03\x03\x3f\xff"),
     "a body of known length": trickle(HEAD + b"Content-Length: 280000\r\n\r\n"),
     "a body without length": trickle(HEAD + b"\r\n"),
     "the length of a chunk": trickle(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", piece=b"0"),
@@ -58,6 +59,7 @@ def home(empty_home: Path) -> Path:
 @pytest.mark.parametrize("part", SLOW)
 def test_whatever_comes_slowly_is_given_up(part: str, tmp_path: Path) -> None:
     with server(SLOW[part]) as address:
+        address = address if "TLS" not in part else address.replace("http:", "https:")
         began = time.monotonic()
         with pytest.raises(FetchError, match=r"stalled|is too slow"):
             download_bytes(address, "index.json", limits=QUICK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from pathlib import Path
 
 import click
@@ -112,13 +113,13 @@ def publish(
     if signed_by is None:
         click.echo("not signed: who downloads trusts the server (--sign KEY)")
     else:
-        click.echo(f"signed: --verify-with {signed_by} takes nothing else, from any server")
+        click.echo(f"signed, with all that is in {typed}: --verify-with {signed_by} takes nothing else")
 
 
 def _make_key(file: Path, as_json: bool) -> None:
     text = "Password (nothing: none)"
-    options = {"default": "", "show_default": False, "hide_input": True, "confirmation_prompt": True, "err": True}
-    public_key = store.new_key(file, lambda: click.prompt(text, **options))
+    prompt = partial(click.prompt, default="", show_default=False, hide_input=True, confirmation_prompt=True, err=True)
+    public_key = store.new_key(file, lambda: prompt(text))
     if as_json:
         click.echo(json.dumps({"secret_key": str(file), "public_key": public_key}, indent=2))
     else:

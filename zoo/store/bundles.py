@@ -85,7 +85,7 @@ def install(file: Path) -> list[tuple[Card, Path]]:
         raise ZooError(f"{file} is no bundle: zoo bundle NAME -o file.zip writes one")
     installed = []
     mirror = _open_bundle(file)
-    for name in mirror.names:
+    for name in mirror.cards:
         card = mirrors.fetch_card(mirror, name)
         _check_not_hidden(card, file)
         if is_downloaded(name):

@@ -61,7 +61,7 @@ class Entries(Mapping[str, Card]):
             except ZooError as error:
                 _LOG.warning("%s is left out: %s", redact(base), error)
                 continue
-            self._mirrors.append(_Place(redact(base), set(mirror.names), partial(mirrors.fetch_card, mirror)))
+            self._mirrors.append(_Place(redact(base), set(mirror.cards), partial(mirrors.fetch_card, mirror)))
 
     def __getitem__(self, name: str) -> Card:
         if (known := self._cards.get(name)) is not None:

@@ -55,13 +55,13 @@ class Mirror:
     """A mirror whose index was read, and verified if a key is demanded.
 
     base    its address
-    names   those of its entries, in the order of the index
-    signed  the SHA-256 of each card that will do, by the name of the entry; None: any card will
+    cards   the SHA-256 of each card, by the name of the entry, in the order of the index; "" where it states none
+    signed  only the cards with these SHA-256 will do
     """
 
     base: str
-    names: list[str]
-    signed: Mapping[str, str] | None
+    cards: Mapping[str, str]
+    signed: bool
 
 
 def open_mirror(base: str) -> Mirror:
@@ -71,12 +71,9 @@ def open_mirror(base: str) -> Mirror:
         FetchError: the mirror cannot be reached, its index is not signed with that key, or this version cannot read it.
     """
     text, key = download_bytes(base, INDEX), demanded_key()
-    if key is None:
-        return Mirror(base, _names(text), None)
-    check_signature(base, INDEX, text, key)
-    names, signed = _names(text), parse_json(text).get("sha256")
-    digests = signed if isinstance(signed, dict) else {}
-    return Mirror(base, names, {name: str(digests.get(f"{name}.json", "")) for name in names})
+    if key is not None:
+        check_signature(base, INDEX, text, key)
+    return Mirror(base, _cards(text), signed=key is not None)
 
 
 def fetch_index(base: str) -> list[str]:
@@ -85,15 +82,17 @@ def fetch_index(base: str) -> list[str]:
     Raises:
         FetchError: the mirror cannot be reached, or this version cannot read its index.
     """
-    return _names(download_bytes(base, INDEX))
+    return list(_cards(download_bytes(base, INDEX)))
 
 
-def _names(text: bytes) -> list[str]:
+def _cards(text: bytes) -> dict[str, str]:
+    """What an index states of each card, as `Mirror.cards`."""
     try:
         data = parse_json(text)
     except ValueError as error:
         raise FetchError(f"its {INDEX} is not a mirror's index: {error}") from error
-    schema, files = (data.get("schema"), data.get("cards")) if isinstance(data, dict) else (SCHEMA, None)
+    index = data if isinstance(data, dict) else {"schema": SCHEMA}
+    schema, files, digests = index.get("schema"), index.get("cards"), index.get("sha256")
     if type(schema) is not int or schema != SCHEMA:
         raise FetchError(
             f"its {INDEX} has schema {excerpt(schema, json.dumps)}, this version of the zoo reads {SCHEMA}: "
@@ -101,8 +100,9 @@ def _names(text: bytes) -> list[str]:
         )
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
         raise FetchError(f"its {INDEX} is not a mirror's index")
+    digests = digests if isinstance(digests, dict) else {}
     try:
-        return [str(parse_name(file.removesuffix(".json"))) for file in files]
+        return {str(parse_name(file.removesuffix(".json"))): str(digests.get(file, "")) for file in files}
     except ZooError as error:
         raise FetchError(f"its {INDEX} lists what cannot be a card: {error}") from error
 
@@ -126,7 +126,7 @@ def fetch_card(mirror: Mirror, name: str) -> Card:
             signed index has.
     """
     content = download_bytes(mirror.base, f"{name}.json", limit=MAX_CARD)
-    if mirror.signed is not None and sha256(content).hexdigest() != mirror.signed[name]:
+    if mirror.signed and sha256(content).hexdigest() != mirror.cards[name]:
         raise SignatureError(f"{name}.json is not the card whose SHA-256 the signed index has")
     try:
         return Card.of_entry(content, name)
@@ -178,8 +178,8 @@ def _from_first(name: str, bases: Sequence[str], get: Callable[[Mirror, str], Go
     for base in bases:
         try:
             mirror = open_mirror(base)
-            listed.update(mirror.names)
-            if full_name := find_name(name, mirror.names):  # otherwise the next mirror may have the entry
+            listed.update(mirror.cards)
+            if full_name := find_name(name, mirror.cards):  # otherwise the next mirror may have the entry
                 return get(mirror, full_name)
         except FetchError as error:
             reasons.append(f"{redact(base)}: {error}")
@@ -218,7 +218,7 @@ def how_to_get(name: str, bases: Iterable[str]) -> str | None:
             continue
         try:
             mirror = open_mirror(base)
-            if (full_name := find_name(name, mirror.names)) is None:
+            if (full_name := find_name(name, mirror.cards)) is None:
                 continue
             card = fetch_card(mirror, full_name)
         except ZooError:

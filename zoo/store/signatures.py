@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError
 from zoo.transfer import FetchError, NoSuchFileError, download_bytes
@@ -99,7 +99,7 @@ class Signer:
     @property
     def public_key(self) -> str:
         """The text that `verifying_with` takes."""
-        return self._public.to_base64().decode()
+        return str(self._public.to_base64(), "ascii")
 
     def sign(self, name: str, content: bytes) -> bytes:
         """The signature of a file with this content; it states the time and the name as minisign's do."""
@@ -136,7 +136,7 @@ def new_key(path: Path, password: Callable[[], str] = str) -> str:
     for file, key, mode in ((path, pair.secret_key, 0o600), (public_file, pair.public_key, 0o666)):
         with new_file(file, mode=mode) as out:
             out.write(bytes(key) + b"\n")
-    return pair.public_key.to_base64().decode()
+    return str(pair.public_key.to_base64(), "ascii")
 
 
 def _public_key(key: str) -> minisign.PublicKey:
@@ -152,7 +152,7 @@ def _public_key(key: str) -> minisign.PublicKey:
         raise ZooError(f"{key!r} is no public key of minisign (RW...), and no file with one: {reason}") from error
 
 
-def _minisign():  # type: ignore[no-untyped-def]
+def _minisign() -> Any:
     """The module, which has no types."""
     try:
         import minisign

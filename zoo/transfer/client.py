@@ -95,7 +95,7 @@ class _WatchedAdapter(HTTPAdapter):
         self._watchdog = watchdog
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         made_by, watchdog = pool.ConnectionCls, self._watchdog
 
         class Watched(made_by):  # type: ignore[misc, valid-type]

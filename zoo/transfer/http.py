@@ -128,8 +128,8 @@ def _answer(url: str, headers: Mapping[str, str], limits: Limits) -> Iterator[tu
 def _translated_errors(url: str, watchdog: Watchdog) -> Iterator[None]:
     """Turn errors of requests, urllib3 and http.client, and those of the watchdog, into a FetchError of one sentence.
 
-    The libraries' errors quote the address. Where that holds what may not be shown, neither their words nor a traceback
-    of them are passed on.
+    The libraries' errors quote addresses, of the server or of a proxy, with the passwords in them. So no traceback has
+    them, and their words are repeated only where they cannot have an address that hides something.
     """
     from http.client import HTTPException
 
@@ -137,29 +137,26 @@ def _translated_errors(url: str, watchdog: Watchdog) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, urllib3.exceptions.HTTPError, HTTPException) as error:  # requests': of OSError
+    # Those of requests are OSErrors. It raises a TypeError for a proxy without a host.
+    except (OSError, ValueError, TypeError, urllib3.exceptions.HTTPError, HTTPException) as error:
         if watchdog.expired is None:
-            shown = redact(url)
-            kind, reason = _reason(error, shown == url)
-            raise kind(f"{shown}: {reason}") from (error if shown == url else None)
+            kind, reason = _reason(error, quoted=redact(url) == url)
+            raise kind(f"{redact(url)}: {reason}") from None
     if watchdog.expired is not None:  # without an error too: an ended connection may look like the end of the file
         raise type(watchdog.expired)(f"{redact(url)} {watchdog.expired}")
 
 
-def _reason(error: Exception, detailed: bool) -> tuple[type[FetchError], str]:
-    """What went wrong, in the words of the library too if these may be shown."""
+def _reason(error: Exception, *, quoted: bool) -> tuple[type[FetchError], str]:
+    """What went wrong, in the words of the library too if these may be ``quoted``."""
     import requests
     import urllib3
-
-    def words(otherwise: str) -> str:
-        return str(error) if detailed else otherwise
 
     if isinstance(error, requests.TooManyRedirects):
         return FetchError, "the address redirects in a loop"
     if isinstance(error, requests.exceptions.ProxyError):
         return FetchError, "the proxy cannot be reached"
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
-        return FetchError, f"the connection is not safe: {words('its certificate is not valid for it')}"
+        return FetchError, f"the connection is not safe: {error if quoted else 'its certificate is not valid for it'}"
     if isinstance(error, requests.ConnectTimeout):
         return FetchError, "the server does not answer"
     if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
@@ -170,8 +167,9 @@ def _reason(error: Exception, detailed: bool) -> tuple[type[FetchError], str]:
         return ConnectionLostError, "the connection broke off"
     if isinstance(error, requests.ConnectionError):
         return ConnectionLostError, "the connection was refused, broke off or stalled"
-    # The address itself is wrong, or the certificates are.
-    return FetchError, words(
-        "this is no address of a server: it is http://USER:PASSWORD@HOST:PORT/FOLDER, with %40 for @, %2F for / and "
-        "%23 for # in a user name or password"
+    if quoted and not isinstance(error, ValueError | TypeError | urllib3.exceptions.LocationValueError):
+        return FetchError, str(error)  # such as certificates that are not there
+    return FetchError, (
+        "its address, or that of the proxy, is none: write http://USER:PASSWORD@HOST:PORT/FOLDER, with %40 for @, %2F "
+        "for / and %23 for # in a user name or password"
     )
