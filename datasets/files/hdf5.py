@@ -19,10 +19,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from zoo.datasets.files.listing import check_regular
+from zoo.datasets.files.listing import array_limit, check_regular
 from zoo.errors import ZooError, first_line
-
-_RATIO, _ALWAYS = 16, 2**24  # an array may have so many times the bytes of its file, and these many in any file
 
 
 @contextmanager
@@ -31,7 +29,7 @@ def open_hdf5(path: Path, failure: str) -> Iterator[Hdf5File]:
     check_regular(path)
     try:
         with h5py.File(path, "r") as file:
-            yield Hdf5File(file, _RATIO * path.stat().st_size + _ALWAYS)
+            yield Hdf5File(file, array_limit(path))
     except Exception as error:  # h5py raises what it happens to meet: OSError, KeyError, RuntimeError, OverflowError
         raise ZooError(f"{failure}: {first_line(error)}") from error
 

@@ -45,3 +45,11 @@ def check_regular(path: Path) -> None:
         raise ZooError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(mode):
         raise ZooError(f"cannot read {path}: it is no ordinary file")
+
+
+def array_limit(path: Path) -> int:
+    """How many bytes an array may have that a file announces: 16 times those of the file, and 16 MiB in any case.
+
+    Coordinates are packed to half of their size, or less where most are alike; an attacker packs zeros a thousandfold.
+    """
+    return 16 * path.stat().st_size + 2**24

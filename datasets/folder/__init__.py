@@ -1,7 +1,7 @@
 """Files of one's own as samples: folders with one sub-folder per class, and single files.
 
-`listing` finds the files of a folder and needs no torch, `shape_files` reads meshes and clouds, `dataset` registers the
-data set "folder", and `given_files` prepares single files as the samples of a data set.
+`listing` finds the files of a folder, `readers` reads meshes and clouds, both without torch; `shape_files` samples
+them, `dataset` registers the data set "folder", and `given_files` prepares single files as the samples of a data set.
 """
 
 from __future__ import annotations

@@ -1,62 +1,26 @@
-"""Files of meshes and clouds: read with trimesh and numpy, and as samples of a data set.
+"""Files of meshes and clouds as samples of a data set.
 
 A mesh is sampled uniformly by area; of a cloud the columns after x, y, z are ignored. Axes are those of the file.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.datasets import point_transforms
 from zoo.datasets.base import LabelledDataset
-from zoo.datasets.files import LARGEST, read_off
-from zoo.datasets.folder.listing import SHAPE_SUFFIXES
+from zoo.datasets.folder.readers import read_shape
 from zoo.datasets.meshes import kept_clouds, sample_triangles
-from zoo.errors import ZooError, first_line
+from zoo.errors import ZooError
 from zoo.utils import derive_seed, generator_for, progress_bar
 
 STORED = 2048  # points kept of a shape, of which training draws; as many as Stanford's clouds of ModelNet have
 _KEPT = {".off", ".obj", ".stl"}  # always meshes: slow to read, and kept in the folder once they are sampled
-_HEADER = 2  # lines before the numbers of a text file: a title, the number of points, the names of columns
-_KEYS = ("points", "pos", "xyz", "pc", "point_cloud", "vertices", "data")  # usual names of the cloud in an .npz file
-
-
-def read_shape(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Points float64 (V, 3) of a file, and triangles int64 (F, 3) if it is a mesh.
-
-    Raises ZooError, with the path, for a file that cannot be read, has no points, or one that is not finite.
-    """
-    suffix, triangles = path.suffix.lower(), None
-    if suffix not in SHAPE_SUFFIXES:
-        raise ZooError(f"{path} is no shape; read are {', '.join(sorted(SHAPE_SUFFIXES))}")
-    try:
-        if suffix == ".off":
-            points, triangles = read_off(path)
-        elif suffix in (".npy", ".npz"):
-            points = _from_numpy(path)
-        elif suffix in (".xyz", ".txt"):
-            points = _from_text(path)
-        else:
-            points, triangles = _from_trimesh(path, suffix)
-    except ZooError:
-        raise
-    except Exception as error:  # trimesh's parser of each format raises what it happens to meet
-        raise ZooError(f"{path} is no readable {suffix[1:].upper()} file: {first_line(error)}") from error
-    if not len(points):
-        raise ZooError(f"{path} holds no points")
-    bad = ~(np.abs(points) <= LARGEST).all(axis=1)
-    if bad.any():
-        where = f"point {int(bad.argmax()) + 1} is {points[bad][0].tolist()}"
-        raise ZooError(f"{path} holds coordinates that are not finite, or beyond {LARGEST:g}: {where}")
-    return points, triangles
 
 
 def read_cloud(path: Path, points: int) -> Tensor:
@@ -134,51 +98,3 @@ def _read_all(paths: list[Path], points: int) -> list[Tensor]:
                 clouds |= {path: read_cloud(path, points) for path in files}
             bar.update(len(files))
     return [clouds[path] for path in paths]
-
-
-def _from_numpy(path: Path) -> np.ndarray:
-    loaded: Any = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.lib.npyio.NpzFile):
-        with loaded:
-            names = [name for name in (*_KEYS, *loaded.files) if name in loaded.files]
-            if not names or (len(loaded.files) > 1 and names[0] not in _KEYS):
-                raise ValueError(f"it holds {', '.join(loaded.files) or 'nothing'}; name the cloud 'points'")
-            loaded = loaded[names[0]]
-    if loaded.ndim == 2 and loaded.shape[0] == 3 != loaded.shape[1]:
-        loaded = loaded.T
-    if loaded.ndim != 2 or loaded.shape[1] < 3 or loaded.dtype.kind not in "fiu":
-        raise ValueError(f"it holds {loaded.dtype} {loaded.shape}; numbers (N, 3), or more columns, were expected")
-    return np.asarray(loaded[:, :3], dtype=np.float64)
-
-
-def _from_text(path: Path) -> np.ndarray:
-    text = path.read_text(encoding="utf-8-sig", errors="replace").replace(",", " ").replace(";", " ")
-    lines = [line for line in text.splitlines() if line.split("#")[0].strip() and not line.startswith("//")]
-    for _ in range(_HEADER):
-        if lines and not _is_point(lines[0]):
-            del lines[0]
-    if not lines:
-        raise ValueError("no line holds x, y, z")
-    return np.loadtxt(io.StringIO("\n".join(lines)), usecols=(0, 1, 2), ndmin=2)
-
-
-def _is_point(line: str) -> bool:
-    try:
-        return len([float(word) for word in line.split()[:3]]) == 3
-    except ValueError:
-        return False
-
-
-def _from_trimesh(path: Path, suffix: str) -> tuple[np.ndarray, np.ndarray | None]:
-    import trimesh  # imported here because that takes a second
-
-    with path.open("rb") as file:
-        parts = list(trimesh.load_scene(file, file_type=suffix[1:], process=False).geometry.values())
-    meshes = [part for part in parts if len(getattr(part, "faces", ()))]
-    if meshes:
-        mesh: Any = trimesh.util.concatenate(meshes) if len(meshes) > 1 else meshes[0]
-        return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
-    if suffix != ".ply":
-        raise ValueError("it has no faces; save a cloud as PLY, XYZ or NPY")
-    points = [np.asarray(part.vertices, dtype=np.float64) for part in parts if len(getattr(part, "vertices", ()))]
-    return np.concatenate(points or [np.empty((0, 3))]), None

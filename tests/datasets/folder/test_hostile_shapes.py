@@ -1,0 +1,177 @@
+"""Meshes and clouds that claim too much, name other files or are damaged: one error each, in little time and memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from fuzzing import CASES, fuzz, measured_peak, through_file
+from own_files import TETRAHEDRON, box
+from PIL import EpsImagePlugin
+
+from zoo.datasets.folder.readers import read_shape
+from zoo.datasets.folder.shape_files import read_cloud
+from zoo.errors import ZooError
+
+OFF = [
+    TETRAHEDRON.encode(),
+    box(1, 2, 3).encode(),
+    b"4OFF2 0 0\n# c\n0 0 0 1\n1 1 1 2\n",
+    b"COFF\r\n3 1 0\r\n" + b"0 0 1e-3 9 9 9 9\r\n1 0 0\r\n" + b"0 1 1\r\n3 0 1 2 7\r\n",
+]
+CUBE = trimesh.creation.box((1.0, 2.0, 4.0))
+POINTS = np.random.default_rng(0).normal(size=(12, 3)).round(3)
+
+
+def obj() -> list[bytes]:
+    square = "v {0} 0 0\nv {0} 1 0\nv {0} 1 1\nv {0} 0 1\nvt 0 0\nvn 0 0 1\n"
+    parts = "mtllib a.mtl\no one\n" + square.format(0) + "usemtl red\nf 1/1/1 2/1/1 3/1/1 4/1/1\no two\n"
+    return [
+        CUBE.export(file_type="obj").encode(),
+        (parts + square.format(2) + "f -4 -3 -2\nf 5//1 6//1 7//1\n").encode(),
+    ]
+
+
+def stl() -> list[bytes]:
+    return [CUBE.export(file_type="stl"), CUBE.export(file_type="stl_ascii").encode()]
+
+
+def ply() -> list[bytes]:
+    coloured = CUBE.copy()
+    coloured.visual.vertex_colors = np.arange(32, dtype=np.uint8).reshape(8, 4)
+    mixed = "ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\nproperty float z\n"
+    mixed += "element face 2\nproperty list uchar int vertex_indices\nend_header\n"
+    mixed += "0 0 0\n1 0 0\n1 1 0\n0 1 1\n3 0 1 2\n4 0 1 2 3\n"
+    cloud = trimesh.PointCloud(POINTS).export(file_type="ply")
+    return [coloured.export(file_type="ply"), coloured.export(file_type="ply", encoding="ascii"), cloud, mixed.encode()]
+
+
+def text() -> list[bytes]:
+    rows = "\n".join(" ".join(map(str, row)) for row in POINTS.tolist())
+    return [rows.encode(), f"\ufeff//X Y Z\n12\n{rows}".encode(), b"# c\nx,y,z\n" + rows.replace(" ", ",").encode()]
+
+
+def numpy(*, packed: bool) -> list[bytes]:
+    found = []
+    for array in (POINTS, POINTS.T.astype(np.float32), np.asfortranarray(POINTS * 100).astype(">i2")):
+        stream = io.BytesIO()
+        if packed:
+            np.savez_compressed(stream, points=array, label=3)
+        else:
+            np.save(stream, array)
+        found.append(stream.getvalue())
+    return found
+
+
+READERS = {
+    "off": OFF[:2] + OFF[3:], "obj": obj(), "stl": stl(), "ply": ply(), "xyz": text(), "npy": numpy(packed=False),
+    "npz": numpy(packed=True),
+}  # fmt: skip
+WORDS = {
+    "off": [b"OFF", b"4", b"\n", b"#", b"nan"], "obj": [b"f ", b"v ", b"/", b"//", b"o a", b"\\\n", b"-1", b"usemtl x"],
+    "stl": [b"solid", b"endsolid", b"vertex", b"facet normal"], "xyz": [b"\n", b"#", b"//", b",", b";"],
+    "ply": [b"element face 9", b"property list uchar int x", b"property list double double s", b"binary_big_endian"],
+    "npy": [b"'<f8'", b"'|O'", b"True", b"(", b"{"], "npz": [b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cases", CASES)
+@pytest.mark.parametrize("suffix", READERS)
+def test_no_file_harms(ram: Path, suffix: str, cases: int) -> None:
+    fuzz(through_file(ram / f"a.{suffix}", read_shape), READERS[suffix], cases, words=WORDS[suffix])
+
+
+@pytest.mark.parametrize("suffix", ["off", "obj"])
+def test_no_file_harms_what_samples_it(ram: Path, suffix: str) -> None:
+    fuzz(through_file(ram / f"a.{suffix}", lambda path: read_cloud(path, 16)), READERS[suffix], 60, words=WORDS[suffix])
+
+
+@pytest.mark.parametrize("name", ["mtl", "eps"])
+def test_a_mesh_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Not the materials it names, which may be pipes, nor their textures, which may be programs for Ghostscript."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", str(ghostscript))
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    folder = tmp_path / "deep" / "in"
+    folder.mkdir(parents=True)
+    if name == "mtl":
+        os.mkfifo(tmp_path / "a.mtl")  # a reader would wait
+    else:
+        (tmp_path / "a.mtl").write_text("newmtl red\nmap_Kd a.png\nmap_Kd ../../a.png\n")
+    lines = "mtllib ../../a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nusemtl red\nf 1/1 2/1 3/1\n"
+    (folder / "a.obj").write_text(lines)
+    ply = (
+        CUBE.export(file_type="ply", encoding="ascii")
+        .decode()
+        .replace("element v", "comment TextureFile ../../a.png\nelement v", 1)
+    )
+    (folder / "a.ply").write_text(ply)
+    assert len(read_shape(folder / "a.obj")[0]) == 3
+    assert len(read_shape(folder / "a.ply")[0]) == 8
+    assert not (tmp_path / "ran").exists()
+
+
+def zipped(path: Path, method: int, content: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("points.npy", content)
+    return path
+
+
+def test_arrays_that_claim_too_much_are_refused(tmp_path: Path) -> None:
+    zeros = io.BytesIO()
+    np.save(zeros, np.zeros((2**20, 3)))
+    large = (
+        np.lib.format.magic(1, 0)
+        + b"\x7d\0"
+        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (3000000000000, 3), }".ljust(124)
+        + b"\n"
+    )
+    (tmp_path / "large.npy").write_bytes(large)
+    (tmp_path / "ends.npy").write_bytes(large.replace(b"3000000000000", b"300000       "))
+    for path, message in [
+        (tmp_path / "large.npy", "announces float64 .3000000000000, 3., many more bytes than the file has"),
+        (tmp_path / "ends.npy", "announces float64 .300000, 3. and ends after 0 bytes of 7200000"),
+        (zipped(tmp_path / "a.npz", zipfile.ZIP_DEFLATED, zeros.getvalue()), "many more bytes than the file has"),
+        (zipped(tmp_path / "b.npz", zipfile.ZIP_BZIP2, zeros.getvalue()), "packed by another method than numpy's"),
+        (zipped(tmp_path / "c.npz", zipfile.ZIP_LZMA, zeros.getvalue()), "packed by another method than numpy's"),
+    ]:
+        with (
+            measured_peak() as grown,
+            pytest.raises(ZooError, match=rf"{path.name} is no readable NP[YZ] file: .*{message}"),
+        ):
+            read_shape(path)
+        assert grown[0] < 2**24
+
+
+@pytest.mark.parametrize("suffix", ["off", "obj", "stl", "ply", "xyz", "npy", "npz"])
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"device.{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(ZooError, match=rf"cannot read .*{name}\.{suffix}: it is no ordinary file"):
+            read_shape(tmp_path / f"{name}.{suffix}")
+
+
+def test_damage_within_a_mesh_is_found(tmp_path: Path) -> None:
+    """Neither faces of vertices that are not there, nor lines that numpy reads up to the damage."""
+    square = "v 0 0 0\nv 1 0 0\nv 1 1 0\n"
+    header = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n0 0 0\n1 0 0\n1 1 0\n"
+    for name, content in [
+        ("a.obj", square + "f 1 2 9\n"),
+        ("b.obj", square + "f 1 2 x\n"),
+        ("c.obj", square + "f 1 2\n"),
+        ("a.ply", header + "3 0 1 9\n"),
+        ("b.ply", header + "3 0 1 -1\n"),
+        ("c.ply", header.replace("1 1 0", "1 l 0") + "3 0 1 2\n"),
+    ]:
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ZooError, match=rf"{name} is no readable"):
+            read_shape(tmp_path / name)
