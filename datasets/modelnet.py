@@ -38,7 +38,7 @@ from zoo.datasets.files import (
 from zoo.datasets.loading import DATA_DIR, find_folder
 from zoo.datasets.meshes import kept_clouds, sample_meshes
 from zoo.datasets.registry import DatasetInfo, Source, check_split, dataset_info, register_dataset
-from zoo.errors import ZooError
+from zoo.errors import ZooError, excerpt
 from zoo.utils import progress_bar, say
 
 STORED_POINTS = 2048  # sampled from a mesh, and read of a text cloud (the first of 10000): as many as Stanford's have
@@ -139,7 +139,7 @@ def read_text(folder: Path, split: str, info: DatasetInfo, classes: tuple[str, .
         name = sample.rpartition("_")[0]  # night_stand_0001 is a night_stand
         if name in samples:
             if PureWindowsPath(sample).name != sample:
-                raise ZooError(f"{listed} holds {sample!r}; names as {name}_0001 were expected")
+                raise ZooError(f"{listed} holds {excerpt(sample)}; names as {name}_0001 were expected")
             samples[name].append(folder / name / f"{sample}.txt")
     samples = {name: paths for name, paths in samples.items() if paths}
     _check_complete(listed, classes, samples)

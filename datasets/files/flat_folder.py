@@ -9,7 +9,7 @@ from pathlib import Path
 from zoo.datasets.files.images import IMAGE_SUFFIXES
 from zoo.datasets.files.listing import is_junk, list_folders
 from zoo.datasets.files.lists import read_lines
-from zoo.errors import ZooError
+from zoo.errors import ZooError, excerpt
 
 ILSVRC_VAL = "ILSVRC2012_val_"  # its images are numbered ILSVRC2012_val_00000001.JPEG to ..._00050000.JPEG
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
@@ -66,7 +66,7 @@ def _annotations(path: Path) -> dict[str, str]:
     """Lines of the name of a file, its class, and perhaps more; with spaces, tabs or commas between them."""
     words = [line.replace(",", " ").split() for line in read_lines(path)]
     if short := next((" ".join(line) for line in words if len(line) < 2), None):
-        raise ZooError(f"{path} holds the line {short!r}; the name of an image and its class were expected")
+        raise ZooError(f"{path} holds the line {excerpt(short)}; the name of an image and its class were expected")
     return {Path(line[0]).stem: line[1] for line in words if line[0] != "ImageId"}  # the header of Kaggle's
 
 
@@ -81,7 +81,7 @@ def _ground_truth(path: Path) -> dict[str, str]:
             )
         wnids = _wnids(meta)
         if unknown := next((line for line in lines if line not in wnids), None):
-            raise ZooError(f"{path} holds {unknown!r}, which is no class of {meta}")
+            raise ZooError(f"{path} holds {excerpt(unknown)}, which is no class of {meta}")
         lines = [wnids[line] for line in lines]
     return {f"{ILSVRC_VAL}{number:08}": wnid for number, wnid in enumerate(lines, start=1)}
 

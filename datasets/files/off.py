@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import ZooError, first_line
+from zoo.errors import ZooError, excerpt, first_line
 from zoo.utils import read_file
 
 LARGEST = 1e12  # coordinates beyond it are an error: the squares of their squares leave float32's range
@@ -55,7 +55,8 @@ def _parse(rows: list[_Row]) -> tuple[np.ndarray, np.ndarray]:
     if keyword := _KEYWORD.match(words[0]):
         prefix = keyword[1].upper()
         if words[0] == "nOFF" or "BINARY" in (word.upper() for word in words[1:]):
-            raise ValueError(f"line {number} announces {' '.join(words)!r}; text in three dimensions was expected")
+            announced = excerpt(" ".join(words))
+            raise ValueError(f"line {number} announces {announced}; text in three dimensions was expected")
         rest = [word for word in (words[0][keyword.end() :], *words[1:]) if word]
         rows = [(number, rest), *rows[1:]] if rest else rows[1:]
     if not rows or not all(word.isdecimal() for word in rows[0][1][:2]) or len(rows[0][1]) < 2:
@@ -63,7 +64,8 @@ def _parse(rows: list[_Row]) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"line {rows[0][0] if rows else number + 1} was expected to hold {what} and does not")
     vertices, faces = (int(word) for word in rows[0][1][:2])
     if len(rows) - 1 < vertices + faces:
-        raise ValueError(f"{vertices} vertices and {faces} faces are announced, {len(rows) - 1} lines follow")
+        announced = f"{excerpt(vertices)} vertices and {excerpt(faces)} faces"
+        raise ValueError(f"{announced} are announced, {len(rows) - 1} lines follow")
     places = _vertices(rows[1 : 1 + vertices], homogeneous="4" in prefix)
     return places, _triangles(rows[1 + vertices : 1 + vertices + faces], vertices)
 
@@ -85,7 +87,7 @@ def _vertices(rows: list[_Row], *, homogeneous: bool) -> np.ndarray:
     fits = (np.abs(places) <= LARGEST).all(axis=1)  # NaN does not
     if not fits.all():
         number, words = rows[int(fits.argmin())]
-        vertex = " ".join(words[:columns])
+        vertex = excerpt(" ".join(words[:columns]), str)
         raise ValueError(f"line {number} holds the vertex {vertex}; coordinates are finite, and at most {LARGEST:g}")
     return places
 
@@ -106,7 +108,7 @@ def _triangles(rows: list[_Row], vertices: int) -> np.ndarray:
         except ValueError as error:
             raise ValueError(f"line {number} holds no face: {error}") from error
         if count < 1 or len(corners) < count:
-            raise ValueError(f"line {number} announces a face of {count} corners and names {len(corners)}")
+            raise ValueError(f"line {number} announces a face of {excerpt(count)} corners and names {len(corners)}")
         if not 0 <= min(corners) <= max(corners) < vertices:
             raise ValueError(f"line {number}: a face names a vertex that is not there; {vertices} are, counted from 0")
         triangles += [(corners[0], b, c) for b, c in itertools.pairwise(corners[1:])]

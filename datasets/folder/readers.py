@@ -19,7 +19,7 @@ import numpy as np
 
 from zoo.datasets.files import LARGEST, array_limit, check_regular, read_off
 from zoo.datasets.folder.listing import SHAPE_SUFFIXES
-from zoo.errors import ZooError, first_line
+from zoo.errors import ZooError, excerpt, first_line
 from zoo.utils import read_file
 
 _LIMIT = 2**30  # bytes of a file that is read whole
@@ -70,7 +70,7 @@ def _from_numpy(path: Path) -> np.ndarray:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             names = [name for name in (*_KEYS, *members) if name in members]
             if not names or (len(members) > 1 and names[0] not in _KEYS):
-                raise ValueError(f"it holds {', '.join(members) or 'nothing'}; name the cloud 'points'")
+                raise ValueError(f"it holds {excerpt(', '.join(members) or 'nothing', str)}; name the cloud 'points'")
             if members[names[0]].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError("it is packed by another method than numpy's; write it with numpy.savez_compressed")
             with archive.open(members[names[0]]) as member:
