@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from zoo import store
@@ -16,16 +16,20 @@ def default_folders() -> tuple[Path, ...]:
     return store.package_dir(), store.user_dir(), ROOT / "mirror"
 
 
+def cards_in(folder: Path) -> Iterator[tuple[Path, Card]]:
+    """The cards of a folder with their files, by name."""
+    for path in sorted(folder.glob("[!.]*.json")):
+        if path.name != store.INDEX:
+            yield path, store.read_card(path)
+
+
 def entries(folders: Iterable[Path]) -> tuple[dict[str, Card], list[str]]:
     """The cards of these folders by name, and a sentence for every other checkpoint that has the name of one; the first
     of a name counts."""
     first: dict[str, tuple[Card, Path]] = {}
     sentences = []
     for folder in folders:
-        for path in sorted(folder.glob("[!.]*.json")):
-            if path.name == store.INDEX:
-                continue
-            card = store.read_card(path)
+        for path, card in cards_in(folder):
             other, place = first.setdefault(card.name, (card, folder))
             if other.saved != card.saved:
                 sentences.append(f"{path} is not timed: {place} has another {card.name}")

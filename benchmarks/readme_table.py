@@ -14,10 +14,9 @@ from pathlib import Path
 
 import click
 from answers import answers_of
-from card_times import entries
+from card_times import cards_in, entries
 from table3 import markdown, rows
 
-from zoo import store
 from zoo.cards import Accuracy, Card, Forward, parse_name
 from zoo.datasets import dataset_title, datasets_by_difficulty
 from zoo.display import in_families, interval, percent, quantity, speedup
@@ -37,10 +36,7 @@ def cards_of(root: Path) -> list[tuple[Card, str]]:
     """
     cards: dict[str, tuple[Card, str]] = {}
     for folder, place in ((root / "zoo" / "checkpoints", "shipped"), (root / "mirror", "mirror")):
-        for path in sorted(folder.glob("[!.]*.json")):
-            if path.name == store.INDEX:
-                continue
-            card = store.read_card(path)
+        for path, card in cards_in(folder):
             where = place if (folder / card.saved.name).is_file() else "its command"
             if cards.setdefault(card.name, (card, where))[0] != card:
                 raise ZooError(f"{path} is not the card that is shipped as {card.name}: remove it, or rename the entry")

@@ -36,9 +36,8 @@ def seconds(call: Callable[[], object], rounds: int) -> float:
 
 def exponent(sizes: list[int], times: list[float]) -> float:
     """Least-squares slope of log seconds against log size over the larger half."""
-    x = torch.tensor([math.log(n) for n in sizes[len(sizes) // 2 :]])
-    y = torch.tensor([math.log(t) for t in times[len(times) // 2 :]])
-    return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+    half = len(sizes) // 2
+    return statistics.linear_regression([math.log(n) for n in sizes[half:]], [math.log(t) for t in times[half:]]).slope
 
 
 @click.command()
