@@ -23,7 +23,7 @@ from torchvision.ops.misc import SqueezeExcitation
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.registry import register_model
-from zoo.models.surgery import set_widths
+from zoo.models.surgery import set_torchvision_widths
 
 
 class _Inverted:
@@ -120,14 +120,6 @@ class _MobileNet(nn.Module):
         stages.append(Stage("pool", lambda x: x.mean((2, 3)), ()))
         return stages + [Stage(f"classifier.{i}", layer, (layer,)) for i, layer in enumerate(self.classifier)]
 
-    def _set_widths(self, widths: Mapping[str, int] | None) -> None:
-        if not widths:
-            return
-        set_widths(self, dict(widths))
-        for module in self.modules():  # torchvision's initialisation again, for the fan-out of the narrow layers
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
-
 
 class MobileNetV2(_MobileNet, mobilenetv2.MobileNetV2):  # type: ignore[misc]
     """Images x (B, 3, H, W) -> logits (B, num_classes)."""
@@ -141,7 +133,7 @@ class MobileNetV3(_MobileNet, mobilenetv3.MobileNetV3):  # type: ignore[misc]
 def mobilenet_v2(*, num_classes: int = 1000, widths: Mapping[str, int] | None = None) -> MobileNetV2:
     """torchvision's MobileNetV2 1.0, or with narrower layers by `widths` (group name -> number of neurons)."""
     model = MobileNetV2(num_classes=num_classes)
-    model._set_widths(widths)
+    set_torchvision_widths(model, widths)
     return model
 
 
@@ -160,5 +152,5 @@ def mobilenet_v3_large(*, num_classes: int = 1000, widths: Mapping[str, int] | N
 def _v3(arch: str, num_classes: int, widths: Mapping[str, int] | None) -> MobileNetV3:
     setting, last_channel = mobilenetv3._mobilenet_v3_conf(arch)
     model = MobileNetV3(setting, last_channel, num_classes=num_classes)
-    model._set_widths(widths)
+    set_torchvision_widths(model, widths)
     return model

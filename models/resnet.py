@@ -16,7 +16,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from zoo.models.groups import NeuronGroup, Reader, Stage, widths_of
 from zoo.models.registry import register_model
-from zoo.models.surgery import set_widths
+from zoo.models.surgery import set_torchvision_widths
 
 
 class ResNet34(ResNet):  # type: ignore[misc]
@@ -24,11 +24,7 @@ class ResNet34(ResNet):  # type: ignore[misc]
 
     def __init__(self, widths: Mapping[str, int] | None = None, *, num_classes: int = 1000) -> None:
         super().__init__(BasicBlock, [3, 4, 6, 3], num_classes=num_classes)
-        if widths:
-            set_widths(self, dict(widths))
-            for module in self.modules():  # torchvision's initialisation again, for the fan-out of the narrow layers
-                if isinstance(module, nn.Conv2d):
-                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        set_torchvision_widths(self, widths)
 
     def _blocks(self) -> list[tuple[str, BasicBlock]]:
         layers = (("layer1", self.layer1), ("layer2", self.layer2), ("layer3", self.layer3), ("layer4", self.layer4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +29,15 @@ def set_widths(model: nn.Module, widths: dict[str, int]) -> None:
             # The groups are read again for each name, because the columns of one depend on the widths of others.
             group = next(group for group in groups_of(model) if group.name == name)
             prune_group(group, torch.arange(width, device="cpu"))
+
+
+def set_torchvision_widths(model: nn.Module, widths: Mapping[str, int] | None) -> None:
+    """`set_widths` of a new network of torchvision's, initialised again for the fan-out of its narrow convolutions."""
+    if widths:
+        set_widths(model, dict(widths))
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 @torch.no_grad()
