@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from fuzzing import CASES, fuzz
 from http_mirror import Mirror
 from store_entries import make, write_index
 
@@ -275,3 +276,19 @@ def test_without_the_package_it_says_what_to_type(signed: Path, monkeypatch: pyt
         zoo.download("a", mirror=signed)
     monkeypatch.delenv("ZOO_VERIFY_WITH")
     assert zoo.download("a", mirror=signed).exists()  # a signature that nobody asks for is no hindrance
+
+
+@pytest.mark.parametrize("cases", CASES)
+def test_no_damaged_signature_or_index_harms_or_is_taken(signed: Path, tmp_path: Path, cases: int) -> None:
+    index, signature = (signed / "index.json").read_bytes(), (signed / "index.json.minisig").read_bytes()
+    _, first, *rest = signature.splitlines()
+
+    def verify(index_now: bytes, signature_now: bytes) -> None:
+        spoiled(signed, signature_now)
+        signatures.check_signature(str(signed), "index.json", index_now, str(tmp_path / "zoo.pub"))
+        # The first line of a signature is a comment that nothing vouches for.
+        assert index_now == index
+        assert signature_now.splitlines()[1:] == [first, *rest]
+
+    print(fuzz(lambda data: verify(index, data), [signature], cases))
+    print(fuzz(lambda data: verify(data, signature), [index], cases))

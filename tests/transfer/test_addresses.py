@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from http_mirror import Mirror
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from store_entries import MODELNET
 
 import zoo
@@ -51,6 +53,34 @@ def test_no_error_has_the_password(address: str) -> None:
     with pytest.raises(ZooError) as odd:
         zoo.download("net", mirror=[address, 7])  # type: ignore[list-item]
     assert "s3cr3t" not in str(odd.value)
+
+
+def check_password(before: str, after: str, form: str) -> None:
+    address = form.format(f"{before}s3cr3t{after}")
+    with pytest.raises(FetchError) as caught:
+        download_bytes(address, "index.json")
+    assert "s3cr3t" not in f"{redact(address)} {''.join(traceback.format_exception(caught.value))}"
+
+
+ENDS = ["{}@127.0.0.1:1/x", "{}@[::1", "{}@", "{}@127.0.0.1:1?x"]
+PASSWORDS = given(
+    st.text(max_size=20),
+    st.text(max_size=20),
+    st.sampled_from(["{}@127.0.0.1:1/x", "{}@[::1", "{}@", "{}@127.0.0.1:1?x"]),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@PASSWORDS
+def test_no_password_is_shown(before: str, after: str, form: str) -> None:
+    check_password(before, after, f"http://localhost:{form}")
+
+
+@pytest.mark.slow
+@settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@PASSWORDS
+def test_no_password_is_shown_of_many(before: str, after: str, form: str) -> None:
+    check_password(before, after, f"http://localhost:{form}")
 
 
 @pytest.mark.parametrize("proxy", SECRET[:11])
