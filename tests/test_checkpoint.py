@@ -291,3 +291,10 @@ def test_kill_minus_nine_while_saving_leaves_a_whole_file(tmp_path: Path) -> Non
         if torch.equal(whole.hidden1.weight, loaded.hidden1.weight):
             return
     raise AssertionError(f"the file holds none of the networks {saved} and {saved + 1}")
+
+
+def test_a_network_without_inputs_is_refused(path: Path) -> None:
+    header = {**ARCH, "options": {"in_features": 0}, "widths": {"hidden1": 7, "hidden2": 4}}
+    save_file(net().state_dict(), path, {"zoo": json.dumps(header)})
+    with pytest.raises(ZooError, match=r"a network in which hidden1\.weight has no numbers"):
+        checkpoint.load(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import torch
 
@@ -87,7 +87,7 @@ class Claims:
         kind, key, _, numel, *_ = identity[1:] if isinstance(identity, tuple) and len(identity) >= 5 else (None,) * 4
         if not (_is_class(kind) and isinstance(key, str) and type(numel) is int and numel >= 0):
             raise RefusedPickleError("it has a storage without a type, a key or a size")
-        name = kind.path.rpartition(".")[2].removesuffix("Storage")  # type: ignore[attr-defined]  # a class, see above
+        name = kind.path.rpartition(".")[2].removesuffix("Storage")
         size = numel * _ITEM_BYTES.get(name, max(_ITEM_BYTES.values()))
         self.storages[key] = max(size, self.storages.get(key, 0))
         all_together = self.records is None and sum(self.storages.values()) > self.size
@@ -109,7 +109,7 @@ class Claims:
         elif path == _TYPED:
             if len(arguments) != 4 or not _is_class(first) or not isinstance(arguments[2], tuple):
                 raise _unusual(path)
-            self.call(first.path, arguments[2], made)  # type: ignore[union-attr]  # a class, see above
+            self.call(first.path, arguments[2], made)
         elif path == _SPARSE:
             parts = arguments[1] if len(arguments) == 2 and isinstance(arguments[1], tuple) else ()
             if any(isinstance(part, Placeholder) and part.repeats for part in parts):  # they would all be checked
@@ -168,7 +168,7 @@ def _repeats(storage: object = None, offset: object = 0, size: object = None, st
         raise RefusedPickleError("a tensor in it has no storage or no shape")
     if len(size) > _MAX_AXES or any(type(number) is not int or number < 0 for number in (offset, *size, *stride)):
         raise RefusedPickleError(f"a tensor in it has a shape that is not one of at most {_MAX_AXES} whole numbers")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))  # type: ignore[operator]
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if 0 not in size and last >= numel:
         raise RefusedPickleError(f"a tensor of the shape {list(size)} in it reaches beyond its numbers")
     return math.prod(size) > numel
@@ -184,7 +184,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, Placeholder) and value.path in _TEXTS
 
 
-def _is_class(value: object) -> bool:
+def _is_class(value: object) -> TypeGuard[type[Placeholder]]:
     return isinstance(value, type) and issubclass(value, Placeholder)
 
 

@@ -69,7 +69,7 @@ def _checked(path: Path) -> Iterator[Any]:
             yield data
 
 
-def _check(path: Path, unpickler: InertUnpickler) -> object:
+def _check(path: Path, unpickler: InertUnpickler) -> Any:
     """The content of a pickle; RefusedPickleError where a foreign class or function is in it, with its key."""
     try:
         content = unpickler.load()

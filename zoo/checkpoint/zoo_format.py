@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,12 @@ def load(
             reason = excerpt(first_line(error), str)
             raise ZooError(f"{path}: its header describes no network that can be built: {reason}") from error
 
-    with torch.device("meta"):  # a false header costs no memory: the weights are compared before anything is allocated
+    # A false header costs no memory: the weights are compared before anything is allocated.
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on layers without inputs, which are refused
         skeleton = build(header["num_classes"])
+    if empty := [name for name, parameter in skeleton.named_parameters() if not parameter.numel()]:
+        raise ZooError(f"{path}: its header describes a network in which {empty[0]} has no numbers")
     check_fit(skeleton, state, source=str(path))
     check_finite(state, source=str(path))
     check_dense_size(header["arch"], header["num_classes"], header["options"], state, source=str(path))
