@@ -21,7 +21,8 @@ from zoo.transfer import offline, quarantine
 from zoo.utils import expand_path, sha256_of
 
 _LOG = logging.getLogger("zoo")
-T, C = TypeVar("T"), TypeVar("C")
+T = TypeVar("T")
+C = TypeVar("C")
 Mirrors = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
