@@ -17,7 +17,7 @@ from zoo import checkpoint, models, store
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.file_entry import load_entry
-from zoo.store import bundles, entries, local_path, mirrors, publishing, transaction
+from zoo.store import bundles, entries, local_path, mirrors, publishing, removal, transaction
 from zoo.store import store as by_name
 from zoo.workflows import RunOptions, save_entry
 from zoo.workflows import save as saving
@@ -172,6 +172,17 @@ def test_an_entry_that_was_replaced_after_the_question_is_kept(tmp_path: Path) -
     assert zoo.info("net") == new
     assert len(store.remove(new)) == 2
     assert store.remove(new) == []
+
+
+def test_an_entry_that_comes_or_goes_while_its_name_is_looked_up_is_the_users_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Card] = []
+    at_first_call(monkeypatch, removal, "resolve_name", lambda: made.append(make(store.user_dir(), NAME)))
+    assert store.user_entries([NAME]) == made
+    at_first_call(monkeypatch, removal, "read_card", lambda: store.remove(made[0]))
+    with pytest.raises(ZooError, match=r"no model 'net\.shapes': another process has removed it"):
+        store.user_entries([NAME])
 
 
 def test_what_a_living_process_is_about_to_write_is_not_cleaned() -> None:

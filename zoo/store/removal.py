@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from zoo.cards import MAX_CARD, Card, check_name_text, resolve_name
 from zoo.errors import ZooError
-from zoo.store.folders import card_files, entry_folders, is_shipped, user_dir
+from zoo.store.folders import card_files, entry_folders, is_shipped, is_user_entry, user_dir
 from zoo.store.store import cards
 from zoo.store.transaction import delete, entry_lock, recover
 from zoo.store.verify import read_card
@@ -27,7 +28,7 @@ def user_entries(names: Sequence[str]) -> list[Card]:
         ZooError: a name is that of a shipped or downloaded entry, or of none, or its card cannot be read.
     """
     own = user_entry_names()
-    return [read_card(user_dir() / f"{name}.json") for name in dict.fromkeys(_resolve(name, own) for name in names)]
+    return [_card_of(name) for name in dict.fromkeys(_resolve(name, own) for name in names)]
 
 
 def children_of(names: Sequence[str]) -> list[str]:
@@ -57,6 +58,16 @@ def remove(card: Card) -> list[Path]:
         return delete(folder, card.name, expected=card)
 
 
+def _card_of(name: str) -> Card:
+    path = user_dir() / f"{name}.json"
+    try:
+        return read_card(path)
+    except ZooError:
+        if os.path.lexists(path):
+            raise
+        raise ZooError(f"no model {name!r}: another process has removed it") from None
+
+
 def _resolve(name: str, own: Sequence[str]) -> str:
     check_name_text(name)
     try:
@@ -65,5 +76,7 @@ def _resolve(name: str, own: Sequence[str]) -> str:
         other = cards().meaning(name)
         if other is None:
             raise ZooError(str(error) if own else f"no model {name!r}: you have no entries of your own") from None
+        if is_user_entry(other):  # another process has just made it
+            return other
         how = "it came with the package" if is_shipped(other) else f"it was downloaded: type zoo cache clean {other}"
         raise ZooError(f"{other} is no entry of your own; {how}") from None
