@@ -43,8 +43,12 @@ def entry_lock(folder: Path, name: str, *, wait: bool = True) -> Iterator[None]:
 def recover(folder: Path) -> None:
     """Remove what killed processes left of all entries of a folder. Entries that others work on are left to them."""
     old_note = folder / _MIRRORS_NOTE
-    left = {path.name.removesuffix(f".json{path.suffix}") for path in (folder / LOCKS).glob("*.json.lock")}
-    left |= {path.name.removesuffix(f".{_NOTE}") for path in (folder / LOCKS).glob(f"*.{_NOTE}")}
+    try:
+        files = os.listdir(folder / LOCKS)
+    except OSError:  # there is none, most often
+        files = []
+    endings = (".json.lock", f".{_NOTE}")
+    left = {file.removesuffix(ending) for ending in endings for file in files if file.endswith(ending)}
     noted = _noted(old_note)
     for name in sorted(left | {str(entry_of(checkpoint)) for checkpoint in noted}):
         with suppress(TimeoutError, OSError), entry_lock(folder, name, wait=False):
