@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-import zlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from zoo.datasets.files.images import IMAGE_SUFFIXES
 from zoo.datasets.files.listing import is_junk, list_folders
 from zoo.datasets.files.lists import read_lines
-from zoo.errors import ZooError, excerpt
+from zoo.errors import ZooError, excerpt, first_line
+from zoo.utils import read_file
 
 ILSVRC_VAL = "ILSVRC2012_val_"  # its images are numbered ILSVRC2012_val_00000001.JPEG to ..._00050000.JPEG
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 PLACES = ("", "ILSVRC2012_devkit_t12/data", "devkit/data", "data")
+
+_META_SECONDS = 60
+_READ_META = """
+import json, sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (2**32, resource.getrlimit(resource.RLIMIT_AS)[1]))
+except (ImportError, ValueError, OSError):
+    pass  # a system without limits
+from scipy.io import loadmat
+synsets = loadmat(sys.argv[1], squeeze_me=True, variable_names=["synsets"])["synsets"]
+print(json.dumps({int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}))
+"""
 
 # torchvision unpacks both archives and sorts the images into class folders.
 UNPACK = (
@@ -88,16 +106,20 @@ def _ground_truth(path: Path) -> dict[str, str]:
 
 def _wnids(meta: Path) -> dict[str, str]:
     """Number of each class in the devkit, as text -> its WordNet ID."""
+    if importlib.util.find_spec("scipy") is None or importlib.util.find_spec("scipy.io") is None:
+        raise ZooError(f"{meta} is read with scipy, which is not installed: pip install scipy")
     try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise ZooError(f"{meta} is read with scipy, which is not installed: pip install scipy") from error
-    try:
-        synsets = loadmat(str(meta), squeeze_me=True)["synsets"]
-        return {str(int(synset["ILSVRC2012_ID"])): str(synset["WNID"]) for synset in synsets}
-    except (MatReadError, zlib.error, OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise ZooError(f"{meta} is no readable {META} of the devkit: {error}") from error
+        read_file(meta)  # an ordinary file of bounded size
+        # In a process of its own, because scipy crashes on damaged files, and takes what memory they claim.
+        child = subprocess.run(
+            [sys.executable, "-c", _READ_META, str(meta)], capture_output=True, text=True, timeout=_META_SECONDS,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        )  # fmt: skip
+        if child.returncode:
+            raise ValueError((child.stderr.strip().splitlines() or ["scipy crashes on it"])[-1])
+        return {str(number): str(wnid) for number, wnid in json.loads(child.stdout).items()}
+    except (ZooError, ValueError, OSError, subprocess.TimeoutExpired) as error:
+        raise ZooError(f"{meta} is no readable {META} of the devkit: {first_line(error)}") from error
 
 
 _READERS: dict[str, Callable[[Path], dict[str, str]]] = {
