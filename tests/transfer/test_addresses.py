@@ -19,7 +19,7 @@ from zoo import store
 from zoo.cli import main
 from zoo.datasets import load
 from zoo.errors import ZooError
-from zoo.transfer import FetchError, download_bytes, redact
+from zoo.transfer import FetchError, download_bytes, redact, redact_in
 
 # Addresses as people write them, with a password whose every part would be a secret.
 SECRET = [
@@ -112,6 +112,27 @@ def test_no_command_prints_the_password(
     page = CliRunner().invoke(main, ["info", "net", "--mirror", address])
     assert "zoo download net.modelnet10 --mirror " in page.output
     assert "s3cr3t" not in "\n".join([*said, page.output, caplog.text])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list ADDRESS", "info ADDRESS", "download ADDRESS", "download net --verify-with ADDRESS", "remove ADDRESS",
+        "cache clean ADDRESS", "publish x ADDRESS", "bundle --install ADDRESS", "convert ADDRESS --arch mlp --add x",
+        "train mlp --dataset modelnet10 --data-dir ADDRESS", "reprune mlp --weights ADDRESS --dataset shapes --eps 0.1",
+    ],
+)  # fmt: skip
+def test_an_address_in_the_place_of_another_word_is_not_shown_whole(words: str, mirror: Path) -> None:
+    shutil.copytree(mirror, store.user_dir())
+    said = CliRunner().invoke(main, words.replace("ADDRESS", "http://bob:x/s3cr3t@127.0.0.1:9/zoo").split()).output
+    assert "***@127.0.0.1:9/zoo" in said
+    assert "s3cr3t" not in said
+
+
+def test_the_rest_of_a_text_stays() -> None:
+    for text in ("hf://owner/nets@v1/zoo: gone; a@b, http://h/x", "me@work wrote 'https://cdn.example.org/p@1.0/x'."):
+        assert redact_in(text) == text
+    assert redact_in("(http://a:b@h/x), see 'ftp://c@d'") == "(http://***@h/x), see 'ftp://***@d'"
 
 
 def test_the_data_set_that_is_downloaded_is_named_without_the_password(

@@ -20,6 +20,7 @@ import click
 from zoo.cli.browse import download, info, list_
 from zoo.cli.sigterm import exit_on_sigint, install_sigterm_handler
 from zoo.errors import ZooError, suggest
+from zoo.transfer import redact_in
 from zoo.utils import make_streams_visible, visible_streams
 
 # Subcommands that are imported on use: name -> (module:function, line in `zoo --help`).
@@ -115,6 +116,9 @@ def _with_option_names(command: click.Command | None, message: str) -> str:
 
 class _CommandError(click.ClickException):
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact_in(message))  # an address typed where a name or a file belongs
 
 
 def _wait_for_first_process() -> None:

@@ -13,6 +13,7 @@ from zoo.cli.list_options import EPILOG, list_options
 from zoo.cli.params import FOLDER, entry_names, mirror_option
 from zoo.display import DEFAULT_COLUMNS, Query, parse_columns
 from zoo.errors import ZooError, visible
+from zoo.transfer import redact_in
 
 
 @click.command("list", short_help="List the entries on this machine, children under their parents.", epilog=EPILOG)
@@ -44,7 +45,7 @@ def list_(
         click.echo("the zoo is empty: make an entry with zoo train, or zoo download NAME --mirror M", err=True)
         return
     for remark in query.remarks(cards):
-        click.echo(remark, err=True)
+        click.echo(redact_in(remark), err=True)
 
 
 @click.command(short_help="Show an entry's card, its parent beside it.")

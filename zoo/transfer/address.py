@@ -9,6 +9,7 @@ HUGGING_FACE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-
 _PLAIN_HOST = re.compile(r"file://(localhost)?/|[a-z][a-z0-9+.-]*://[\w-]+(\.[\w-]+)+[/?#]", re.IGNORECASE)
 _NOT_A_PATH = re.compile(r"[^/\\]*://|(//)?[^/\\]{2,}:.*@", re.DOTALL)  # two letters: C: is a drive
 _SECRET = re.compile(r"(?P<scheme>(?:[a-z][a-z0-9+.-]*:)?//?)?.*(?:@|%40)", re.IGNORECASE | re.DOTALL)
+_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*:/{1,2}[^\s'\"]*@[^\s'\"]*?(?=[:;,.)]*(?:[\s'\"]|$))", re.IGNORECASE)
 _HIDDEN = "***"
 
 
@@ -26,3 +27,12 @@ def redact(address: str) -> str:
     if not _PLAIN_HOST.match(address) and (parts := _SECRET.match(address)):
         address = f"{parts['scheme'] or ''}{_HIDDEN}@{address[parts.end() :]}"
     return re.sub(r"([?#]).*", rf"\1{_HIDDEN}", address, flags=re.DOTALL)
+
+
+def redact_in(text: str) -> str:
+    """A text with its addresses redacted that hold a user name, such as one typed where a name or a file belongs.
+
+    >>> redact_in("there is no file 'http://bob:s3cret@host/x': try again")
+    "there is no file 'http://***@host/x': try again"
+    """
+    return _IN_TEXT.sub(lambda match: redact(match[0]), text)
