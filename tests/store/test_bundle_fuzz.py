@@ -28,8 +28,9 @@ def test_no_bundle_harms(empty_home: Path, ram: Path, cases: int, monkeypatch: p
 
     def read(path: Path) -> None:
         """What the installation of a bundle does, without the copies on the disk, which only cost time."""
-        for name in mirrors.fetch_index(str(path)):
-            mirrors.fetch_card(str(path), name)
+        mirror = mirrors.open_mirror(str(path))
+        for name in mirror.cards:
+            mirrors.fetch_card(mirror, name)
         for file in files:
             mirrors.download_bytes(str(path), file)
 

@@ -20,7 +20,7 @@ from zoo.datasets import download as data_sets
 from zoo.errors import ZooError
 from zoo.transfer import FetchError, Limits, download_bytes, download_file
 
-QUICK = Limits(window=0.25, least_bytes=1000, total=0.5, least_rate=100_000)
+QUICK = Limits(window=0.15, least_bytes=700, total=0.3, least_rate=100_000)
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 
