@@ -32,6 +32,7 @@ _OPTIONS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]] = {
 }
 
 
+_MAX_NAME = 200  # letters of the name of a tensor that are shown
 _MAX_MISFITS = 3  # names that are shown of each side; where no more differ, the first one is named with its shape
 
 
@@ -219,7 +220,8 @@ def _check_names(path: Path, arch: str, state: Mapping[str, Tensor], dense: nn.M
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:_MAX_MISFITS]) + (f" and {more} more" if (more := len(names) - _MAX_MISFITS) > 0 else "")
+    shown, more = ", ".join(name[:_MAX_NAME] for name in names[:_MAX_MISFITS]), len(names) - _MAX_MISFITS
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _share(state: Mapping[str, Tensor], arch: str) -> float:

@@ -38,6 +38,8 @@ SENTENCES = {
     "set_of_a_tensor_that_repeats": "it calls builtins.set as torch.save never does",
     "tuples_in_tuples": "tuples are nested more than 32 deep in it",
     "lists_without_end": "its lists and names take more than 2000000 steps to read",
+    "keys_with_one_hash": "it holds more than 4096 integers of more than 32 bits",
+    "long_names": "holds no weights: its keys are xxx",
     "classes_without_end": "the class a.0 stands in the way",
     "large_header": "has a header of 3060149 bytes",
     "shape_beyond_all_numbers": "holds a tensor that cannot be read",
@@ -69,6 +71,7 @@ def test_an_attack_on_the_memory_is_refused(outcomes: dict[str, tuple[int, int, 
     assert SENTENCES[name] in sentence
     assert "Error: " not in sentence
     assert "\n" not in sentence
+    assert len(sentence) < 1000
     # A pickle of nothing but empty lists takes 64 bytes for each of its own, until it is given up.
     assert grown < (24 << 20) + (40 if name == "lists_without_end" else 6) * size
     assert seconds < 20

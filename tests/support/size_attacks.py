@@ -279,6 +279,16 @@ def lists_without_end(folder: Path) -> Callable[[], object]:
 
 
 @attack
+def keys_with_one_hash(folder: Path) -> Callable[[], object]:
+    return saved(folder, {"model": mlp(), "a": {number * (2**61 - 1): None for number in range(1, 5000)}})
+
+
+@attack
+def long_names(folder: Path) -> Callable[[], object]:
+    return saved(folder, {"x" * (1 << 20): 1, "y": {"z" * (1 << 20): mlp()}})
+
+
+@attack
 def classes_without_end(folder: Path) -> Callable[[], object]:
     return zipped(folder, b"\x80\x02(" + b"".join(b"ca\n%d\n" % number for number in range(100_000)) + b"t.")
 

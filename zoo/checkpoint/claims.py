@@ -13,6 +13,7 @@ from typing import ClassVar, TypeGuard
 import torch
 
 _MAX_STEPS = 2_000_000  # reads of an operation or of its argument; a network with 1000 tensors takes 80 000
+_MAX_LONG = 4096  # integers beyond 32 bits: a million of them can be made to share one hash
 _MAX_AXES = 64  # torch's own limit in most places
 _ITEM_BYTES = {
     "Float": 4, "Double": 8, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
@@ -74,13 +75,19 @@ class Claims:
     def __init__(self, size: int, records: Mapping[str, int] | None = None) -> None:
         self.size, self.records = size, records
         self.storages: dict[str, int] = {}
-        self._steps = self._copied = 0
+        self._steps = self._copied = self._long = 0
 
     def step(self) -> None:
         """Count one operation of a pickle."""
         self._steps += 1
         if self._steps > _MAX_STEPS:
             raise RefusedPickleError(f"its lists and names take more than {_MAX_STEPS} steps to read")
+
+    def long_integer(self) -> None:
+        """Count an integer of more than 32 bits."""
+        self._long += 1
+        if self._long > _MAX_LONG:
+            raise RefusedPickleError(f"it holds more than {_MAX_LONG} integers of more than 32 bits")
 
     def storage(self, identity: object, made: Placeholder) -> None:
         """A storage by its persistent id: its bytes must be in the file."""

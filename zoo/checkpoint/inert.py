@@ -79,23 +79,33 @@ class _Operations(dict[int, Callable[..., None]]):
 
 
 def _operations() -> _Operations:
-    """The operations by code; what makes a tuple makes one that knows its depth."""
+    """The operations by code; a tuple is made one that knows its depth, and large integers are counted."""
     names = (
         "PROTO GLOBAL NEWOBJ REDUCE BUILD APPEND APPENDS SETITEM SETITEMS MARK TUPLE TUPLE1 TUPLE2 TUPLE3 NONE "
         "NEWFALSE NEWTRUE EMPTY_TUPLE EMPTY_LIST EMPTY_DICT EMPTY_SET BININT BININT1 BININT2 BINFLOAT BINUNICODE "
         "SHORT_BINSTRING BINPERSID BINGET LONG_BINGET BINPUT LONG_BINPUT LONG1 STOP"
     )
 
-    def nested(make: Callable[..., None]) -> Callable[..., None]:
-        def make_nested(unpickler: Any) -> None:
-            make(unpickler)
-            unpickler.stack[-1] = _Nested(unpickler.stack[-1])
+    def make_nested(unpickler: Any) -> None:
+        unpickler.stack[-1] = _Nested(unpickler.stack[-1])
 
-        return make_nested
+    def count_long(unpickler: Any) -> None:
+        unpickler.claims.long_integer()
 
-    codes = {name: getattr(pickle, name)[0] for name in names.split()}
-    found = {name: pickle._Unpickler.dispatch[code] for name, code in codes.items()}
-    return _Operations((code, nested(found[name]) if "TUPLE" in name else found[name]) for name, code in codes.items())
+    def both(first: Callable[..., None], second: Callable[..., None]) -> Callable[..., None]:
+        def operation(unpickler: Any) -> None:
+            first(unpickler)
+            second(unpickler)
+
+        return operation
+
+    then = {name: make_nested for name in names.split() if "TUPLE" in name} | {"LONG1": count_long}
+    operations = _Operations()
+    for name in names.split():
+        code = getattr(pickle, name)[0]
+        read = pickle._Unpickler.dispatch[code]
+        operations[code] = both(read, then[name]) if name in then else read
+    return operations
 
 
 class InertUnpickler(pickle._Unpickler):  # the one of C would take memory for whatever index a file names

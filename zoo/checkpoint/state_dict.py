@@ -24,6 +24,7 @@ from zoo.utils import check_format, weights_format
 _MAX_REPEATED = 4  # times the bytes that are there, which all tensors of a state dict can have together
 _FEW_BYTES = 1 << 16  # which do not matter
 _MAX_AXES = 8  # that are written out
+_MAX_NAME = 200  # letters of the name of a tensor that are shown
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -89,15 +90,16 @@ def check_fit(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str
     expected = model.state_dict()
     misfits = []
     for name in sorted(expected.keys() | state_dict.keys()):
+        text = name[:_MAX_NAME]
         if name not in state_dict:
             if not name.endswith("num_batches_tracked"):
-                misfits.append(f"{name} {_shape(expected[name])} is missing")
+                misfits.append(f"{text} {_shape(expected[name])} is missing")
         elif name not in expected:
-            misfits.append(f"{name} {_shape(state_dict[name])} is not part of the model")
+            misfits.append(f"{text} {_shape(state_dict[name])} is not part of the model")
         elif expected[name].shape != state_dict[name].shape:
-            misfits.append(f"{name} is {_shape(state_dict[name])} there and {_shape(expected[name])} in the model")
+            misfits.append(f"{text} is {_shape(state_dict[name])} there and {_shape(expected[name])} in the model")
         elif expected[name].is_floating_point() and not state_dict[name].is_floating_point():
-            misfits.append(f"{name} is of type {state_dict[name].dtype} there and {expected[name].dtype} in the model")
+            misfits.append(f"{text} is of type {state_dict[name].dtype} there and {expected[name].dtype} in the model")
     if misfits:
         more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
         raise ZooError(f"the weights of {source} do not fit {type(model).__name__}: {misfits[0]}{more}")

@@ -20,6 +20,7 @@ KEYS = (
 )  # fmt: skip
 _PREFIXES = ("module.", "model.", "net.")  # of DataParallel, Lightning and wrappers by hand
 _COMPILED = "_orig_mod."  # of torch.compile, of the whole network or of a part
+_MAX_KEY = 100  # letters of a key that are shown
 _MAX_DEPTH = 8  # a pickle may hold itself
 
 
@@ -121,4 +122,5 @@ def _what_there_is(node: object, keys: list[str]) -> str:
 def _key_text(item: tuple[Any, Any]) -> str:
     key, value = item
     count = len(_tensors(value))
-    return f"{key} ({count} tensors)" if count else str(key)
+    text = str(key)[:_MAX_KEY]
+    return f"{text} ({count} tensors)" if count else text
