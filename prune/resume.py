@@ -159,7 +159,7 @@ class MatrixCache:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with safe_open(self.path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            with safe_open(self.path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 content = {"fingerprint": metadata["fingerprint"], "outputs": parse_json(metadata["outputs"])}
                 if not self.fingerprint.matches(content):

@@ -69,7 +69,7 @@ class _Digest:
 
     def add(self, inputs: Tensor, labels: Tensor) -> None:
         for digest, tensor in ((self._inputs, inputs), (self._labels, labels)):
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
     def hexdigest(self) -> str:
         return self._inputs.hexdigest() + self._labels.hexdigest()
