@@ -123,6 +123,7 @@ def find(name: str, *, mirror: Mirrors | None = None) -> Card:
 
 
 def _find(name: str, entries: Entries) -> Card:
+    check_name_text(name)
     try:
         return entries.find_or_raise(name)
     except ZooError as error:
