@@ -284,7 +284,7 @@ def test_no_damaged_signature_or_index_harms_or_is_taken(signed: Path, tmp_path:
     index, signature = (signed / "index.json").read_bytes(), (signed / "index.json.minisig").read_bytes()
 
     def vouched_for(text: bytes) -> list[bytes]:
-        """The lines of a signature but the first, a comment; of base64 the bytes, whose last digit has bits to spare."""
+        """The lines but the first, a comment; of base64 the bytes, because its last digit has bits to spare."""
         _, ours, comment, of_both = text.splitlines()
         return [b64decode(ours), comment, b64decode(of_both)]
 
