@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from fuzzing import CASES, fuzz, through_file
+from fuzzing import CASES, fuzz, measured_peak, through_file
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from zoo.errors import ZooError
 from zoo.train import Recipe
 from zoo.train.loop import _Run
 from zoo.train.state import TrainState
@@ -39,3 +41,13 @@ def test_no_saved_run_harms(cases: int, ram: Path) -> None:
 
     with torch.random.fork_rng(devices=[]):
         fuzz(through_file(ram / "run.pt", read), [sample], cases, words=WORDS)
+
+
+def test_a_saved_run_that_swells_is_refused(tmp_path: Path) -> None:
+    run().save(tmp_path / "run.pt")
+    with zipfile.ZipFile(tmp_path / "run.pt") as saved, zipfile.ZipFile(tmp_path / "small.pt", "w", 8) as packed:
+        for member in saved.namelist():
+            packed.writestr(member, bytes(64 << 20) if member.endswith("data/0") else saved.read(member))
+    with measured_peak() as grown, pytest.raises(ZooError, match=r"cannot be read as a saved run .*compressed"):
+        run().load(tmp_path / "small.pt")
+    assert grown[0] < 32 << 20

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zoo import distributed
 from zoo.errors import ZooError, excerpt, first_line
-from zoo.utils import new_file
+from zoo.utils import check_stored, new_file, open_zip
 
 
 @dataclass
@@ -112,8 +112,12 @@ def seeded_rng(device: torch.device, seed: int) -> Iterator[None]:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes() if path.exists() else None
-    except OSError as error:
+        if not path.exists():
+            return None
+        with open_zip(path) as archive:
+            check_stored(archive, path.stat().st_size)  # torch asks for the memory that a damaged length names
+        return path.read_bytes()
+    except (OSError, ZooError) as error:
         raise unreadable(path, error) from error
 
 
