@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from zoo.datasets.files.child import in_child
 from zoo.datasets.files.images import IMAGE_SUFFIXES
 from zoo.datasets.files.listing import is_junk, list_folders
 from zoo.datasets.files.lists import read_lines
@@ -20,14 +17,7 @@ ILSVRC_VAL = "ILSVRC2012_val_"  # its images are numbered ILSVRC2012_val_0000000
 GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 PLACES = ("", "ILSVRC2012_devkit_t12/data", "devkit/data", "data")
 
-_META_SECONDS = 60
 _READ_META = """
-import json, sys
-try:
-    import resource
-    resource.setrlimit(resource.RLIMIT_AS, (2**32, resource.getrlimit(resource.RLIMIT_AS)[1]))
-except (ImportError, ValueError, OSError):
-    pass  # a system without limits
 from scipy.io import loadmat
 synsets = loadmat(sys.argv[1], squeeze_me=True, variable_names=["synsets"])["synsets"]
 print(json.dumps({int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}))
@@ -111,14 +101,8 @@ def _wnids(meta: Path) -> dict[str, str]:
     try:
         read_file(meta)  # an ordinary file of bounded size
         # In a process of its own, because scipy crashes on damaged files, and takes what memory they claim.
-        child = subprocess.run(
-            [sys.executable, "-c", _READ_META, str(meta)], capture_output=True, text=True, timeout=_META_SECONDS,
-            env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
-        if child.returncode:
-            raise ValueError((child.stderr.strip().splitlines() or ["scipy crashes on it"])[-1])
-        return {str(number): str(wnid) for number, wnid in json.loads(child.stdout).items()}
-    except (ZooError, ValueError, OSError, subprocess.TimeoutExpired) as error:
+        return {str(number): str(wnid) for number, wnid in in_child(_READ_META, str(meta)).items()}
+    except (ZooError, ValueError, OSError) as error:
         raise ZooError(f"{meta} is no readable {META} of the devkit: {first_line(error)}") from error
 
 

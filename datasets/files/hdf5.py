@@ -19,8 +19,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from zoo.datasets.files.child import in_child
 from zoo.datasets.files.listing import array_limit, check_regular
 from zoo.errors import ZooError, first_line
+
+_READ_WORDS = """
+import h5py
+with h5py.File(sys.argv[1], "r") as file:
+    words = file.attrs[sys.argv[2]]
+print(json.dumps([word if isinstance(word, str) else word.decode() for word in words]))
+"""
 
 
 @contextmanager
@@ -72,13 +80,16 @@ class Hdf5File:
         return np.asarray(data[()])
 
     def words(self, name: str) -> list[str]:
-        """The list of texts that is the attribute `name`. Raises as `array`."""
+        """The list of texts that is the attribute `name`. Raises as `array`.
+
+        Texts lie in a heap, in which HDF5 goes round for ever if a length in it is 0: so they are read by a child.
+        """
         attribute = h5py.h5a.open(self.file.id, name.encode())
         shape, kind = attribute.shape, attribute.dtype
         largest = shape[0] * self.file.id.get_filesize() if len(shape) == 1 else math.inf  # all may be one long text
         if h5py.check_string_dtype(kind) is None or largest > self.limit:
             raise ValueError(f"{name} is {kind} {shape}; a list of texts was expected")
-        return [word if isinstance(word, str) else word.decode() for word in self.file.attrs[name]]
+        return [str(word) for word in in_child(_READ_WORDS, self.file.filename, name)]
 
 
 def class_numbers(labels: np.ndarray, classes: int, source: str, listed: str = "lists") -> np.ndarray:
@@ -123,7 +134,8 @@ def _inflate(packed: bytes, size: int, _: int) -> bytes:
 
 
 def _unshuffle(shuffled: bytes, _: int, width: int) -> bytes:
-    return np.frombuffer(shuffled, np.uint8).reshape(width, -1).T.tobytes()
+    planes: np.ndarray = np.frombuffer(shuffled, np.uint8).reshape(width, -1)
+    return planes.T.tobytes()
 
 
 def _verified(summed: bytes, _: int, __: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -73,7 +73,7 @@ def _check_cost(image: Image.Image, name: str) -> None:
         raise ZooError(f"{name} is a JPEG of {scans} scans, which take too long; save it anew")
 
 
-def _scans(image: Image.Image) -> int:
+def _scans(image: Any) -> int:
     """How many scans a JPEG has: one, or about ten if it is progressive."""
     image.fp.seek(0)
     data = image.fp.read()

@@ -115,19 +115,21 @@ def _is_point(line: str) -> bool:
 
 
 def _from_trimesh(path: Path, suffix: str) -> tuple[np.ndarray, np.ndarray | None]:
-    import trimesh  # imported here because that takes a second
+    # Imported here because that takes a second. A trimesh.Scene of the parts would take a second for thousands of them.
+    from trimesh.exchange.load import mesh_loaders
+    from trimesh.geometry import triangulate_quads
 
     # Bytes have no name. With one, trimesh would open the materials and pictures that a mesh names, wherever they lie.
     content = io.BytesIO(read_file(path, limit=_LIMIT))
     with warnings.catch_warnings():  # numpy reads a damaged line up to the damage, and warns
         warnings.filterwarnings("error", "string or file could not be read", DeprecationWarning)
-        scene = trimesh.load_scene(content, file_type=suffix[1:], process=False, skip_materials=True)
-    parts: list[Any] = [part for part in scene.geometry.values() if len(getattr(part, "vertices", ()))]
-    meshes = [part for part in parts if len(getattr(part, "faces", ()))]
+        loaded: Any = mesh_loaders[suffix[1:]](content, file_type=suffix[1:], skip_materials=True)
+    parts = [part for part in loaded.get("geometry", {"": loaded}).values() if len(part.get("vertices", ()))]
+    meshes = [part for part in parts if part.get("faces") is not None and len(part["faces"])]
     if not meshes and suffix != ".ply":
         raise ValueError("it has no faces; save a cloud as PLY, XYZ or NPY")
-    places = [np.asarray(part.vertices, dtype=np.float64) for part in meshes or parts]
-    faces = [np.asarray(mesh.faces, dtype=np.int64) for mesh in meshes]
+    places = [np.asarray(part["vertices"], dtype=np.float64) for part in meshes or parts]
+    faces = [np.asarray(triangulate_quads(mesh["faces"]), dtype=np.int64) for mesh in meshes]
     if any(vertices.shape[1:] != (3,) for vertices in places):
         raise ValueError("it has vertices of other than three coordinates")
     for vertices, triangles in zip(places, faces, strict=False):

@@ -13,7 +13,7 @@ import pytest
 from fuzzing import CASES, fuzz, measured_peak, through_file
 
 from zoo.datasets.cifar import Cifar10
-from zoo.datasets.files import open_hdf5
+from zoo.datasets.files import child, hdf5, open_hdf5
 from zoo.datasets.modelnet import MODELNET10, ModelNet10
 from zoo.errors import ZooError
 
@@ -34,12 +34,18 @@ def test_arrays_are_what_was_written(tmp_path: Path, packed: str, version: str |
         values = (np.random.default_rng(0).normal(size=(10, 11, 3)) * 50).astype(kind)
         with h5py.File(tmp_path / "a.h5", "w", libver=version) as file:
             file.create_dataset("data", data=values, **PACKED[packed])
-            file.attrs["classes"] = ["a", "bé"]
         with open_hdf5(tmp_path / "a.h5", "") as stored:
             found = stored.array("data")
-            assert stored.words("classes") == ["a", "bé"]
         assert found.dtype == values.dtype
         assert (found == values).all()
+
+
+def test_texts_are_what_was_written(tmp_path: Path) -> None:
+    for words in (["a", "bé"], np.array([b"one", b"three"])):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file.attrs["classes"] = words
+        with open_hdf5(tmp_path / "a.h5", "") as stored:
+            assert stored.words("classes") == [word if isinstance(word, str) else word.decode() for word in words]
 
 
 def folder(root: Path) -> Path:
@@ -150,7 +156,7 @@ def longer_chunk(file: h5py.File, _: Path) -> None:
     import zlib
 
     data = file.create_dataset("data", (4, 8, 3), "f4", chunks=(4, 8, 3), compression="gzip")
-    data.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(2**28)))  # 256 MiB where 384 bytes belong
+    data.id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(2**26)))  # 64 MiB where 384 bytes belong
 
 
 def empty_chunk(file: h5py.File, _: Path) -> None:
@@ -266,11 +272,25 @@ def test_no_cloud_file_harms(ram: Path, tmp_path: Path, cases: int) -> None:
 
 
 @pytest.mark.parametrize("cases", CASES)
-def test_no_file_of_images_harms(ram: Path, tmp_path: Path, cases: int) -> None:
+def test_no_file_of_images_harms(ram: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: int) -> None:
     def make(file: h5py.File, packed: dict[str, object]) -> None:
         options = {key: value for key, value in packed.items() if key not in ("chunks", "maxshape")}
         file.create_dataset("jpeg", data=np.arange(90, dtype="u1"), **options, chunks=(20,) if packed else None)
         file["offset"], file["label"] = np.arange(0, 91, 30), np.zeros(3, "u1")
         file.attrs["classes"] = ["a", "b"]
 
+    monkeypatch.setattr(hdf5, "in_child", lambda *_: ["a", "b"])  # a process for each case would take hours
     fuzz(through_file(ram / "test.h5", lambda _: Cifar10(ram, "test")), samples(make, tmp_path), cases)
+
+
+def test_texts_on_which_hdf5_hangs_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_SECONDS", 3)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["classes"] = ["a", "b"]
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    length = content.index(b"GCOL") + 24  # of the first text in the heap
+    content[length : length + 8] = bytes(8)
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(ZooError, match=r"^no classes: its reader was stopped after 3 s"):  # noqa: SIM117
+        with open_hdf5(tmp_path / "a.h5", "no classes") as stored:
+            stored.words("classes")
