@@ -80,9 +80,9 @@ class Cifar10(LabelledDataset):
                 f"give their folder with {DATA_DIR}"
             )
         self.path = folder / file
-        with open_hdf5(self.path, f"{self.path} has no jpeg, offset, label and classes in HDF5") as file:
-            self.jpeg, self.offset, label = file.array("jpeg"), file.array("offset"), file.array("label")
-            classes = file.words("classes")
+        with open_hdf5(self.path, f"{self.path} has no jpeg, offset, label and classes in HDF5") as stored:
+            self.jpeg, self.offset, label = (stored.array(name) for name in ("jpeg", "offset", "label"))
+            classes = stored.words("classes")
         self.labels = class_numbers(label, len(classes), str(self.path))
         if not self._divided():
             kinds = ", ".join(f"{array.dtype} {array.shape}" for array in (self.jpeg, self.offset))

@@ -134,8 +134,7 @@ def _inflate(packed: bytes, size: int, _: int) -> bytes:
 
 
 def _unshuffle(shuffled: bytes, _: int, width: int) -> bytes:
-    planes: np.ndarray = np.frombuffer(shuffled, np.uint8).reshape(width, -1)
-    return planes.T.tobytes()
+    return bytes(np.frombuffer(shuffled, np.uint8).reshape(width, -1).T.tobytes())
 
 
 def _verified(summed: bytes, _: int, __: int) -> bytes:

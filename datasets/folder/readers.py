@@ -123,7 +123,8 @@ def _from_trimesh(path: Path, suffix: str) -> tuple[np.ndarray, np.ndarray | Non
     content = io.BytesIO(read_file(path, limit=_LIMIT))
     with warnings.catch_warnings():  # numpy reads a damaged line up to the damage, and warns
         warnings.filterwarnings("error", "string or file could not be read", DeprecationWarning)
-        loaded: Any = mesh_loaders[suffix[1:]](content, file_type=suffix[1:], skip_materials=True)
+        load: Any = mesh_loaders[suffix[1:]]
+        loaded = load(content, file_type=suffix[1:], skip_materials=True)
     parts = [part for part in loaded.get("geometry", {"": loaded}).values() if len(part.get("vertices", ()))]
     meshes = [part for part in parts if part.get("faces") is not None and len(part["faces"])]
     if not meshes and suffix != ".ply":
@@ -132,10 +133,10 @@ def _from_trimesh(path: Path, suffix: str) -> tuple[np.ndarray, np.ndarray | Non
     faces = [np.asarray(triangulate_quads(mesh["faces"]), dtype=np.int64) for mesh in meshes]
     if any(vertices.shape[1:] != (3,) for vertices in places):
         raise ValueError("it has vertices of other than three coordinates")
-    for vertices, triangles in zip(places, faces, strict=False):
-        if triangles.shape[1:] != (3,):
+    for vertices, corners in zip(places, faces, strict=False):
+        if corners.shape[1:] != (3,):
             raise ValueError("it has faces that are no triangles")
-        if not 0 <= triangles.min() <= triangles.max() < len(vertices):
+        if not 0 <= corners.min() <= corners.max() < len(vertices):
             raise ValueError(f"a face names a vertex that is not there; {len(vertices)} are")
     starts = itertools.accumulate(map(len, places), initial=0)
     triangles = np.concatenate([face + start for face, start in zip(faces, starts, strict=False)]) if faces else None
