@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +17,6 @@ from zoo.models import kernels
 
 # One block of distances holds at most this many numbers (16 MiB in float32), whatever the size of the cloud.
 BLOCK = 4 * 1024 * 1024
-HAS_FAST_PARTITION = int(np.__version__.split(".")[0]) >= 2  # with SIMD instructions
 
 
 def is_exporting() -> bool:
@@ -93,11 +91,9 @@ def _(x: Tensor, k: int) -> Tensor:
 
 def _search_in_torch_or_numpy(x: Tensor, k: int) -> Tensor:
     """`knn` by NumPy's partition where that is fast and nothing records the operations, or else in plain torch."""
-    N = x.shape[2]
-    plain = is_compiling() or x.device.type != "cpu" or x.dtype != torch.float32
-    if plain or N > kernels.MAX_POINTS or not HAS_FAST_PARTITION:
-        return _blocks(x, k, _folds(N, k))
-    return kernels.nearest(x, k)
+    if not is_compiling() and kernels.is_faster(x):
+        return kernels.nearest(x, k)
+    return _blocks(x, k, _folds(x.shape[2], k))
 
 
 def knn_implementations(x: Tensor, k: int) -> dict[str, Callable[[], Tensor]]:

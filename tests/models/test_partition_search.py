@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from zoo.models import point_ops
-from zoo.models.kernels import MAX_POINTS, nearest, partition_search
+from zoo.models.kernels import nearest, partition_search
+from zoo.models.kernels.partition_search import MAX_POINTS
 from zoo.models.point_ops import knn
 
 
@@ -84,28 +89,65 @@ def test_empty_batches() -> None:
     assert nearest(torch.empty(0, 3, 30), 4).shape == (0, 30, 4)
 
 
-def test_threads_give_the_same_and_work_after_a_fork() -> None:
-    x = torch.randn(2, 3, 600, generator=torch.Generator().manual_seed(5))
-    one = nearest(x, 20)
+@pytest.fixture
+def three_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
-    try:
-        assert torch.equal(nearest(x, 20), one)
-        keys = torch.randint(1000, (400, 400), dtype=torch.int32).numpy()
-        with multiprocessing.get_context("fork").Pool(1) as pool:
-            pool.apply_async(partition_search._partition, (keys, 5)).get(timeout=60)
-    finally:
-        torch.set_num_threads(before)
+    yield
+    torch.set_num_threads(before)
 
 
-def test_knn_takes_it_for_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("shape", [(2, 3, 600), (40, 3, 100)])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_threads_give_the_same(shape: tuple[int, ...], mode: Any, three_threads: None) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    with mode():
+        found = nearest(x, 20)
+    torch.set_num_threads(1)
+    assert torch.equal(found, nearest(x, 20))
+
+
+def test_an_error_in_a_thread_is_raised(three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("in a thread")
+
+    monkeypatch.setattr(partition_search, "_smallest", fail)
+    with pytest.raises(RuntimeError, match="in a thread"):
+        nearest(torch.randn(2, 3, 600), 20)
+
+
+def test_torch_uses_as_many_threads_as_before_and_one_in_each_of_ours(three_threads: None) -> None:
+    partition_search._workers.cache_clear()
+    workers = partition_search._workers(os.getpid(), 3)
+    assert torch.get_num_threads() == 3
+    assert set(workers.map(lambda _: torch.get_num_threads(), range(12))) == {1}
+    with ThreadPoolExecutor(1) as later:  # a thread that comes later
+        assert later.submit(torch.get_num_threads).result() == 3
+
+
+def _in_workers() -> list[int]:
+    return list(partition_search._workers(os.getpid(), 3).map(abs, range(-5, 0)))
+
+
+def test_a_process_that_was_forked_off_has_threads_of_its_own(three_threads: None) -> None:
+    assert _in_workers() == [5, 4, 3, 2, 1]
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_in_workers).get(timeout=60) == [5, 4, 3, 2, 1]
+
+
+def test_knn_takes_it_where_it_is_faster(three_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(point_ops.kernels, "nearest", lambda x, k: calls.append(x.dtype) or nearest(x, k))
     x = torch.randn(1, 3, 60, generator=torch.Generator().manual_seed(6))
+    knn(x, 5)
+    assert not calls  # too little for three threads
+    knn(torch.randn(32, 3, 512), 5)
+    assert len(calls) == 1
+    torch.set_num_threads(1)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         knn(x.to(dtype), 5)
+    assert calls == [torch.float32] * 3  # and bfloat16 as float32
     knn(torch.randn(1, 3, MAX_POINTS + 1), 2)
-    assert calls == [torch.float32] * 2  # and bfloat16 as float32
-    monkeypatch.setattr(point_ops, "HAS_FAST_PARTITION", False)
+    monkeypatch.setattr(partition_search, "_HAS_FAST_PARTITION", False)
     assert torch.equal(knn(x, 5).sort(2).values, nearest(x, 5).sort(2).values)
-    assert len(calls) == 2
+    assert len(calls) == 3
