@@ -85,6 +85,7 @@ def test_the_way_of_own_data_can_be_gone(tmp_path: Path, monkeypatch: pytest.Mon
     assert [set(line.split()[1::3]) for line in red_and_blue.splitlines()] == [{"blue", "red"}] * 2
 
 
+@pytest.mark.slow
 def test_the_plug_in_of_contributing_is_trained_and_pruned_by_its_names(tmp_path: Path) -> None:
     pieces = EXAMPLE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     (tmp_path / "tiny_plugin.py").write_text("\n".join(code for code, _ in pieces))

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it is a shell s
 SECONDS = "import time\nprint('began', flush=True)\ntime.sleep(60)"
 
 
+@pytest.mark.slow
 def test_a_step_that_hangs_is_stopped_and_what_it_printed_is_kept(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(run, "RESERVE", 1.0)
     ignores = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SECONDS}"

@@ -53,6 +53,7 @@ def test_repruning_saves_a_smaller_entry_that_its_command_makes_again(home, tmp_
     assert {g["name"]: g["after"] for g in again["pruning"]["groups"]} == card.widths
 
 
+@pytest.mark.slow
 def test_a_target_is_met_and_another_one_takes_over_what_was_measured(home, tmp_path, monkeypatch):
     words = ["reprune", "dgcnn-0.25x", "--images", "40", "--device", "cpu", "--leave", "conv5,linear1"]
     steps = ["--round-to", "4", "--recalibrate", "--distil-epochs", "1", "--no-exchanges"]
@@ -348,6 +349,7 @@ def test_the_command_as_a_process(home):
     assert re.fullmatch(r"Error: no model 'dgcnn-0.3x' in the zoo: did you mean .*dgcnn-0\.25x.*\?\n", result.stderr)
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_search_are_part_of_the_command(home):
     words = ["--groups", "conv5,linear1", "--refresh", "0.3", "--no-settle", "--images", "20", "--name", "mine.shapes",
              "--look-precision", "bfloat16", "--method", "combined"]  # fmt: skip
@@ -366,6 +368,7 @@ def test_command_lines():
     assert command_line("train", "dgcnn", options) == "zoo train dgcnn --lr 1e-05 --mean 0.5 0.25 --a-b"
 
 
+@pytest.mark.slow
 def test_the_library_takes_what_the_command_takes(home):
     spec = PruneSpec(eps=0.02, method="local", samples=20)
     result = reprune("dgcnn-0.25x", spec, run=RunOptions(device="cpu", name="mine.shapes"))

@@ -126,6 +126,7 @@ def test_recovery_learns_from_samples_that_pruning_did_not_use(home: Path, monke
     assert len(caught) == 1
 
 
+@pytest.mark.slow
 def test_recovery_brings_the_outputs_on_fresh_samples_nearer_to_the_parents(home: Path) -> None:
     parent, train = zoo.get("dgcnn-0.25x"), Shapes("train", 24, train_size=1100, test_size=100)
     inputs, labels = pruning.draw(train, 40, 0)

@@ -108,6 +108,7 @@ def test_finetuning_makes_a_child_beside_its_parent(home, tmp_path):
     assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == [1, 2]
 
 
+@pytest.mark.slow
 def test_what_a_recipe_may_ask_for_is_part_of_the_command(home):
     words = ["--epochs", "1", "--average", "0.9", "--accumulate", "2", "--precision", "bfloat16", "--device", "cpu"]
     first = made("finetune", "dgcnn-0.25x", *words)["card"]
@@ -178,6 +179,7 @@ def test_weights_in_half_precision_are_the_network_that_was_measured(home):
         assert rounded[name].equal(wanted), name
 
 
+@pytest.mark.slow
 def test_a_pruned_network_that_is_trained_on_stays_beside_the_one_it_was_pruned_from(home):
     pruned = made("reprune", "dgcnn-0.25x", "--eps", "0.3", "--method", "l1", "--images", "40", *SMALL[2:])["card"]
     words = ["--epochs", "1", "--distil", "0.5", *SMALL[2:]]

@@ -65,6 +65,7 @@ def test_an_unknown_attribute_is_an_attribute_error():
         zoo.models.dgcnnn  # noqa: B018
 
 
+@pytest.mark.slow
 def test_point_cloud_networks_import_no_torchvision():
     line = (
         "import sys, zoo.models as m\n"
