@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from foreign_weights import mlp, refused
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from zoo import models
+from zoo import checkpoint, models
 from zoo.convert import convert
 from zoo.errors import ZooError
 
@@ -21,6 +24,41 @@ def test_weights_that_are_not_finite_are_refused_with_the_name(value: float, kin
     sentence = refused(tmp_path / "w.pth")
     assert f"the tensor hidden2.weight of {tmp_path / 'w.pth'} has 1 of 28 numbers that are not finite" in sentence
     assert f"({kind})" in sentence
+
+
+def test_weights_are_finite_in_the_type_of_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    state = mlp()
+    state["hidden2.weight"] = state["hidden2.weight"].double()
+    state["hidden2.weight"][1, 2] = 1e300
+    torch.save(state, path)
+    large = "has 1 of 28 numbers that torch.{} cannot hold: the network would get infinite weights"
+    assert f"the tensor hidden2.weight of {path} {large.format('float32')}" in refused(path)
+    model = models.build("mlp", num_classes=3)
+    model.state_dict()["out.weight"][0, 0] = 1e5
+    checkpoint.save(model, tmp_path / "w.safetensors", arch="mlp", num_classes=3, options={})
+    checkpoint.load(tmp_path / "w.safetensors")
+    with pytest.raises(ZooError, match=r"the tensor out\.weight of .* numbers that torch\.float16 cannot hold"):
+        checkpoint.load(tmp_path / "w.safetensors", dtype=torch.float16)
+    data = load_file(tmp_path / "w.safetensors")
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        header = file.metadata()
+    save_file({**data, "out.weight": data["out.weight"].double() * 1e300}, tmp_path / "w.safetensors", header)
+    with pytest.raises(ZooError, match=r"the tensor out\.weight of .* numbers that torch\.float32 cannot hold"):
+        checkpoint.load(tmp_path / "w.safetensors")
+
+
+def test_a_variance_below_0_is_refused(tmp_path: Path) -> None:
+    model = models.build("dgcnn", num_classes=3)
+    name = next(name for name in model.state_dict() if name.endswith("running_var"))
+    model.state_dict()[name][1] = -1e-3
+    checkpoint.save(model, tmp_path / "w.safetensors", arch="dgcnn", num_classes=3, options={})
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    sentence = re.escape(f"the tensor {name} of ") + r".* has 1 of \d+ numbers below 0, and variances are not"
+    with pytest.raises(ZooError, match=sentence):
+        checkpoint.load(tmp_path / "w.safetensors")
+    with pytest.raises(ZooError, match=sentence):
+        convert(tmp_path / "w.pth", arch="dgcnn", out=tmp_path / "out.safetensors")
 
 
 def test_a_tensor_that_claims_any_size_takes_no_memory(tmp_path: Path) -> None:

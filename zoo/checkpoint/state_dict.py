@@ -74,10 +74,11 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: 
     Only batch norm's ``num_batches_tracked`` may be missing, as in files older than torch 0.4.1.
 
     Raises ZooError, with the first misfit in sorted order, if the state dict does not fit, and for numbers that are not
-    finite, with the name of their tensor; the model is then unchanged.
+    finite in the model's type, with the name of their tensor; the model is then unchanged.
     """
     check_fit(model, state_dict, source=source)
-    check_finite(state_dict, source=source)
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    check_finite(state_dict, source=source, dtype=dtype)
     model.load_state_dict(dict(state_dict), strict=False)  # missing counters are allowed; the rest is checked above
 
 
@@ -122,16 +123,24 @@ def _check_dense(state_dict: Mapping[str, Tensor], source: str) -> None:
             raise ZooError(f"the tensor {name} of {source} is {kind}: save it as an ordinary, dense tensor")
 
 
-def check_finite(state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Raise ZooError for the first tensor, in sorted order, that holds NaN or infinity."""
+def check_finite(state_dict: Mapping[str, Tensor], *, source: str, dtype: torch.dtype = torch.float32) -> None:
+    """Raise ZooError for the first tensor, in sorted order, that holds NaN or infinity once it is of the network's
+    `dtype`, and for a variance (``running_var``) below 0, of which batch norm makes NaN."""
     for name, tensor in sorted(state_dict.items()):
-        numbers = tensor.float() if tensor.dtype.itemsize == 1 else tensor  # float8 cannot be asked
+        numbers = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        numbers = numbers.float() if numbers.dtype.itemsize == 1 else numbers  # float8 cannot be asked
         finite = numbers.isfinite()
         if not finite.all():
+            where = f"the tensor {name} of {source} has {int((~finite).sum())} of {tensor.numel()} numbers that"
+            if tensor.dtype.itemsize > 1 and tensor.isfinite().all():
+                raise ZooError(f"{where} {dtype} cannot hold: the network would get infinite weights")
             what = "NaN" if numbers.isnan().any() else "infinite"
             raise ZooError(
-                f"the tensor {name} of {source} has {int((~finite).sum())} of {tensor.numel()} numbers that are not "
-                f"finite ({what}): the training that made it has diverged, take an earlier checkpoint"
+                f"{where} are not finite ({what}): the training that made it has diverged, take an earlier checkpoint"
+            )
+        if name.rpartition(".")[2] == "running_var" and (below := int((tensor.float() < 0).sum())):
+            raise ZooError(
+                f"the tensor {name} of {source} has {below} of {tensor.numel()} numbers below 0, and variances are not"
             )
 
 

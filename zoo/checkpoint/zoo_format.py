@@ -117,7 +117,7 @@ def load(
     if empty := [name for name, parameter in skeleton.named_parameters() if not parameter.numel()]:
         raise ZooError(f"{path}: its header describes a network in which {empty[0]} has no numbers")
     check_fit(skeleton, state, source=str(path))
-    check_finite(state, source=str(path))
+    check_finite(state, source=str(path), dtype=dtype or torch.float32)
     check_dense_size(header["arch"], header["num_classes"], header["options"], state, source=str(path))
     classes = num_classes or header["num_classes"]
     new_head = new_head or classes != header["num_classes"]
