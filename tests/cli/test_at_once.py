@@ -62,6 +62,9 @@ WRONG = {
     "reprune dgcnn.shapes --eps 0.1 --exclude conv6": "has no neuron group 'conv6'; did you mean conv5?",  # 43
     "reprune dgcnn.shapes --eps 0.1 --groups conv5 --exclude conv5": "leave --groups out to prune all",
     "reprune dgcnn.shapes --eps -1": "--eps is a tolerance of the cross-entropy, a number that is not negative",
+    "reprune dgcnn.shapes --target-macs 1.5": "--target-macs is 1.5: give a part of the MACs below 1, or their number",
+    "reprune dgcnn.shapes --target-params 9e9": "--target-params is 9e+09, but dgcnn.shapes has 1804436 parameters",
+    "reprune dgcnn.shapes --eps 0.1 --target-macs 0.5": "--eps and a target were given",
     "reprune dgcnn.shapes --target-macs 0": "A budget is a number above 0",
     "reprune dgcnn.shapes --eps 0.1 --method lokal": "no pruning method 'lokal'; did you mean local or global?",
     "reprune dgcnn.shapes --eps 0.1 --samples 0": "0 samples are too few to prune on",

@@ -238,7 +238,7 @@ WRONG = {
     "a missing folder": (["train", "dgcnn", "--dataset", "modelnet40", "--data-dir", "{}/none"], "{}/none"),
     "a folder of another layout": (["train", "resnet34", "--dataset", "imagenet", "--data-dir", "{}"], "train"),
     "no goal": (["reprune", "dgcnn-0.25x"], "say how far to prune: --eps 0.02"),
-    "two goals": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--target-macs", "0.5"], "say how far to prune"),
+    "two goals": (["reprune", "dgcnn-0.25x", "--eps", "0.1", "--target-macs", "0.5"], "--eps and a target were given"),
     "two targets": (["reprune", "dgcnn-0.25x", "--target-ms", "1", "--target-macs", "0.5"], "give one target"),
     "a target of 0": (["reprune", "dgcnn-0.25x", "--target-macs", "0"], "above 0"),
     "a least width without a target": (

@@ -85,6 +85,15 @@ def test_a_trained_network_is_told_when_it_guesses(empty_home: Path) -> None:
     assert text.startswith("The network is no better than guessing: 100 of 1000 right.\nSaved as")
 
 
+def test_few_samples_do_not_tell_a_good_network_from_guessing(empty_home: Path) -> None:
+    def begin(right: int) -> str:
+        card = plain("dgcnn.shapes", num_classes=2, accuracy=Accuracy.of("test", right, 4))
+        return EntryResult(card, None).ending().splitlines()[0]  # type: ignore[arg-type]
+
+    assert begin(3).startswith("3 of 4 right do not tell the network from guessing: count more test samples")
+    assert begin(2) == "The network is no better than guessing: 2 of 4 right."
+
+
 @pytest.mark.parametrize("goal", [{"eps": None, "target_macs": 0.5}, {"eps": 0.02}])
 def test_a_run_with_a_target_proposes_no_eps(empty_home: Path, goal: dict[str, Any]) -> None:
     assert ("--eps" in ending(pruned(880, 880, **goal))) == (goal["eps"] is not None)

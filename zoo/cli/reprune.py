@@ -156,7 +156,9 @@ def budget_of(options: dict[str, Any]) -> Budget | None:
     minimum = options.pop("min_width")
     if len(targets) > 1:
         raise ZooError("give one target: --target-macs, --target-params or --target-latency")
-    if (options["eps"] is None) == (not targets):
+    if options["eps"] is not None and targets:
+        raise ZooError("--eps and a target were given: say how far to prune by one of them")
+    if options["eps"] is None and not targets:
         raise ZooError("say how far to prune: --eps 0.02, or one target such as --target-macs 0.78")
     if targets:
         return Budget(**targets, minimum=minimum or 1)

@@ -22,13 +22,16 @@ from zoo.datasets import DatasetInfo, check_request, dataset_info, default_dir, 
 from zoo.datasets.folder import user_folder_listing
 from zoo.errors import ZooError, suggest
 from zoo.export_targets import check_new_checkpoint
+from zoo.prune import Budget
 from zoo.utils import check_folder, checkpoint_header, decorator_calls, expand_path, load_plugins, weights_format
+from zoo.workflows.command_words import TARGETS
 from zoo.workflows.data_spec import DataSpec, check_classes
 from zoo.workflows.prune_spec import PruneSpec, WeightsFile
 from zoo.workflows.recipes import Finetune, resolve_recipe
 from zoo.workflows.run import RunOptions
 
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia|xla|privateuseone)(:\d+)?")
+_LEAST_TARGET = 1000  # MACs or parameters: fewer are a part that was mistyped
 _KINDS = {2: "points", 3: "images"}  # by the number of axes of one input
 _TAKES = {"points": "point clouds", "images": "images"}
 
@@ -91,6 +94,7 @@ def check_reprune(
             return
         arch, parent, argument, data = card.arch, card.name, card.name, _data_of(card, data, same_classes=True)
         check_groups(card.name, card.widths, spec.groups, spec.exclude)
+        _check_target(spec.budget, card)
     _check_samples(spec.samples, data)
     if finetune.epochs:
         finetune.recipe(arch, data.dataset)
@@ -292,6 +296,19 @@ def _lacking(root: Path, info: DatasetInfo) -> str | None:
     folders += [folder / "raw" for folder in folders]
     found = (next(folder.glob(pattern), None) for folder in folders for pattern in info.contents)
     return None if not info.contents or any(found) else f"has no {', '.join(info.contents)}"
+
+
+def _check_target(budget: Budget | None, card: Card) -> None:
+    """Raise ZooError for more MACs or parameters than the network of the card has, and for a part above 1."""
+    if budget is None or budget.kind == "milliseconds":
+        return
+    option = next(option for option, kind in TARGETS.items() if kind == budget.kind)
+    value = float(getattr(budget, budget.kind))
+    kind, whole = ("MACs", card.macs) if budget.kind == "macs" else ("parameters", card.parameters)
+    if 1 < value < _LEAST_TARGET:
+        raise ZooError(f"`{option}` is {value:g}: give a part of the {kind} below 1, or their number, as 5e8")
+    if whole is not None and value > whole:
+        raise ZooError(f"`{option}` is {value:g}, but {card.name} has {whole} {kind}: give fewer, or a part below 1")
 
 
 def _check_samples(samples: int | None, spec: DataSpec) -> None:

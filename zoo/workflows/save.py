@@ -26,6 +26,7 @@ from zoo.workflows.measurement import Measurement, measure, time_beside
 from zoo.workflows.run import RunOptions, free_name
 
 _LOG = logging.getLogger("zoo")
+_FEW_SAMPLES = 30  # of fewer even good networks may have no interval above chance
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,11 @@ class EntryResult:
         """A warning where the network is worse than its parent, or no better than guessing; None otherwise."""
         after, before, classes = self.card.accuracy, self.card.parent_accuracy, self.card.num_classes
         assert after is not None  # every network that is saved was measured
+        if after.total < _FEW_SAMPLES and after.low <= 1 / classes < after.share:
+            return (
+                f"{after.correct} of {after.total} right do not tell the network from guessing: "
+                "count more test samples, or train for more epochs."
+            )
         if after.low <= 1 / classes:
             return f"The network is no better than guessing: {after.correct} of {after.total} right."
         if before is None or after.high >= before.low:
