@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-import math
 import warnings
 import zipfile
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from zoo.datasets.files import LARGEST, array_limit, check_regular, read_off
+from zoo.datasets.files import LARGEST, array_limit, check_regular, read_npy, read_off
 from zoo.datasets.folder.listing import SHAPE_SUFFIXES
 from zoo.errors import ZooError, excerpt, first_line
 from zoo.utils import read_file
@@ -78,21 +77,11 @@ def _from_numpy(path: Path) -> np.ndarray:
 
 
 def _from_npy(file: IO[bytes], limit: int) -> np.ndarray:
-    """The cloud in a stream of numpy's format: what its header announces is checked before memory follows it."""
-    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, by_columns, kind = header[np.lib.format.read_magic(file)](file)
-    if kind.hasobject:
-        raise ValueError("it holds Python objects (numpy's allow_pickle), which could run a program; save numbers")
-    if len(shape) != 2 or kind.kind not in "fiu" or not (shape[1] >= 3 or shape[0] == 3):
-        raise ValueError(f"it holds {kind} {shape}; numbers (N, 3), or more columns, were expected")
-    size = math.prod(shape) * kind.itemsize
-    if size > limit:
-        raise ValueError(f"it announces {kind} {shape}, many more bytes than the file has")
-    content = file.read(size)
-    if len(content) < size:
-        raise ValueError(f"it announces {kind} {shape} and ends after {len(content)} bytes of {size}")
-    cloud = np.frombuffer(content, kind).reshape(shape, order="F" if by_columns else "C")
-    cloud = cloud.T if shape[0] == 3 != shape[1] else cloud
+    def fits(shape: tuple[int, ...], kind: np.dtype) -> bool:
+        return len(shape) == 2 and kind.kind in "fiu" and (shape[1] >= 3 or shape[0] == 3)
+
+    cloud = read_npy(file, limit, fits, "numbers (N, 3), or more columns, were")
+    cloud = cloud.T if cloud.shape[0] == 3 != cloud.shape[1] else cloud
     return np.asarray(cloud[:, :3], dtype=np.float64)
 
 

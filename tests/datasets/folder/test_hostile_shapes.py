@@ -120,8 +120,10 @@ def test_arrays_that_claim_too_much_are_refused(tmp_path: Path) -> None:
     )
     (tmp_path / "large.npy").write_bytes(large)
     (tmp_path / "ends.npy").write_bytes(large.replace(b"3000000000000", b"300000       "))
+    (tmp_path / "third.npy").write_bytes(np.lib.format.magic(3, 0) + large[8:])
     for path, message in [
         (tmp_path / "large.npy", "announces float64 .3000000000000, 3., many more bytes than the file has"),
+        (tmp_path / "third.npy", "of version 3 of numpy's format; 1 and 2 are read"),
         (tmp_path / "ends.npy", "announces float64 .300000, 3. and ends after 0 bytes of 7200000"),
         (zipped(tmp_path / "a.npz", zipfile.ZIP_DEFLATED, zeros.getvalue()), "many more bytes than the file has"),
         (zipped(tmp_path / "b.npz", zipfile.ZIP_BZIP2, zeros.getvalue()), "packed by another method than numpy's"),
@@ -133,6 +135,16 @@ def test_arrays_that_claim_too_much_are_refused(tmp_path: Path) -> None:
         ):
             read_shape(path)
         assert grown[0] < 2**24
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_header_that_claims_too_much_is_not_read(tmp_path: Path, method: int) -> None:
+    """An .npy 2.0 header may say that it has 4 GiB, and is packed a thousandfold."""
+    header = np.lib.format.magic(2, 0) + (2**26).to_bytes(4, "little") + b" " * 2**26
+    path = zipped(tmp_path / "a.npz", method, header)
+    with measured_peak() as grown, pytest.raises(ZooError, match=r"header of 67108864 bytes; 10000 are read"):
+        read_shape(path)
+    assert grown[0] < 2**24
 
 
 @pytest.mark.parametrize("suffix", ["off", "obj", "stl", "ply", "xyz", "npy", "npz"])
