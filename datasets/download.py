@@ -7,16 +7,17 @@ import shutil
 import stat
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from zoo.datasets.registry import DatasetInfo
-from zoo.errors import ZooError
+from zoo.errors import ZooError, first_line
 from zoo.transfer import FetchError, download_file, redact
 from zoo.utils import locked, progress_bar, say
 
 MIRROR = "ZOO_DATA_MIRROR"  # a folder or an address that has the archives under the names of their owners
 MIN_ATTEMPTS = 3  # an owner's server is the only source, so that a connection is tried again at once
+MAX_RATIO = 64  # times the size of an archive, which its files can have together; meshes as text have 4 to 10 times
+MAX_UNPACKED = 1 << 36  # bytes of all files of an archive
 
 
 def mirrored(url: str, mirror: str | None = None) -> str:
@@ -48,8 +49,10 @@ def download(url: str, target: Path, *, sha256: str | None = None) -> str:
 def unzip(archive: Path, folder: Path) -> None:
     """Unpack a zip archive into `folder`, entirely or not at all.
 
-    Raises ZooError before anything is written: a member would leave the folder (absolute path, drive, `..`) or is no
-    plain file or folder (a link), a name exists already, or the archive is damaged.
+    Raises ZooError before anything is written: a member would leave the folder (absolute path, drive, `..`), is no
+    plain file or folder (a link) or is packed by another method than deflate, the members are together larger than
+    `MAX_RATIO` times the archive or `MAX_UNPACKED`, or a name exists already. Raises it too where the archive is
+    damaged.
     """
     scratch: Path | None = None
     try:
@@ -57,6 +60,12 @@ def unzip(archive: Path, folder: Path) -> None:
             members = [member for member in source.infolist() if not member.filename.startswith("__MACOSX/")]
             for member in members:
                 _check_member(archive, member)
+            # zipfile writes no more of a member than it says here, whatever its data would unpack to.
+            total = sum(member.file_size for member in members)
+            if total > (limit := min(MAX_RATIO * archive.stat().st_size, MAX_UNPACKED)):
+                raise ZooError(
+                    f"{archive} would take {total} bytes, and {limit} are allowed for its size; nothing was unpacked"
+                )
             top_level_names = sorted({PurePosixPath(member.filename).parts[0] for member in members})
             for name in top_level_names:
                 if os.path.lexists(folder / name):
@@ -68,10 +77,12 @@ def unzip(archive: Path, folder: Path) -> None:
                 source.extract(member, scratch)
         for name in top_level_names:
             os.rename(scratch / name, folder / name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ZooError(f"{archive} is no readable zip archive: {error}; nothing was unpacked") from error
+    except ZooError:
+        raise
     except OSError as error:
         raise ZooError(f"cannot unpack {archive} into {folder}: {error.strerror or error}") from error
+    except Exception as error:  # zipfile lets any error of its decoders through
+        raise ZooError(f"{archive} is no readable zip archive: {first_line(error)}; nothing was unpacked") from error
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -107,3 +118,11 @@ def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive was not made on a POSIX system
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ZooError(f"{archive} holds {member.orig_filename!r}, a link or a device; nothing was unpacked")
+    if not member.filename or "\0" in member.orig_filename:
+        raise ZooError(f"{archive} holds {member.orig_filename!r}, which no file can be called; nothing was unpacked")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        method = zipfile.compressor_names.get(member.compress_type, member.compress_type)
+        raise ZooError(
+            f"{archive} holds {member.orig_filename!r}, packed by {method} where deflate was expected; "
+            "nothing was unpacked"
+        )

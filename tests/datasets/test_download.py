@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import stat
 import threading
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -253,6 +255,64 @@ def test_damaged_archives_and_taken_names(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="top exists already"):
         files.unzip(tmp_path / "a.zip", tmp_path / "out")
     assert everything(tmp_path / "out") == {str(tmp_path / "out/top/a.bin"): CONTENT}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_members_are_stored_or_deflated(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("top/a.txt", bytes(10_000))
+    whole = path.read_bytes()
+    start = 30 + len("top/a.txt") + 4  # behind the local header and the first bytes of the data
+    for content in (whole, whole[:start] + bytes(5) + whole[start + 5 :]):
+        path.write_bytes(content)
+        with pytest.raises(ZooError, match=r"'top/a\.txt', packed by \w+ where deflate was expected; nothing was un"):
+            files.unzip(path, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "message"),
+    [
+        ("caf\u00e9/x", b"caf\xff\xfe/x", "is no readable zip archive"),
+        ("caf\u00e9/x", b"\0af\xc3\xa9/x", "which no file can be called; nothing was unpacked"),
+    ],
+)
+def test_names_that_no_file_can_have(tmp_path: Path, name: str, other: bytes, message: str) -> None:
+    content = zipped({name: b"x"})
+    (tmp_path / "a.zip").write_bytes(content.replace(name.encode(), other))
+    with pytest.raises(ZooError, match=message):
+        files.unzip(tmp_path / "a.zip", tmp_path / "out")
+    assert everything(tmp_path / "out") == {}
+
+
+def test_what_an_archive_unpacks_to_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, big = tmp_path / "a.zip", 1 << 20
+    content = zipped({"top/a.txt": bytes(big), "top/b.txt": bytes(big)})
+    path.write_bytes(content)
+    with pytest.raises(ZooError, match=f"would take {2 * big} bytes, and {64 * len(content)} are allowed for its size"):
+        files.unzip(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    # A size that is too small, in both headers, is all that is written.
+    path.write_bytes(content.replace(big.to_bytes(4, "little"), (9_000).to_bytes(4, "little")))
+    written: list[int] = []
+    copy = shutil.copyfileobj
+
+    def counted(source: IO[bytes], target: IO[bytes]) -> None:
+        try:
+            copy(source, target)
+        finally:
+            written.append(target.tell())
+
+    monkeypatch.setattr(shutil, "copyfileobj", counted)
+    with pytest.raises(ZooError, match="is no readable zip archive"):
+        files.unzip(path, tmp_path / "out")
+    assert max(written, default=0) <= 9_000
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.setattr(files, "MAX_UNPACKED", 10)
+    path.write_bytes(zipped({"top/a.txt": CONTENT}))
+    with pytest.raises(ZooError, match=f"would take {len(CONTENT)} bytes, and 10 are allowed"):
+        files.unzip(path, tmp_path / "out")
 
 
 TETRAHEDRON = b"OFF\n4 4 6\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 1 2\n3 0 1 3\n3 0 2 3\n3 1 2 3\n"

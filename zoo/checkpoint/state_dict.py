@@ -32,9 +32,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return read_weights_file(path).state
 
 
-def read_weights_file(
-    path: str | Path, *, key: str | None = None, expected: Collection[str] = ()
-) -> FoundWeights:
+def read_weights_file(path: str | Path, *, key: str | None = None, expected: Collection[str] = ()) -> FoundWeights:
     """The weights in a file of torch.save or of safetensors, or in the files that an index of shards lists.
 
     key       the key that the weights lie under, where it is not found or another than the one that is; with dots
