@@ -16,7 +16,7 @@ import zoo
 from zoo import checkpoint, models, store
 from zoo.convert import convert
 from zoo.errors import ZooError
-from zoo.file_entry import card_of_file, find_entry
+from zoo.file_entry import _name, card_of_file, find_entry
 from zoo.workflows import bench_entries
 
 DATA = ["--dataset", "shapes", *SMALL]
@@ -183,3 +183,12 @@ def test_where_only_an_entry_will_do_a_file_is_answered_with_the_way_to_one(file
         result = run(*words)
         assert result.exit_code == 2
         assert "is a file, not the name of an entry: zoo convert FILE --arch NETWORK --add NAME" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("ema.bin.safetensors", "ema-bin"), ("Best.pth.safetensors", "best-pth"), ("a..safetensors", "a"),
+     ("con.safetensors", "weights"), ("net-0123abcd.safetensors", "net")],
+)  # fmt: skip
+def test_a_file_is_called_by_its_own_name(file: str, name: str) -> None:
+    assert _name(Path(file)) == name

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def _name(path: Path) -> str:
     """The file's name as a name of an entry."""
     stem = match[1] if (match := _HASHED.fullmatch(path.stem)) else path.stem
     text = re.sub(r"\.{2,}", ".", re.sub(r"[^a-z0-9._-]+", "-", stem.lower())).lstrip("._-")[:100]
-    try:
-        return str(parse_name(text))
-    except ZooError:
-        return "weights"
+    for name in (text, text.rstrip(".-_").replace(".", "-")):  # ema.bin would end as a file of weights does
+        with suppress(ZooError):
+            return str(parse_name(name))
+    return "weights"
