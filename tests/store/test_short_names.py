@@ -142,6 +142,29 @@ def test_another_version_of_an_entry_is_not_installed_and_the_advice_can_be_foll
     assert store.verified_path(zoo.info("net")).read_bytes() == b"ours"
 
 
+def test_a_bundle_replaces_no_downloaded_entry_as_a_mirror_does_not(tmp_path: Path) -> None:
+    make(store.cache_dir(), "net.shapes", b"ours")
+    files = {path: path.read_bytes() for path in store.cache_dir().iterdir()}
+    file = bundled(tmp_path / "theirs", "net.shapes")
+    assert zoo.download("net.shapes", mirror=str(file)).read_bytes() == b"ours"
+    result = CliRunner().invoke(main, ["bundle", "--install", str(file)])
+    assert result.exit_code == 2
+    assert result.output.endswith(": to replace that one remove it first: zoo cache clean net.shapes\n")
+    assert {path: path.read_bytes() for path in store.cache_dir().iterdir() if path.is_file()} == files
+    assert CliRunner().invoke(main, ["cache", "clean", "net.shapes"]).exit_code == 0
+    for _ in range(2):  # an equal one is left
+        ((card, path),) = bundles.install(file)
+        assert (card, path.read_bytes()) == (zoo.info("net.shapes"), b"foreignnet.shapes")
+
+
+def test_of_a_downloaded_entry_a_bundle_replaces_what_is_damaged(tmp_path: Path) -> None:
+    file = bundled(tmp_path / "theirs", "net.shapes")
+    ((_, path),) = bundles.install(file)
+    for damaged in (path, path.with_name("net.shapes.json")):
+        damaged.write_bytes(b"?")
+        assert bundles.install(file)[0][1].read_bytes() == b"foreignnet.shapes"
+
+
 def test_a_broken_card_of_the_package_is_not_to_be_moved_away(caplog: pytest.LogCaptureFixture) -> None:
     make(store.package_dir(), "net.shapes")
     (store.package_dir() / "net.shapes.json").write_text("{")

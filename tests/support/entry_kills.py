@@ -80,7 +80,9 @@ def main(root: Path) -> dict[str, int]:
         ),
         "remove": (own, root / "old", lambda: store.remove(old), (None, old)),
         "download": (cache, None, lambda: store.download(NAME, mirror=root / "new"), (None, new)),
-        "install": (cache, root / "old", lambda: store.install(root / "new.zip"), (old, new)),
+        "install": (
+            cache, root / "old", lambda: (store.clean_cache([NAME]), store.install(root / "new.zip")), (None, old, new),
+        ),
         "clean": (cache, root / "old", lambda: store.clean_cache([NAME]), (None, old)),
         "publish": (public, root / "old", lambda: store.publish(public, overwrite=True), (old, new)),
     }  # fmt: skip

@@ -37,7 +37,7 @@ T = TypeVar("T")
 NAME = "net.shapes"
 GONE = (  # what a command says that comes after another process has removed or replaced the entry
     "was replaced meanwhile and is kept", "was not downloaded", "the zoo is empty", "you have no entries of your own",
-    "holds no checkpoint", "no model 'net.shapes'",
+    "holds no checkpoint", "no model 'net.shapes'", "holds another net.shapes than",
 )  # fmt: skip
 FOLDERS = {
     "own": "own home/own", "removed": "removed home/own", "cache": "cache home/cache", "to": "to", "public": "public",

@@ -15,10 +15,11 @@ from typing import BinaryIO
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store import mirrors
-from zoo.store.folders import is_downloaded, package_dir, user_dir
+from zoo.store.folders import cache_dir, package_dir, user_dir
 from zoo.store.signatures import SignatureError, Signer
-from zoo.store.store import add_from, cards, fetch, reading
-from zoo.store.verify import read_card, verified_path
+from zoo.store.store import cards, fetch, reading
+from zoo.store.transaction import card_in
+from zoo.store.verify import read_card
 from zoo.transfer import FetchError
 from zoo.utils import expand_path, new_file
 
@@ -72,11 +73,11 @@ def _opened(path: Path, card: Card, mirror: Sequence[str] | None) -> tuple[Binar
 def install(file: Path) -> list[tuple[Card, Path]]:
     """Copy the entries of a bundle among the downloaded ones, each verified; returns their cards and checkpoints.
 
-    An entry that is on this machine already with the same checkpoint is not copied.
+    An entry that is on this machine already with the same checkpoint is left as it is, as by `zoo.store.download`.
 
     Raises:
         ZooError: the file is no bundle, or a damaged one (entries that were installed before the error stay); or this
-            machine has another entry of that name, shipped or the user's own, which would hide the bundle's.
+            machine has another entry of that name.
     """
     file = expand_path(file).absolute()
     if not file.is_file():
@@ -87,11 +88,8 @@ def install(file: Path) -> list[tuple[Card, Path]]:
     mirror = _open_bundle(file)
     for name in mirror.cards:
         card = mirrors.fetch_card(mirror, name)
-        _check_not_hidden(card, file)
-        if is_downloaded(name):
-            path, card = add_from(name, [str(file)])
-        else:
-            path = verified_path(card)
+        _check_name_free(card, file)
+        path, card = fetch(name, mirror=[str(file)])  # leaves what is here
         installed.append((card, path))
     return installed
 
@@ -105,8 +103,8 @@ def _open_bundle(file: Path) -> mirrors.Mirror:
         raise ZooError(f"{file} is no bundle: {error}") from error
 
 
-def _check_not_hidden(card: Card, file: Path) -> None:
-    """Raise ZooError where the name of a bundle's entry would go on meaning another entry."""
+def _check_name_free(card: Card, file: Path) -> None:
+    """Raise ZooError where the name of a bundle's entry means another entry on this machine, which stays."""
     cure = f"unpack {file}, and give the path of its {card.saved.name} wherever a NAME is taken"
     for folder in (package_dir(), user_dir()):
         other = folder / f"{card.name}.json"
@@ -114,6 +112,10 @@ def _check_not_hidden(card: Card, file: Path) -> None:
             if folder == user_dir():
                 cure = f"rename yours, or remove it: zoo remove {card.name}"
             raise ZooError(f"{file} holds another {card.name} than {folder}: {cure}")
+    downloaded = card_in(cache_dir(), card.name)  # None for a broken card, which is replaced
+    if downloaded is not None and downloaded.saved != card.saved:
+        cure = f"to replace that one remove it first: zoo cache clean {card.name}"
+        raise ZooError(f"{file} holds another {card.name} than {cache_dir()}: {cure}")
     if (meant := cards().meaning(card.name)) not in (None, card.name):
         raise ZooError(f"{file} holds an entry {card.name}, and that name means {meant} here: {cure}")
 
