@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.datasets.files import read_off
+from zoo.datasets.files import LARGEST, array_limit, read_npy, read_off
 from zoo.datasets.point_transforms import normalise
 from zoo.errors import ZooError
 from zoo.utils import derive_seed, new_file
@@ -74,7 +74,8 @@ def sample_meshes(meshes: list[Path], points: int, *, seed: int) -> Tensor:
 def kept_clouds(files: list[Path], points: int, read: Callable[[Path], Tensor], *, seed: int = 0) -> Tensor:
     """Clouds (n, 3, points), `read` from the n files of one folder.
 
-    They are saved in the folder, and read from there as long as names, sizes and times of the files are the same.
+    They are saved in the folder, and read from there as long as names, sizes and times of the files are the same
+    and what was saved is whole; the folder may be another's.
     """
     try:
         state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -83,13 +84,8 @@ def kept_clouds(files: list[Path], points: int, read: Callable[[Path], Tensor], 
     digest = hashlib.sha256(repr((state, seed, points)).encode()).hexdigest()[:16]
     cache = files[0].parent / f".zoo-{digest}.npy"
     shape = (len(files), 3, points)
-    if cache.is_file():
-        try:
-            cached = np.load(cache, allow_pickle=False)
-            if cached.shape == shape and cached.dtype == np.float32:
-                return torch.from_numpy(cached)
-        except (OSError, ValueError, EOFError):
-            pass  # a damaged cache is replaced
+    if (kept := _kept(cache, shape)) is not None:
+        return kept
     clouds = torch.stack([read(file) for file in files])
     try:
         with new_file(cache) as file:
@@ -97,3 +93,15 @@ def kept_clouds(files: list[Path], points: int, read: Callable[[Path], Tensor], 
     except ZooError:
         pass  # a folder that cannot be written: the clouds are read again next time
     return clouds
+
+
+def _kept(cache: Path, shape: tuple[int, ...]) -> Tensor | None:
+    """The clouds in a file that `kept_clouds` saved; None where it is missing or damaged."""
+    if not cache.is_file():
+        return None
+    try:
+        with cache.open("rb") as file:
+            found = read_npy(file, array_limit(cache), lambda *kind: kind == (shape, np.float32), "these clouds were")
+    except Exception:  # numpy raises for a header what it happens to meet
+        return None
+    return torch.from_numpy(found.copy(order="C")) if (np.abs(found) <= LARGEST).all() else None

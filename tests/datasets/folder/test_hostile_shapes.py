@@ -14,7 +14,7 @@ from fuzzing import CASES, fuzz, measured_peak, through_file
 from own_files import TETRAHEDRON, box
 
 from zoo.datasets.folder.readers import read_shape
-from zoo.datasets.folder.shape_files import read_cloud
+from zoo.datasets.folder.shape_files import ShapeFiles, read_cloud
 from zoo.errors import ZooError
 
 OFF = [
@@ -145,6 +145,32 @@ def test_a_header_that_claims_too_much_is_not_read(tmp_path: Path, method: int) 
     with measured_peak() as grown, pytest.raises(ZooError, match=r"header of 67108864 bytes; 10000 are read"):
         read_shape(path)
     assert grown[0] < 2**24
+
+
+@pytest.mark.parametrize("what", ["many", "other", "header", "zip", "NaN", "infinite", "nothing"])
+def test_what_a_folder_keeps_of_its_meshes_is_not_believed(tmp_path: Path, what: str) -> None:
+    """The clouds that a foreign folder brings as already sampled: made anew unless they are ones that could be."""
+    for name in ("a.off", "b.off"):
+        (tmp_path / name).write_text(TETRAHEDRON)
+    samples = [(tmp_path / "a.off", 0), (tmp_path / "b.off", 1)]
+    clouds = ShapeFiles(samples, ["a", "b"]).clouds
+    (kept,) = tmp_path.glob(".zoo-*.npy")
+    whole = kept.read_bytes()
+    lies = {
+        "many": whole.replace(b"(2, 3, 2048), }" + b" " * 12, b"(2, 3, 2048000000000000), }"),
+        "other": whole.replace(b"<f4", b"<i4"),
+        "header": np.lib.format.magic(2, 0) + b"\xff" * 4 + bytes(2**20),
+        "zip": zipped(tmp_path / "a.zip", zipfile.ZIP_STORED, whole).read_bytes(),
+        "NaN": whole[:-4] + np.float32("nan").tobytes(),
+        "infinite": whole[:-4] + np.float32("-inf").tobytes(),
+        "nothing": b"",
+    }
+    kept.write_bytes(lies[what])
+    with measured_peak() as grown:
+        again = ShapeFiles(samples, ["a", "b"]).clouds
+    assert all(found.equal(cloud) for found, cloud in zip(again, clouds, strict=True))
+    assert kept.read_bytes() == whole
+    assert grown[0] < 2**26
 
 
 @pytest.mark.parametrize("suffix", ["off", "obj", "stl", "ply", "xyz", "npy", "npz"])
