@@ -17,7 +17,10 @@ from zoo import store
 from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.store import cache as caching
+from zoo.store.short_names import NOTE
+from zoo.store.transaction import entry_lock
 from zoo.transfer import DAMAGED
+from zoo.utils import new_file
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +78,21 @@ def test_a_download_that_is_under_way_is_left_alone(http: Mirror, home: Path) ->
         assert caching.clean_cache() == []
         assert process.wait() == 0
     assert zoo.list_models() == ["net.modelnet10"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "net.shapes.json", "net.shapes-01234567.safetensors", NOTE,
+        ".net.shapes-01234567.safetensors.from-01234567.part.json",
+    ],
+)  # fmt: skip
+def test_a_file_that_is_being_written_is_left_alone(name: str) -> None:
+    """Cards, checkpoints, and the notes of downloads and of short names, which are written beside in turn."""
+    with entry_lock(store.cache_dir(), "net.shapes"), new_file(store.cache_dir() / name) as out:
+        assert caching.clean_cache() == []
+        out.write(b"{}")
+    assert (store.cache_dir() / name).read_bytes() == b"{}"
 
 
 def test_verifying_reads_every_file_whole(littered: dict[str, Path]) -> None:

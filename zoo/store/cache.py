@@ -19,8 +19,9 @@ from zoo.store.verify import find_local, read_card, remedy
 from zoo.transfer import DAMAGED
 from zoo.utils import sha256_of
 
-# What `zoo.transfer` and `zoo.utils.new_file` write checkpoints and cards under.
-_UNFINISHED = re.compile(r"\.(?P<name>.+\.(safetensors|json))\.(from-[0-9a-f]{8}|[0-9a-f]{12})\.part(\.json)?")
+# What `zoo.transfer` and `zoo.utils.new_file` write checkpoints and cards under. Notes, whose own names begin with a
+# dot, are no entry's files.
+_UNFINISHED = re.compile(r"\.(?P<name>[^.].*\.(safetensors|json))\.(from-[0-9a-f]{8}|[0-9a-f]{12})\.part(\.json)?")
 _STALE_SECONDS = 3600.0  # another unfinished file that did not change for so long has no living writer
 
 
