@@ -28,11 +28,17 @@ def list_folders(folder: Path) -> list[Path]:
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """The data files at any depth with one of the `suffixes` (lower case, with the dot), sorted by path.
 
-    Links to folders are followed, as torchvision's ImageFolder does. None where `folder` is no folder.
+    Links to folders are followed, as torchvision's ImageFolder does, but every folder is visited once: links may lead
+    in circles. None where `folder` is no folder.
     """
-    found = []
+    found, visited = [], set()
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not is_junk(name)]
+        if (real := os.path.realpath(place)) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        names = sorted(name for name in folders if not is_junk(name))
+        folders[:] = sorted(names, key=lambda name: os.path.islink(f"{place}/{name}"))  # a folder before links to it
         found += [Path(place, name) for name in files if not is_junk(name)]
     return sorted(path for path in found if path.suffix.lower() in suffixes)
 

@@ -41,6 +41,17 @@ def test_files_and_folders_of_data(tmp_path: Path) -> None:
     assert list_files(tmp_path / "none", {".png"}) == list_folders(tmp_path / "none") == []
 
 
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    """A link to the folder itself would be 41 paths before the system refuses the next, and two of them 2^40."""
+    root = tmp_path / "root"
+    for name in ("root/m/1.png", "root/2.png", "elsewhere/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name, to in (("a", "m"), ("b", "."), ("d", "../elsewhere"), ("e", "../elsewhere")):
+        (root / name).symlink_to(to, target_is_directory=True)
+    assert list_files(root, {".png"}) == [root / name for name in ("2.png", "d/3.png", "m/1.png")]
+
+
 def test_modelnet(tmp_path: Path) -> None:
     root = tmp_path / "ModelNet10"
     for name in MODELNET10:
