@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.datasets.loading import check_request, default_dir, load
+from zoo.datasets.loading import MAX_POINTS, check_request, default_dir, load
 from zoo.datasets.registry import (
     DatasetInfo,
     Source,
@@ -43,7 +43,7 @@ __getattr__ = lazy_imports(__name__, __file__)
 record = dataset_info
 
 __all__ = [
-    "Cifar10", "DatasetInfo", "ImageNet", "Imagenette", "LabelledDataset", "ModelNet10", "ModelNet40", "Shapes",
-    "Source", "Subset", "check_request", "dataset_info", "dataset_title", "datasets_by_difficulty", "default_dir",
-    "list_datasets", "load", "read_sample", "record", "register_dataset", "train_val_split",
+    "MAX_POINTS", "Cifar10", "DatasetInfo", "ImageNet", "Imagenette", "LabelledDataset", "ModelNet10", "ModelNet40",
+    "Shapes", "Source", "Subset", "check_request", "dataset_info", "dataset_title", "datasets_by_difficulty",
+    "default_dir", "list_datasets", "load", "read_sample", "record", "register_dataset", "train_val_split",
 ]  # fmt: skip

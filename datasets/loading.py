@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.datasets.base import LabelledDataset
 
 DATA_DIR = "`data_dir=DIR`"  # how messages name the data's folder; the command line turns it into its option
+MAX_POINTS = 1 << 16  # of a cloud: DGCNN computes the distances of all pairs
 
 
 def default_dir() -> Path:
@@ -71,8 +72,8 @@ def load(
 def check_request(name: str, *, download: bool = False, **options: Any) -> DatasetInfo:
     """The record of a data set, if `load` could give it with these options. Reads no data and imports no torch.
 
-    Raises ZooError for an unknown name, an option of other data sets, a size below 1, and a download of what nobody
-    publishes.
+    Raises ZooError for an unknown name, an option of other data sets, a size below 1, too many points, and a download
+    of what nobody publishes.
     """
     info = dataset_info(name)
     given = {key: value for key, value in options.items() if value is not None}
@@ -84,6 +85,8 @@ def check_request(name: str, *, download: bool = False, **options: Any) -> Datas
             unit, usual = ("point", 1024) if key == "points" else ("pixel", 224)
             usual = info.sample_shape[-1] if info.sample_shape else usual
             raise ZooError(f"{what} 1 {unit} or more, not {given[key]}: give for example `{key}={usual}`")
+    if given.get("points", 1) > MAX_POINTS:
+        raise ZooError(f"a cloud has {MAX_POINTS} points at most, not {given['points']}: give fewer with `points=N`")
     check_normalisation(given.get("mean"), given.get("std"))
     if download and info.folders and not info.sources:
         raise _unpublished(info)

@@ -4,6 +4,7 @@ import pytest
 from store_entries import plain
 
 from zoo.cards import MAX_CLASSES
+from zoo.datasets import MAX_POINTS
 from zoo.errors import ZooError
 
 
@@ -13,8 +14,14 @@ def test_a_sample_that_fills_the_memory_is_refused(shape: tuple[int, ...]) -> No
         plain("net.shapes", sample_shape=shape)
 
 
+@pytest.mark.parametrize("shape", [(3, 5_500_000), (3, MAX_POINTS + 1)])  # of which networks look at all pairs
+def test_a_cloud_of_too_many_points_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ZooError, match=r"sample_shape \[3, \d+\] has more than 65536 points"):
+        plain("net.shapes", sample_shape=shape)
+
+
 def test_samples_of_every_use_are_taken() -> None:
-    for shape in ((3, 10**6), (3, 2000, 2000), (10**7,)):
+    for shape in ((3, MAX_POINTS), (3, 2000, 2000), (10**7,)):
         assert plain("net.shapes", sample_shape=shape).sample_shape == shape
 
 

@@ -36,6 +36,7 @@ WRONG = {
     "train resnet34 --dataset imagenet --std 0 1 1": "--std takes three numbers above 0",
     "train dgcnn --size 32": "shapes holds points, so --size does not apply; it takes --points",  # 3.6
     "train dgcnn --points 0": "a cloud needs 1 point or more, not 0: give for example --points 512",  # 3.9
+    "train dgcnn --points 65537": "a cloud has 65536 points at most, not 65537: give fewer with --points",
     "train dgcnn --epochs 0": "0 epochs train nothing",  # 2.6
     "train dgcnn --lr nan": "a learning rate of nan is not possible",  # 3.0
     "train dgcnn --batch-size 1": "a batch of 1 is too small",

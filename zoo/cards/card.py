@@ -17,14 +17,14 @@ from zoo.cards import json_schema, names
 from zoo.cards.accuracy import Accuracy
 from zoo.cards.licences import Licences, check_parent
 from zoo.cards.old_defaults import write_out
-from zoo.datasets import dataset_info, dataset_title, list_datasets
+from zoo.datasets import MAX_POINTS, dataset_info, dataset_title, list_datasets
 from zoo.errors import ZooError, excerpt
 
 SCHEMA = 2
 MAX_CARD = 1 << 20  # bytes of a card's file; with a thousand names of classes it has some 20 kB
 MAX_CLASS_NAMES = json_schema.MAX_LIST
 MAX_CLASSES = 1_000_000
-MAX_SAMPLE = 1 << 24  # numbers of one input: an image of 2364 x 2364 pixels, a cloud of 5.6 million points
+MAX_SAMPLE = 1 << 24  # numbers of one input: an image of 2364 x 2364 pixels; of a cloud, MAX_POINTS points
 TASKS = {2: "point-cloud classification", 3: "image classification"}  # by the number of axes of one input
 
 # A setting: a scalar of JSON, or a short list of them.
@@ -247,6 +247,8 @@ def _check(card: Card) -> None:
         raise ZooError("sample_shape is empty; write the shape of one input, as [3, 512]")
     if math.prod(card.sample_shape) > MAX_SAMPLE:
         raise ZooError(f"sample_shape {excerpt(list(card.sample_shape))} has more than {MAX_SAMPLE} numbers")
+    if len(card.sample_shape) == 2 and card.sample_shape[1] > MAX_POINTS:
+        raise ZooError(f"sample_shape {excerpt(list(card.sample_shape))} has more than {MAX_POINTS} points")
     if card.num_classes > MAX_CLASSES:
         raise ZooError(f"num_classes is {card.num_classes}; at most {MAX_CLASSES} are possible")
     if card.classes is not None and not len({*card.classes, ""}) - 1 == len(card.classes) == card.num_classes:
