@@ -23,6 +23,8 @@ from zoo.datasets.files.child import in_child
 from zoo.datasets.files.listing import array_limit, check_regular
 from zoo.errors import ZooError, first_line
 
+_MOST_CHUNKS = 2**13  # HDF5 goes through the whole index for each: quadratic time, seconds for these
+
 _READ_WORDS = """
 import h5py
 with h5py.File(sys.argv[1], "r") as file:
@@ -111,8 +113,11 @@ def _from_chunks(data: h5py.Dataset, plan: Any) -> np.ndarray:
     filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
     if others := set(filters) - _UNPACK.keys():
         raise ValueError(f"{data.name} is packed by filter {min(others)}; pack it by gzip: h5repack -f GZIP=4 IN OUT")
-    array = np.empty(data.shape, data.dtype)
     size = math.prod(data.chunks) * data.dtype.itemsize
+    count = math.prod(-(-end // step) for end, step in zip(data.shape, data.chunks, strict=True))
+    if count > _MOST_CHUNKS:
+        raise ValueError(f"{data.name} lies in {count} parts; write it in one: h5repack -f NONE -l CONTI IN OUT")
+    array = np.empty(data.shape, data.dtype)
     for corner in itertools.product(*(range(0, end, step) for end, step in zip(data.shape, data.chunks, strict=True))):
         info = data.id.get_chunk_info_by_coord(corner)
         if info.byte_offset is None or not 0 < info.size <= data.file.id.get_filesize():

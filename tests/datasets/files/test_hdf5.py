@@ -164,9 +164,14 @@ def empty_chunk(file: h5py.File, _: Path) -> None:
     data.id.write_direct_chunk((0, 0, 0), b"abcd")  # nothing but a checksum
 
 
+def many_chunks(file: h5py.File, _: Path) -> None:
+    file.create_dataset("data", data=np.zeros((4, 1100, 3), "f4"), chunks=(1, 1, 2))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (many_chunks, "data lies in 8800 parts; write it in one: h5repack -f NONE -l CONTI IN OUT"),
         (external, "data lies in other files"),
         (linked, "data is a link"),
         (through_a_link, "data is a link"),
