@@ -162,6 +162,21 @@ def test_hundreds_of_broken_cards_give_a_few_short_warnings(
         zoo.info("net-5")
 
 
+@pytest.mark.parametrize("item", ["{}", "[]", "1e1", '"a.json"', "[" * 50 + "]" * 50])
+def test_an_index_of_millions_of_items_is_refused_before_they_take_memory(
+    item: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home.parent / "theirs"
+    parsed: list[int] = []
+    folder.mkdir()
+    items = f"{item}," * min(1 << 20, (1 << 23) // len(item))
+    (folder / "index.json").write_text(f'{{"schema": 1, "cards": [{items}"a.json"]}}')
+    monkeypatch.setattr(mirrors, "parse_json", lambda text: parsed.append(len(text)) or {})
+    with pytest.raises(ZooError, match="has more items than a mirror's index can have"):
+        zoo.download("net", mirror=folder)
+    assert max(parsed, default=0) < 1000  # of others
+
+
 @pytest.mark.parametrize("text", ["{}", "[[]]", "[" * 990 + "]" * 990, '{"schema":' + "[" * 980 + "]" * 980 + "}",
                                   '{"schema": 1, "cards":' + '{"a":' * 900 + "1" + "}" * 901,
                                   '{"schema": 1, "cards": ["' + "x" * 4_000_000 + '"]}',

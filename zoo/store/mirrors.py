@@ -30,6 +30,8 @@ from zoo.utils import parse_json, sha256_of
 SCHEMA = 1
 INDEX = "index.json"
 SIGNATURE = INDEX + ENDING
+_MAX_COMMAS = 1 << 19  # of an index: each entry has one, and one more where it is signed
+_MAX_BRACKETS = 100_000  # an index of this version has three; each can take a hundred bytes of memory
 Got = TypeVar("Got")
 
 
@@ -87,6 +89,8 @@ def fetch_index(base: str) -> list[str]:
 
 def _cards(text: bytes) -> dict[str, str]:
     """What an index states of each card, as `Mirror.cards`."""
+    if text.count(b",") > _MAX_COMMAS or text.count(b"{") + text.count(b"[") > _MAX_BRACKETS:
+        raise FetchError(f"its {INDEX} has more items than a mirror's index can have")
     try:
         data = parse_json(text)
     except ValueError as error:
