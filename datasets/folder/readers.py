@@ -109,11 +109,13 @@ def _from_trimesh(path: Path, suffix: str) -> tuple[np.ndarray, np.ndarray | Non
     from trimesh.geometry import triangulate_quads
 
     # Bytes have no name. With one, trimesh would open the materials and pictures that a mesh names, wherever they lie.
-    content = io.BytesIO(read_file(path, limit=_LIMIT))
+    content = read_file(path, limit=_LIMIT)
+    if suffix == ".obj":
+        content = _of_few_materials(content)
     with warnings.catch_warnings():  # numpy reads a damaged line up to the damage, and warns
         warnings.filterwarnings("error", "string or file could not be read", DeprecationWarning)
         load: Any = mesh_loaders[suffix[1:]]
-        loaded = load(content, file_type=suffix[1:], skip_materials=True)
+        loaded = load(io.BytesIO(content), file_type=suffix[1:], skip_materials=True)
     parts = [part for part in loaded.get("geometry", {"": loaded}).values() if len(part.get("vertices", ()))]
     meshes = [part for part in parts if part.get("faces") is not None and len(part["faces"])]
     if not meshes and suffix != ".ply":
@@ -130,3 +132,10 @@ def _from_trimesh(path: Path, suffix: str) -> tuple[np.ndarray, np.ndarray | Non
     starts = itertools.accumulate(map(len, places), initial=0)
     triangles = np.concatenate([face + start for face, start in zip(faces, starts, strict=False)]) if faces else None
     return np.concatenate(places or [np.empty((0, 3))]), triangles
+
+
+def _of_few_materials(content: bytes) -> bytes:
+    """An OBJ file's content without materials, if they are many: trimesh goes through all vertices for each of them."""
+    joined = content.replace(b"\r\n", b"\n").replace(b"\\\n", b"")
+    many = joined.count(b"usemtl ") * len(joined) > _LIMIT // 8
+    return joined.replace(b"usemtl ", b"# ") if many else content

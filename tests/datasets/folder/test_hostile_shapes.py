@@ -147,6 +147,16 @@ def test_a_header_that_claims_too_much_is_not_read(tmp_path: Path, method: int) 
     assert grown[0] < 2**24
 
 
+def test_an_obj_file_of_many_materials_is_read_as_one_part(tmp_path: Path) -> None:
+    """Trimesh goes through all 40 000 vertices for each of 500 materials, whose parts would have 3 vertices each."""
+    faces = "".join(f"usemtl m{number}\nf 1 2 {number + 3}\n" for number in range(500))
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 1 1\n" * 10_000 + faces)
+    vertices, triangles = read_shape(tmp_path / "a.obj")
+    assert triangles is not None
+    assert len(vertices) == 502
+    assert triangles.tolist() == [[0, 1, number + 2] for number in range(500)]
+
+
 @pytest.mark.parametrize("what", ["many", "other", "header", "zip", "NaN", "infinite", "nothing"])
 def test_what_a_folder_keeps_of_its_meshes_is_not_believed(tmp_path: Path, what: str) -> None:
     """The clouds that a foreign folder brings as already sampled: made anew unless they are ones that could be."""
