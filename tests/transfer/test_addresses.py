@@ -30,6 +30,7 @@ SECRET = [
     "http://bob:s3cr3t@127.0.0.1\u2100/zoo", "http://bob%3As3cr3t%40127.0.0.1/zoo", "http://s3cr3t@127.0.0.1:9/zoo",
     "http://127.0.0.1:9/zoo?token=s3cr3t", "http://127.0.0.1:9/zoo#s3cr3t", "bob:s3cr3t@127.0.0.1:/zoo",
     "http:/bob:s3cr3t@127.0.0.1/zoo", "//bob:s3cr3t@127.0.0.1/zoo", "ftp://bob:s3cr3t@127.0.0.1/zoo",
+    "b:s3cr3t@127.0.0.1/zoo", "s3cr3t@localhost:9/zoo",
     "file://bob:s3cr3t@127.0.0.1/zoo", "hf://bob:s3cr3t@owner/repository", "http://bob:s3cr3t\n@127.0.0.1:9/zoo",
 ]  # fmt: skip
 
@@ -119,14 +120,40 @@ def test_no_command_prints_the_password(
     [
         "list ADDRESS", "info ADDRESS", "download ADDRESS", "download net --verify-with ADDRESS", "remove ADDRESS",
         "cache clean ADDRESS", "publish x ADDRESS", "bundle --install ADDRESS", "convert ADDRESS --arch mlp --add x",
+        "predict net ADDRESS", "predict net ADDRESS --json", "publish ADDRESS", "publish --new-key ADDRESS",
+        "download net --to ADDRESS", "bundle net -o ADDRESS.zip", "export net -o ADDRESS", "convert x --out ADDRESS",
         "train mlp --dataset modelnet10 --data-dir ADDRESS", "reprune mlp --weights ADDRESS --dataset shapes --eps 0.1",
     ],
 )  # fmt: skip
-def test_an_address_in_the_place_of_another_word_is_not_shown_whole(words: str, mirror: Path) -> None:
+def test_an_address_in_the_place_of_another_word_is_not_shown_whole(
+    words: str, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(mirror, store.user_dir())
     said = CliRunner().invoke(main, words.replace("ADDRESS", "http://bob:x/s3cr3t@127.0.0.1:9/zoo").split()).output
     assert "***@127.0.0.1:9/zoo" in said
     assert "s3cr3t" not in said
+    assert not Path("http:").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda to: zoo.download("net", to=to), lambda to: store.publish(to), lambda to: store.bundle(["net"], to),
+        lambda to: store.download("net", to=Path(to)),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_to_an_address(write, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(mirror, store.user_dir())
+    with pytest.raises(ZooError, match=r"^http://?\*\*\*@h/x\.zip is an address: give a file or folder of this "):
+        write("http://bob:s3cr3t@h/x.zip")
+    assert not Path("http:").exists()
+
+
+def test_a_user_without_a_scheme_is_hidden() -> None:
+    for user in ("b:s3cr3t", "s3cr3t", "bob:s3cr3t"):
+        assert redact(f"{user}@localhost:9") == "***@localhost:9"
 
 
 def test_the_rest_of_a_text_stays() -> None:
@@ -149,7 +176,8 @@ def test_the_data_set_that_is_downloaded_is_named_without_the_password(
     "address",
     [
         "hf://owner/nets@v1/zoo", "https://cdn.example.org/npm/zoo@1.0/x", "/home/me@work/zoo", "me@work:zoo",
-        "C:\\zoo@work", "file:///home/me@work/zoo", "http://127.0.0.1:80/zoo", "two.zip", "./a:b/c@d",
+        "C:\\zoo@work", "file:///home/me@work/zoo", "http://127.0.0.1:80/zoo", "two.zip", "./a:b/c@d", "C:/zoo@work",
+        "me@work:2nd/zoo", "me@work/zoo",
     ],
 )  # fmt: skip
 def test_addresses_without_a_password_stay_as_they_are(address: str) -> None:

@@ -14,17 +14,20 @@ import click
 from zoo import store
 from zoo.cards import parse_name
 from zoo.errors import ZooError
-from zoo.utils import expand_path
+from zoo.transfer import local_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _ExpandedPath(click.Path):
-    """A path with its ``~`` expanded, in ``--out=~/zoo`` too, where the shell leaves it; an empty one is refused."""
+    """A path with its ``~`` expanded, in ``--out=~/zoo`` too, where the shell leaves it.
+
+    An empty one is refused, and an address.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return super().convert(expand_path(value), param, ctx)
+            return super().convert(local_path(value), param, ctx)
         except ZooError as error:
             self.fail(str(error), param, ctx)
 

@@ -20,7 +20,7 @@ from zoo.store.signatures import SignatureError, Signer
 from zoo.store.store import cards, fetch, reading
 from zoo.store.transaction import card_in
 from zoo.store.verify import read_card
-from zoo.transfer import FetchError
+from zoo.transfer import FetchError, local_path
 from zoo.utils import expand_path, new_file
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can state
@@ -38,7 +38,7 @@ def bundle(
     Raises:
         ZooError: an entry does not exist or is damaged; ``out`` exists and ``overwrite`` is off, or cannot be written.
     """
-    out = expand_path(out)
+    out = local_path(out)
     if out.suffix != ".zip":
         raise ZooError(f"a bundle's name ends in .zip; got {out.name}")
     if out.exists() and not overwrite:

@@ -22,8 +22,8 @@ from zoo.store.signatures import Signer
 from zoo.store.store import fetch, reading
 from zoo.store.transaction import recover
 from zoo.store.verify import find_local, read_card, verified_path
-from zoo.transfer import FetchError
-from zoo.utils import expand_path, locked, new_file, remove_stale_files
+from zoo.transfer import FetchError, local_path
+from zoo.utils import locked, new_file, remove_stale_files
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def publish(
     if not ours.names():
         raise ZooError("there is nothing to publish: make an entry with zoo train or zoo reprune")
     chosen, left_out = _choose([patterns] if isinstance(patterns, str) else patterns or ["*"], ours)
-    folder = expand_path(folder)
+    folder = local_path(folder)
     with locked(folder, mirrors.INDEX):
         if sign is None and (signature := folder / mirrors.SIGNATURE).exists():
             raise ZooError(f"{folder} is signed: sign it again with `sign=KEY`, or remove {signature} first")

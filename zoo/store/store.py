@@ -17,8 +17,8 @@ from zoo.store.save import copy_entry
 from zoo.store.short_names import keep_name, kept_names
 from zoo.store.transaction import card_in, entry_lock
 from zoo.store.verify import DamagedError, verified_path
-from zoo.transfer import offline, quarantine
-from zoo.utils import expand_path, sha256_of
+from zoo.transfer import local_path, offline, quarantine
+from zoo.utils import sha256_of
 
 _LOG = logging.getLogger("zoo")
 T = TypeVar("T")
@@ -84,7 +84,7 @@ def fetch(
     bases = mirrors.configured_mirrors(mirror)
     if to is None:
         return _local_or_downloaded(name, bases)
-    folder = expand_path(to)
+    folder = local_path(to)
 
     def copied(path: Path, card: Card) -> tuple[Path, Card]:
         copy_entry(path, card, folder, overwrite=overwrite)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
+
+from zoo.errors import ZooError
+from zoo.utils import expand_path
 
 HUGGING_FACE = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?(?:/(?P<folder>[\w./-]+))?/?")
 # An @ behind such a host belongs to a path. Behind any other text it may end a password that holds / ? # : or @.
 _PLAIN_HOST = re.compile(r"file://(localhost)?/|[a-z][a-z0-9+.-]*://[\w-]+(\.[\w-]+)+[/?#]", re.IGNORECASE)
-_NOT_A_PATH = re.compile(r"[^/\\]*://|(//)?[^/\\]{2,}:.*@", re.DOTALL)  # two letters: C: is a drive
+# C:\ and C:/ are drives, and me@work:zoo is a folder; me@work:80/zoo is none.
+_NOT_A_PATH = re.compile(
+    r"[^/\\]*://|(//)?[^/\\]{2,}:.*@|[^/\\]:(?![/\\]).*@|[^/\\]*@[^/\\@]*:\d+(?:[/?#]|$)", re.DOTALL
+)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # one / is left of two where a path was made of an address
 _SECRET = re.compile(r"(?P<scheme>(?:[a-z][a-z0-9+.-]*:)?//?)?.*(?:@|%40)", re.IGNORECASE | re.DOTALL)
 _IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]*:/{1,2}[^\s'\"]*@[^\s'\"]*?(?=[:;,.)]*(?:[\s'\"]|$))", re.IGNORECASE)
 _HIDDEN = "***"
@@ -36,3 +45,14 @@ def redact_in(text: str) -> str:
     "there is no file 'http://***@host/x': try again"
     """
     return _IN_TEXT.sub(lambda match: redact(match[0]), text)
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a file or folder of this machine, with the home folder for a ``~``.
+
+    Raises:
+        ZooError: it is an address, of which there would be a folder ``http:``; or as `zoo.utils.expand_path`.
+    """
+    if _SCHEME.match(text := os.fspath(path)):
+        raise ZooError(f"{redact(text)} is an address: give a file or folder of this machine")
+    return expand_path(path)
