@@ -121,8 +121,7 @@ def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:
     if not member.filename or "\0" in member.orig_filename:
         raise ZooError(f"{archive} holds {member.orig_filename!r}, which no file can be called; nothing was unpacked")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        method = zipfile.compressor_names.get(member.compress_type, member.compress_type)
         raise ZooError(
-            f"{archive} holds {member.orig_filename!r}, packed by {method} where deflate was expected; "
-            "nothing was unpacked"
+            f"{archive} holds {member.orig_filename!r}, packed by method {member.compress_type} where deflate "
+            "(8) was expected; nothing was unpacked"
         )
