@@ -122,7 +122,9 @@ def _from_chunks(data: h5py.Dataset, plan: Any) -> np.ndarray:
         info = data.id.get_chunk_info_by_coord(corner)
         if info.byte_offset is None or not 0 < info.size <= data.file.id.get_filesize():
             raise ValueError(f"{data.name} was not written to its end: the part at {corner} is missing")
-        mask, packed = data.id.read_direct_chunk(corner)
+        # Without a place for it h5py takes as much memory as another part of the file claims.
+        mask, stored = data.id.read_direct_chunk(corner, out=np.empty(info.size, np.uint8))
+        packed = bytes(stored)
         for index in reversed(range(len(filters))):
             if not mask >> index & 1:  # else the filter was left out for this chunk
                 packed = _UNPACK[filters[index]](packed, size, data.dtype.itemsize)
