@@ -82,7 +82,7 @@ class Cifar10(LabelledDataset):
         self.path = folder / file
         with open_hdf5(self.path, f"{self.path} has no jpeg, offset, label and classes in HDF5") as stored:
             self.jpeg, self.offset, label = (stored.array(name) for name in ("jpeg", "offset", "label"))
-            classes = stored.words("classes")
+            classes = stored.strings("classes")
         self.labels = class_numbers(label, len(classes), str(self.path))
         if not self._divided():
             kinds = ", ".join(f"{array.dtype} {array.shape}" for array in (self.jpeg, self.offset))

@@ -81,7 +81,7 @@ class Hdf5File:
             raise ValueError(f"{name} was declared, and never written")
         return np.asarray(data[()])
 
-    def words(self, name: str) -> list[str]:
+    def strings(self, name: str) -> list[str]:
         """The list of texts that is the attribute `name`. Raises as `array`.
 
         Texts lie in a heap, in which HDF5 goes round for ever if a length in it is 0: so they are read by a child.

@@ -93,8 +93,14 @@ def list_folder(root: Path) -> Listing:
     if train and not test:
         train, test = _hold_out(root, train)
     kind, suffixes = _kind(root, [path for path, _ in (*train, *test)])
+    folders = {name for _, name in (*train, *test)}
     train, test = ([(path, name) for path, name in files if path.suffix.lower() in suffixes] for files in (train, test))
     classes = tuple(sorted({name for _, name in (*train, *test)}))
+    if len(classes) < 2 and (others := sorted(folders.difference(classes))):
+        raise ZooError(
+            f"{root} mixes images and shapes: there are shapes in {classes[0]} and none in {', '.join(others)}; give a "
+            "folder of one kind"
+        )
     if len(classes) < 2:
         raise ZooError(
             f"{root} has one class folder only, {classes[0]}: a classifier needs two or more "

@@ -26,7 +26,7 @@ _WARNINGS = 20  # about cards that cannot be used
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Source:
     """A folder of `entry_folders` or a mirror: what it is called, the names of its entries, what reads their cards."""
 
     title: str
@@ -46,36 +46,36 @@ class Entries(Mapping[str, Card]):
         """The entries of these mirrors and of those folders of `entry_folders` that ``titles`` names."""
         self._cards: dict[str, Card] = {}
         self._broken = 0
-        self._local: dict[str, _Place] = {}
+        self._local: dict[str, _Source] = {}
         for title, folder in entry_folders().items():
             try:
                 names = card_names(folder) if title in titles else []
             except ZooError as error:
                 warn_once(f"{error}: what is {title} is left out")
                 continue
-            self._local[title] = _Place(title, set(names), partial(_card_in, folder))
-        self._mirrors: list[_Place] = []
+            self._local[title] = _Source(title, set(names), partial(_card_in, folder))
+        self._mirrors: list[_Source] = []
         for base in bases:
             try:
                 mirror = mirrors.open_mirror(base)
             except ZooError as error:
                 _LOG.warning("%s is left out: %s", redact(base), error)
                 continue
-            self._mirrors.append(_Place(redact(base), set(mirror.cards), partial(mirrors.fetch_card, mirror)))
+            self._mirrors.append(_Source(redact(base), set(mirror.cards), partial(mirrors.fetch_card, mirror)))
 
     def __getitem__(self, name: str) -> Card:
         if (known := self._cards.get(name)) is not None:
             return known
-        for place in (*self._local.values(), *self._mirrors):
-            if name not in place.names:
+        for source in (*self._local.values(), *self._mirrors):
+            if name not in source.names:
                 continue
             try:
-                card = self._cards[name] = place.read(name)
+                card = self._cards[name] = source.read(name)
             except KeyError:
-                place.names.remove(name)
+                source.names.remove(name)
             except ZooError as error:
-                place.names.remove(name)
-                self._warn(f"{name} of {place.title} is left out: {error}" if place in self._mirrors else str(error))
+                source.names.remove(name)
+                self._warn(f"{name} of {source.title} is left out: {error}" if source in self._mirrors else str(error))
             else:
                 return card
         raise KeyError(name)
@@ -88,7 +88,7 @@ class Entries(Mapping[str, Card]):
 
     def names(self) -> list[str]:
         """The names of all entries, sorted, those among them whose cards may turn out to be unusable."""
-        return sorted({name for place in (*self._local.values(), *self._mirrors) for name in place.names})
+        return sorted({name for source in (*self._local.values(), *self._mirrors) for name in source.names})
 
     def matching(self, pattern: str) -> list[str]:
         """The names that a pattern like ``dgcnn*`` matches with or without their data sets, sorted."""
@@ -108,7 +108,7 @@ class Entries(Mapping[str, Card]):
         """
         shipped, own, downloaded = (self._names(title) for title in (SHIPPED, OWN, DOWNLOADED))
         groups = [(shipped | own, shipped), (downloaded, kept_names() if downloaded else set())]
-        groups += [(place.names, set()) for place in self._mirrors]
+        groups += [(source.names, set()) for source in self._mirrors]
         return next((name for names, first in groups if (name := find_name(text, names, preferred=first))), None)
 
     def find(self, text: str) -> Card | None:
@@ -117,9 +117,9 @@ class Entries(Mapping[str, Card]):
         while (name := self.meaning(text)) is not None:
             if (card := self.get(name)) is None:
                 continue  # the card could not be used, and the text means another one
-            for place in self._mirrors if name != text else ():
-                if (other := find_name(text, {name, *place.names} - {text})) != name:
-                    _LOG.warning("%s means %s: for the %s of %s write the full name", text, name, other, place.title)
+            for source in self._mirrors if name != text else ():
+                if (other := find_name(text, {name, *source.names} - {text})) != name:
+                    _LOG.warning("%s means %s: for the %s of %s write the full name", text, name, other, source.title)
             return card
         return None
 

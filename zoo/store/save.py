@@ -10,7 +10,7 @@ from typing import BinaryIO
 from zoo.cards import Card
 from zoo.errors import ZooError
 from zoo.store.folders import is_file, is_shipped, user_dir
-from zoo.store.transaction import card_in, entry_lock, is_whole, recover, replacing
+from zoo.store.transaction import card_in, entry_lock, is_complete, recover, replacing
 from zoo.store.verify import verify_file
 from zoo.utils import new_file, sha256_of
 
@@ -46,7 +46,7 @@ def write_entry(card: Card, folder: Path, write: Callable[[BinaryIO], None], *, 
         ZooError: a shipped entry has the name, or the folder cannot be written to.
     """
     card = Card.from_json(card.to_json())  # raises for a card that could not be read again
-    if is_whole(card, folder):  # and may be read-only
+    if is_complete(card, folder):  # and may be read-only
         return
     if folder == user_dir() and is_shipped(card.name):
         raise ZooError(f"{card.name} is the name of an entry that is shipped and would hide yours; choose another name")

@@ -109,7 +109,7 @@ def card_in(folder: Path, name: str) -> Card | None:
         return None
 
 
-def is_whole(card: Card, folder: Path) -> bool:
+def is_complete(card: Card, folder: Path) -> bool:
     """Whether a folder holds the entry of a card, with the checkpoint that it describes."""
     path = folder / card.saved.name
     try:

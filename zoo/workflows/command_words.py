@@ -96,7 +96,7 @@ def stated_settings(command: str) -> set[str]:
     """The names on cards of the settings that a command states."""
     stated: set[str] = set()
     first_names = {today: first for first, today in RENAMED.items()}
-    words = translate_old_options(_words_of(command))
+    words = translate_old_options(_split_words(command))
     for word, following in zip(words, [*words[1:], ""], strict=False):  # of an empty command there is no word
         if word == "-O":
             name = following.partition("=")[0]
@@ -113,7 +113,7 @@ def same_command(one: str, other: str) -> bool:
     return _sorted_options(one) == _sorted_options(other)
 
 
-def _words_of(command: str) -> list[str]:
+def _split_words(command: str) -> list[str]:
     """The words of a command; of one that no shell would take, because a quotation does not end, what spaces divide."""
     try:
         return shlex.split(command)
@@ -124,7 +124,7 @@ def _words_of(command: str) -> list[str]:
 def _sorted_options(command: str) -> list[list[str]]:
     """The command's words: those before the first option, then each option with its values, sorted."""
     parts: list[list[str]] = [[]]
-    for word in translate_old_options(_words_of(command)):
+    for word in translate_old_options(_split_words(command)):
         if re.match("--?[a-zA-Z]", word):
             parts.append([])
         parts[-1].append(word)

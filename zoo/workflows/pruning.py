@@ -39,6 +39,7 @@ from zoo.workflows.checks import check_groups, check_reprune
 from zoo.workflows.command_words import TARGETS, command_line, settings_on_card
 from zoo.workflows.data_spec import DataSpec, Splits, check_classes, warn_if_trained_on_validation
 from zoo.workflows.earlier_evaluation import measure_or_reuse
+from zoo.workflows.measurement import Measurement
 from zoo.workflows.plan import Plan
 from zoo.workflows.prune_spec import PruneSpec, WeightsFile
 from zoo.workflows.recipes import RECOVERY_PASSES, RECOVERY_SAMPLES, Finetune
@@ -176,13 +177,7 @@ def reprune(
     identity |= splits.spec.identity()
     progress = run.progress and distributed.rank() == 0
     with run_folder("reprune", identity, resume=run.resume) as folder:
-        evaluated = {
-            "evaluated": parent.sha256, "device": device.type, "torch": torch.__version__,
-            **splits.spec.recipe(splits.test), **splits.spec.identity(),
-        }  # fmt: skip
-        before, seconds = measure_or_reuse(
-            parent.model, splits.test, _cache_file(evaluated), workers=run.workers, progress=run.progress
-        )
+        before, seconds = _measure_parent(parent, splits, device, run)
         if progress:
             plan = Plan(parent, splits, before, seconds, config, spec, images, recovery, finetune, run)
             say(plan.text(groups))
@@ -203,6 +198,19 @@ def reprune(
         name = run.name or _default_name(parent, pruned, splits)
         draft = EntryDraft(name, parent.arch, recipe, parent.options, parent, before)
         return PruningResult(**vars(finish_entry(pruned, draft, splits, run, device)), pruning=report, recovery=losses)
+
+
+def _measure_parent(
+    parent: Parent, splits: Splits, device: torch.device, run: RunOptions
+) -> tuple[Measurement, float]:
+    """What the parent gets right, counted now or by an earlier run, and the seconds that one sample took."""
+    evaluated = {
+        "evaluated": parent.sha256, "device": device.type, "torch": torch.__version__,
+        **splits.spec.recipe(splits.test), **splits.spec.identity(),
+    }  # fmt: skip
+    return measure_or_reuse(
+        parent.model, splits.test, _cache_file(evaluated), workers=run.workers, progress=run.progress
+    )
 
 
 def _settings_on_card(

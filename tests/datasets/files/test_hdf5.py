@@ -45,7 +45,7 @@ def test_texts_are_what_was_written(tmp_path: Path) -> None:
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file.attrs["classes"] = words
         with open_hdf5(tmp_path / "a.h5", "") as stored:
-            assert stored.words("classes") == [word if isinstance(word, str) else word.decode() for word in words]
+            assert stored.strings("classes") == [word if isinstance(word, str) else word.decode() for word in words]
 
 
 def folder(root: Path) -> Path:
@@ -308,4 +308,4 @@ def test_texts_on_which_hdf5_hangs_are_given_up(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(ZooError, match=r"^no classes: its reader was stopped after 3 s"):  # noqa: SIM117
         with open_hdf5(tmp_path / "a.h5", "no classes") as stored:
-            stored.words("classes")
+            stored.strings("classes")

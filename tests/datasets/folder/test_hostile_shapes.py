@@ -97,7 +97,7 @@ def test_a_mesh_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     lines = "mtllib ../../a.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\nusemtl red\nf 1/1 2/1 3/1\n"
     (tmp_path / "a.obj").write_text(lines)
     whole = CUBE.export(file_type="ply", encoding="ascii").decode()
-    (tmp_path / "a.ply").write_text(whole.replace("element v", "comment TextureFile /tmp/a.png\nelement v", 1))
+    (tmp_path / "a.ply").write_text(whole.replace("element v", "comment TextureFile ../../a.png\nelement v", 1))
     assert len(read_shape(tmp_path / "a.obj")[0]) == 3
     assert len(read_shape(tmp_path / "a.ply")[0]) == 8
     assert asked == []

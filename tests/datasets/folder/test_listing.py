@@ -89,6 +89,7 @@ def test_the_digest_tells_folders_apart(tmp_path: Path) -> None:
         ([], "holds no class folders with images"),
         (["a.png"], "holds no class folders with images"),
         (["one/a.png"], "one class folder only, one"),
+        (["a/a.png", "b/b.off"], "mixes images and shapes: there are shapes in b and none in a; give a folder of one"),
         (["one/a.png", "two/b.npy"], r"holds images \(1\) and clouds \(1\): .* without the \.npy files"),
         (["one/a.doc", "two/b.doc"], "holds no class folders with images"),
     ],
