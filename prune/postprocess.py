@@ -88,16 +88,7 @@ def distil(
     )
     generator = torch.Generator().manual_seed(seed)
     bar = progress_bar(title="distil", total=steps, show=progress)
-    known: dict[int, Tensor] = {}  # the teacher's outputs, where a sample comes again as it was
-
-    @torch.no_grad()
-    def taught(indices: Tensor, chunk: Tensor) -> Tensor:
-        if chunk.dim() == 4 or epochs == 1:  # images are never the same twice
-            return teacher(chunk)  # type: ignore[no-any-return]
-        if not all(int(index) in known for index in indices):
-            known.update(zip(indices.tolist(), teacher(chunk), strict=True))
-        return torch.stack([known[int(index)] for index in indices])
-
+    taught = _TeacherOutputs(teacher, repeats=inputs.dim() != 4 and epochs > 1)  # images are never the same twice
     means: list[float] = []
     model.eval()
     for _ in range(epochs):
@@ -131,6 +122,24 @@ def distil(
         model.load_state_dict(before)
         raise ZooError("Distillation diverged: the weights became NaN or infinite. Leave it out for this network.")
     return means
+
+
+class _TeacherOutputs:
+    """The teacher's outputs (b, C) for samples of these indices; with `repeats` a sample that comes again is the same,
+    and is computed once."""
+
+    def __init__(self, teacher: nn.Module, *, repeats: bool) -> None:
+        self._teacher, self._repeats = teacher, repeats
+        self._known: dict[int, Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, indices: Tensor, samples: Tensor) -> Tensor:
+        if not self._repeats:
+            return self._teacher(samples)  # type: ignore[no-any-return]
+        numbers = indices.tolist()
+        if not all(number in self._known for number in numbers):
+            self._known.update(zip(numbers, self._teacher(samples), strict=True))
+        return torch.stack([self._known[number] for number in numbers])
 
 
 def _add_gradient(model: nn.Module, teacher_logits: Tensor, chunk: Tensor, size: int, discrepancy: str) -> float:

@@ -181,23 +181,24 @@ def storage_that_is_not_there(folder: Path) -> Callable[[], object]:
     return call
 
 
-@attack
-def storage_that_is_not_there_before_1_6(folder: Path) -> Callable[[], object]:
+def changed_before_1_6(folder: Path, old: bytes, new: bytes) -> Callable[[], object]:
+    """A file of torch before 1.6 with a tensor of 9 numbers, and these bytes of it changed."""
     call = saved(folder, {"weight": torch.zeros(9)}, zipped=False)
     data = (folder / "w.pth").read_bytes()
-    assert b"K\x09N" in data
-    (folder / "w.pth").write_bytes(data.replace(b"K\x09N", b"J\xff\xff\xff\x7fN"))
+    assert old in data
+    (folder / "w.pth").write_bytes(data.replace(old, new))
     return call
+
+
+@attack
+def storage_that_is_not_there_before_1_6(folder: Path) -> Callable[[], object]:
+    return changed_before_1_6(folder, b"K\x09N", b"J\xff\xff\xff\x7fN")
 
 
 @attack
 def tensor_beyond_its_storage(folder: Path) -> Callable[[], object]:
     """Before torch 1.6 storages can grow."""
-    call = saved(folder, {"weight": torch.zeros(9)}, zipped=False)
-    data = (folder / "w.pth").read_bytes()
-    assert b"K\x00K\x09\x85" in data
-    (folder / "w.pth").write_bytes(data.replace(b"K\x00K\x09\x85", b"K\x00J\xff\xff\xff\x7f\x85"))
-    return call
+    return changed_before_1_6(folder, b"K\x00K\x09\x85", b"K\x00J\xff\xff\xff\x7f\x85")
 
 
 @attack

@@ -139,6 +139,16 @@ def answering(http: Mirror, monkeypatch: pytest.MonkeyPatch, status: int, **head
     monkeypatch.setattr(http, "answer", odd)
 
 
+def break_off(http: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the beginning of a download; the mirror answers rightly afterwards."""
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 1)
+        http.trick = "cut"
+        with pytest.raises(ZooError, match="broke off"):
+            zoo.download("net", mirror=http.url)
+    http.trick = "none"
+
+
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
@@ -154,12 +164,7 @@ def answering(http: Mirror, monkeypatch: pytest.MonkeyPatch, status: int, **head
 def test_a_bad_answer_to_a_resumed_download_is_no_end(
     http: Mirror, monkeypatch: pytest.MonkeyPatch, status: int, headers: dict[str, str]
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 1)
-        http.trick = "cut"
-        with pytest.raises(ZooError, match="broke off"):
-            zoo.download("net", mirror=http.url)
-    http.trick = "none"
+    break_off(http, monkeypatch)
     answering(http, monkeypatch, status, **headers)
     assert zoo.download("net", mirror=http.url).read_bytes() == MODELNET
 
@@ -213,12 +218,7 @@ def test_a_terminal_shows_a_bar_with_size_and_rate(http: Mirror) -> None:
 @pytest.fixture
 def partial(http: Mirror, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a download that broke off, whose name follows from the mirror and the entry."""
-    with monkeypatch.context() as patch:
-        patch.setattr("zoo.transfer.download.MAX_ATTEMPTS", 1)
-        http.trick = "cut"
-        with pytest.raises(ZooError, match="broke off"):
-            zoo.download("net", mirror=http.url)
-    http.trick = "none"
+    break_off(http, monkeypatch)
     (part,) = store.cache_dir().glob(".*.part")
     return part
 
