@@ -55,7 +55,6 @@ WRONG = {
     "finetune dgcn.shapes": "no model 'dgcn.shapes' in the zoo: did you mean dgcnn.shapes",  # 4.1
     "finetune dgcnn.shapes --dataset nothing": "no data set is called 'nothing'",  # 3.3
     "finetune dgcnn.shapes --dataset imagenette": "dgcnn.shapes takes point clouds, imagenette holds images",  # 5.4
-    "finetune dgcnn.shapes --dataset folder --data-dir DIR/pictures": "holds images: it can take modelnet10, m",
     "finetune dgcnn.shapes --epochs 0": "0 epochs train nothing",  # 3.2
     "finetune dgcnn.shapes --distil 0.5": "has no parent to learn from: fine-tune it without --distil",  # 3.2
     "finetune dgcnn.shapes --name dgcnn.shapes": "would be its own parent: give this one another name with --name",
@@ -124,9 +123,6 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
     """What each line answers, all of them in one process without torch: if one imported it, all after it had it."""
     folder = tmp_path_factory.mktemp("typed")
     (folder / "empty").mkdir()
-    for name in ("cat", "dog"):
-        (folder / "pictures" / name).mkdir(parents=True)
-        (folder / "pictures" / name / "a.png").touch()
     (folder / "other" / "ModelNet40").mkdir(parents=True)
     (folder / "other" / "readme.txt").write_text("of something else")
     for name in ("weights.pth", "there.pt2"):

@@ -264,8 +264,7 @@ def _check_data(spec: DataSpec, name: str, kind: str | None) -> int | None:
     listing = user_folder_listing(spec.dataset, spec.data_dir) if info.kind is None else None
     holds = info.kind or (listing.kind if listing else None)
     if kind is not None and holds is not None and holds != kind:
-        kinds = {other: dataset_info(other).kind for other in list_datasets() if other != spec.dataset}
-        fitting = ", ".join(other for other, each in kinds.items() if each in (kind, None))
+        fitting = ", ".join(other for other in list_datasets() if dataset_info(other).kind in (kind, None))
         data = f"{spec.data_dir}" if listing else spec.dataset
         raise ZooError(f"{name} takes {_TAKES[kind]}, {data} holds {_TAKES[holds]}: it can take {fitting}")
     check_request(spec.dataset, **form)
